@@ -1,15 +1,17 @@
 //! The bare pool: a minimal server with the same structure as the front, to measure the front against.
 //!
-//! A reactor thread accepts and watches connections, todo is a list under a mutex with a condition variable,
-//! eight threads take from it, httparse parses the head, and the answer is a constant with keep-alive. It has
-//! no limits, deadlines, app or event record, and it would take a body for the next head. The time that the
-//! front needs beyond this server is the cost of the model; the time that this server needs is the cost of
-//! the structure. Sockets never block: a pool thread reads the bytes that have arrived and is free again.
+//! A reactor thread accepts and watches connections, todo is a list under a mutex with a condition variable, eight
+//! threads take from it, httparse parses the head, and the answer is a constant with keep-alive. It has no limits,
+//! deadlines, app or event record, and it would mistake a body for the next head. The time that the front needs beyond
+//! this server is the cost of the model; the time that this server needs is the cost of the structure. Sockets never
+//! block: a pool thread reads the bytes that have arrived and is free again.
 //!
-//! ```console $ cargo bench --bench bare_pool -- --port 9400 --for 60 ```
+//! ```console
+//! $ cargo bench --bench bare_pool -- --port 9400 --for 60
+//! ```
 //!
-//! With port 0 the system chooses a free port. The server prints the address it listens on as one line to
-//! standard output, and exits after the given number of seconds.
+//! With port 0, the system chooses a free port. The server prints the address it listens on as one line to standard
+//! output, and exits after the given number of seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,7 +36,7 @@ const ANSWER: &[u8] =
 /// A connection. It closes when both the reactor and the pool have dropped it.
 struct Client {
     stream: TcpStream,
-    /// Bytes that were read but do not form a whole head yet.
+    /// Bytes that were read but do not form a complete head yet.
     unfinished: Mutex<Vec<u8>>,
     is_queued: AtomicBool,
 }
@@ -97,7 +99,7 @@ impl Client {
     }
 }
 
-/// The length of the head at the front of `bytes`, if it is whole.
+/// The length of the head at the front of `bytes`, if it is complete.
 fn head(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     match httparse::Request::new(&mut fields).parse(bytes) {

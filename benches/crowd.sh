@@ -4,11 +4,10 @@
 #
 #   cargo build --release && benches/crowd.sh
 #
-# Needs bash, awk, curl and wrk, and slowhttptest for the slow clients (apt-get install curl wrk
-# slowhttptest). Each round starts a fresh server and measures it alone, then under each load, so that other
-# activity on the machine affects all rows alike. A round takes about two minutes. The script works in a
-# temporary folder and stops every process that it started, after Ctrl-C as well. ROUNDS, SECONDS_EACH, IDLE
-# and SLOW change the size of the run.
+# Needs bash, awk, curl and wrk, and slowhttptest for the slow clients (apt-get install curl wrk slowhttptest). Each
+# round starts a fresh server and measures it alone, then under each load, so that other activity on the machine affects
+# all rows alike. A round takes about two minutes. The script works in a temporary folder and stops every process that
+# it started, even after Ctrl-C. ROUNDS, SECONDS_EACH, IDLE and SLOW change the size of the run.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -73,7 +72,7 @@ idle_crowd() {
         printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
         fds+=("$fd")
     done
-    # Without a timeout: bash has none for descriptors above 1,023.
+    # No timeout, since bash supports none for descriptors above 1,023.
     for fd in "${fds[@]}"; do read -r -N 1 -u "$fd" _; done
     echo $((($(resident) - before) * 1024 / idle)) >> bytes.idle
     echo $(($(threads) - count)) >> threads.idle

@@ -197,7 +197,7 @@ fn tell_all(
         for event in &events {
             let n = event.token().0;
             while let Ok(read) = all[n].read(&mut bytes) {
-                assert!(read > 0, "a listener was cut");
+                assert!(read > 0, "a listener was cut off");
                 let is_it = bytes[..read].windows(marker.len()).any(|part| part == marker.as_bytes());
                 if is_it && heard[n].is_none() {
                     heard[n] = Some(began.elapsed().as_secs_f64() * 1e3);

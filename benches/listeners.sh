@@ -128,6 +128,6 @@ echo
 row "wait of the publisher, ms" 3
 row "memory per listener, KB resident" 4
 echo
-echo "With messages of 8 KB, with and without a tenth of stalled readers, ms: p99 of the others $(median stopped 2) and $(median large 2)"
+echo "With messages of 8 KB, with and without a tenth of stalled readers, ms: p99 of the other listeners $(median stopped 2) and $(median large 2)"
 echo "($(awk -v a="$(median stopped 2)" -v b="$(median large 2)" 'BEGIN { printf "%.2f", a / b }') times); the publisher waits $(median stopped 3) and $(median large 3)."
 awk -v n="$((2 * listeners))" '{ printf "With %d listeners connected, a page takes %s ms (p99 %s); each listener costs %s KB.\n", n, $1, $2, $4 }' held

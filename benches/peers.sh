@@ -4,12 +4,12 @@
 #
 #   cargo build --release && benches/peers.sh
 #
-# Needs bash, curl and awk, and wrk for most of its rows. Puma, nginx (apt-get install wrk puma nginx-light)
-# and the bare pool, which cargo builds, are left out with a message if they are missing. One server runs at a
-# time, on a free loopback port, and each round measures every server, so that other activity on the machine
-# affects all alike. It takes about seven minutes. The script works in a temporary folder and stops every
-# process that it started, after Ctrl-C as well. ROUNDS, SECONDS_EACH and IDLE change the size of the run.
-# With LISTENERS=5000 it continues with benches/listeners.sh: push and cable beside nginx with nchan.
+# Needs bash, curl and awk, and wrk for most of its rows. Puma, nginx (apt-get install wrk puma nginx-light) and the
+# bare pool, which cargo builds, are left out with a message if they are missing. One server runs at a time, on a free
+# loopback port, and each round measures every server, so that other activity on the machine affects all servers alike.
+# It takes about seven minutes. The script works in a temporary folder and stops every process that it started, even
+# after Ctrl-C. ROUNDS, SECONDS_EACH and IDLE change the size of the run. With LISTENERS=5000 it continues with
+# benches/listeners.sh: push and cable beside nginx with nchan.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -156,7 +156,7 @@ idle_connections() {
         exec {fd}<> "/dev/tcp/127.0.0.1/$port"
         printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
         fds+=("$fd")
-        # A burst of connections leaves some of them stranded in tiny_http.
+        # Without a pause, tiny_http can leave some connections of a burst unread.
         [ $((n % 10)) != 0 ] || sleep 0.01
     done
     # Every connection has been answered once the first byte of its answer is there.

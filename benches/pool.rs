@@ -24,7 +24,7 @@ const BURST: usize = 64;
 /// Long enough for a thread to park again, even on a busy machine.
 const REST: Duration = Duration::from_micros(300);
 
-/// A job: it sends the moment at which it began to this channel.
+/// A job, which sends the moment at which it began to this channel.
 struct Job(Sender<Instant>);
 
 impl Work for Job {

@@ -52,7 +52,7 @@ connect() {
         exec {fd}<> "/dev/tcp/${app%:*}/${app#*:}"
         [ -z "$2" ] || printf '%b' "$2" >&"$fd"
         fds+=("$fd")
-        # A burst of connections leaves some of them stranded in tiny_http.
+        # Without a pause, tiny_http can leave some connections of a burst unread.
         sleep 0.003
     done
 }
@@ -160,7 +160,7 @@ connect 1000 ""
 sleep 1
 row "1,000 idle connections" "$(($(threads) - count)) threads, $(($(descriptors) - open)) descriptors, $((($(resident) - before))) KB resident more"
 for _ in $(seq 40); do page "$app"; done > idle-page
-row "one page meanwhile, 40 times, ms" "$(middle 1000 < idle-page)"
+row "one page with these connections open, 40 times, ms" "$(middle 1000 < idle-page)"
 disconnect
 sleep 7
 row "7 s after they have closed" "$(($(threads) - count)) threads, $(($(descriptors) - open)) descriptors, $((($(resident) - before))) KB more than before"

@@ -4,19 +4,19 @@
 //! nine tabs on eight threads, and the ninth waits; leave them open, and not even a page is served. This package
 //! models that system in Rust, with a laboratory that opens tabs, shows the pool run dry, and measures what helps.
 //!
-//! The HTTP server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, open streams and
-//! their reaper. It knows nothing about SQL, templates or routes. Read its first page, then
+//! The HTTP server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, open streams and their
+//! reaper. It contains nothing about SQL, templates or routes. Read its front page, then
 //! [`ninetabs_server::thread_pool`].
 //!
-//! Read the modules in this order. Each but `timestamp` and `words` uses the server crate; the last column has what
-//! else it uses.
+//! Read the modules in this order. All of them except `timestamp` and `words` use the server crate; the last column
+//! lists what else they use.
 //!
 //! | module | contents | uses |
 //! |---|---|---|
 //! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections | [`timestamp`], [`words`] |
 //! | [`fixes`] | the remedies, one per file. [`fixes::Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on | [`app`] |
 //! | [`front`] | starts the app's server, either the crate's or tiny_http in front of the same pool | none |
-//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which says what it expects before it runs. It reaches every server over sockets, and uses of the crate only the record, the escaping of text, and threads | [`timestamp`], [`words`] |
+//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which states its expectation before it runs. It talks to every server over sockets. From the server crate it uses only the timeline, the escaping of text, and threads | [`timestamp`], [`words`] |
 //! | [`control`] | the second server, which answers while the first cannot, and its dashboard. Its buttons open clients of the lab | [`app`], [`front`], [`lab`], [`timestamp`] |
 //! | [`cli`] | parses the command line and connects the modules | all |
 //! | [`timestamp`] | writes times as text | none |

@@ -1,21 +1,21 @@
-//! Formats times as text, as RFC 3339 specifies, in UTC: `1970-01-01T00:00:01.500Z`.
+//! Formats times as RFC 3339 text in UTC: `1970-01-01T00:00:01.500Z`.
 //!
-//! That form has four digits for the year. A clock, or another program that writes to our table,
-//! can name any other year, which must not end an answer or a thread. A time outside the years 0 to
-//! 9999 is therefore shown as the nearest one within them.
+//! RFC 3339 has four digits for the year. The clock, or another program that writes to our table, can produce a year
+//! that does not fit, and this must not break an answer or panic a thread. A time outside the years 0 to 9999 is
+//! therefore shown as the nearest time within them.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The first and the last microsecond that have a text form, counted from 1970.
+/// The first and the last time that have a text form, in microseconds since 1970.
 pub const FIRST_US: i64 = -62_167_219_200_000_000;
 pub const LAST_US: i64 = 253_402_300_799_999_999;
 
-/// The calendar repeats after 400 years, so 2,000 years later it is the same date.
+/// The calendar repeats every 400 years, so a time that is exactly 2,000 years later has the same month and day.
 const SHIFT_YEARS: u32 = 2_000;
 const SHIFT_US: i64 = 5 * 146_097 * 86_400 * 1_000_000;
 
-/// Microseconds since 1970, negative before, kept within the years that have a text form.
+/// Microseconds since 1970 (negative for earlier times), clamped to the years that have a text form.
 pub fn micros(time: SystemTime) -> i64 {
     let us = match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_has_a_text_and_one_out_of_range_has_the_nearest() {
+    fn every_time_has_a_text_and_times_out_of_range_are_clamped() {
         for (us, text) in [
             (i64::MIN, "0000-01-01T00:00:00.000Z"),
             (FIRST_US - 1, "0000-01-01T00:00:00.000Z"),
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(seconds(time).to_string(), format!("{}Z", &text[..19]), "{us}");
             assert_eq!(micros(time), us.clamp(FIRST_US, LAST_US));
         }
-        // The range of the system's clock is larger than that of the microseconds.
+        // `SystemTime` has a larger range than microseconds in an `i64`.
         let far = Duration::from_secs(i64::MAX as u64 / 4);
         assert_eq!(micros(UNIX_EPOCH + far), LAST_US);
         assert_eq!(micros(UNIX_EPOCH - far), FIRST_US);

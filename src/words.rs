@@ -1,7 +1,7 @@
-//! The words for states and events, once for the terminal, the reports, and the pages of both servers.
+//! The words for states and events, defined once for the terminal, the reports, and the pages of both servers.
 //!
-//! The pages get [`STATES`] and [`EVENTS`] as JSON. `docs/glossary.md` explains the words; `tests/phrases.rs` has the
-//! ones that they replace.
+//! The pages get [`STATES`] and [`EVENTS`] as JSON. `docs/glossary.md` explains the words; `tests/phrases.rs` lists the
+//! phrases that they replace.
 
 use serde_json::json;
 
@@ -14,11 +14,11 @@ macro_rules! table {
 }
 
 table! {
-    /// Every state by its name in the pages' scripts.
+    /// Every state, with its name in the scripts of the pages as the key.
     STATES;
-    /// A request that was accepted, before a thread takes it.
+    /// A request that was accepted and that no thread has taken yet.
     WAITING "waiting" "waiting"
-    /// The place where it waits.
+    /// Where waiting requests are.
     QUEUE "queue" "queue"
     /// A thread that serves a request.
     HELD "held" "held"
@@ -28,17 +28,17 @@ table! {
     STREAMS "streams" "streams"
     /// One event sent.
     WRITE "write" "write"
-    /// A write that its reader delays.
+    /// A write that waits for its reader.
     WRITE_BLOCKED "blocked" "write blocked"
-    /// A client that has closed, while its thread does not know.
+    /// A client that has closed without its thread having noticed.
     CLIENT_GONE "gone" "client gone"
-    /// The write by which the thread learns it.
+    /// The write by which the thread notices that the client has closed.
     WRITE_FAILED "failed" "write failed"
     /// A stream that was ended at its maximum age.
     REAPED "reaped" "reaped"
     /// A client between two connections.
     RECONNECTS "reconnects" "reconnects"
-    /// A request that got its response.
+    /// A request that received its response.
     ANSWERED "answered" "answered"
     /// A request that was turned away.
     REFUSED "refused" "refused"
@@ -46,14 +46,14 @@ table! {
     IN_THE_BROWSER "browser" "in the browser"
     /// A connection without a request.
     SPARE_CONNECTION "spare" "spare connection"
-    /// What the record lacks.
+    /// A period that is missing from the record.
     NOT_RECORDED "unrecorded" "not recorded"
-    /// A tab that is on its way.
+    /// A tab whose page or stream has not arrived yet.
     LOADING "loading" "loading"
     CLOSED "closed" "closed"
-    /// An action on a thread of its own whose answer a pool thread writes.
+    /// An action on its own thread, whose answer is written by a pool thread.
     ATTACHED "attached" "attached"
-    /// An action on a thread of its own that goes on without a pool thread and without a client.
+    /// An action on its own thread that continues without a pool thread and without a client.
     ORPHANED "orphaned" "orphaned"
     /// The verdicts.
     AS_EXPECTED "expected" "As expected ✓"
@@ -61,7 +61,7 @@ table! {
 }
 
 table! {
-    /// The line for a moment in a log, by the kind of the moment. [`line()`] fills in the parts in braces.
+    /// The log line for each kind of event. [`line()`] fills in the parts in braces.
     EVENTS;
     SPAWNED "spawned" "{thread} started"
     EXITED "exited" "{thread} ended"
@@ -73,18 +73,18 @@ table! {
     STREAMING "streaming" "{name} streams on {thread}"
     BLOCKED "blocked" "a write to {name} was blocked for {time}"
     DISCONNECTED "disconnected" "write {write} to {name} failed ({error}) on {thread}"
-    /// A close that the stream saw on its socket while it slept, so that no write failed.
+    /// The stream noticed on its socket, while it slept, that the client had closed. No write failed.
     SEEN_CLOSED "seen_closed" "{thread} saw that the client of {name} closed ({error})"
     REAPED_AT "reaped" "{name} was reaped at {time}: {why}"
     PANICKED "panicked" "the action of {name} panicked: {message}"
-    LEFT "left" "{name} was not answered: its client closed while it waited"
+    LEFT "left" "{name} was not answered: its client closed while it was queued"
     ANSWERED_IN "answered" "{name} was answered by {thread} in {time}"
     CLIENT_CLOSED "client_closed" "{name}: its client closed"
     ACTION_BEGAN "action_began" "the action of {name} runs on {action}"
-    ACTION_ORPHANED "action_orphaned" "{action} is orphaned: {name} goes on without a client"
+    ACTION_ORPHANED "action_orphaned" "{action} is orphaned: {name} continues without a client"
     ACTION_ENDED "action_ended" "{action} ended: {name}"
     ORDERED "ordered" "order: {text}"
-    /// The answer of a stream.
+    /// A stream's answer ended.
     ENDED "ended" "{name} ended after {time}, {thread} freed"
 }
 
@@ -94,7 +94,7 @@ pub fn json(table: &[(&str, &str)]) -> String {
     format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
 }
 
-/// One of [`EVENTS`] with its parts. Braces in a part stay as they are: a client may have sent them.
+/// Fills the parts into one of [`EVENTS`]. Braces in a part are left alone, because the part may come from a client.
 pub fn line(words: &str, parts: &[(&str, &dyn std::fmt::Display)]) -> String {
     let mut pieces = words.split('{');
     let mut line = pieces.next().unwrap_or_default().to_owned();
@@ -118,13 +118,13 @@ mod tests {
     fn the_tables_are_sent_as_json() {
         for table in [STATES, EVENTS] {
             let sent: BTreeMap<String, String> = serde_json::from_str(&json(table)).unwrap();
-            assert_eq!(sent.len(), table.len(), "each key once");
+            assert_eq!(sent.len(), table.len(), "a key appears more than once");
             assert!(table.iter().all(|(key, words)| sent[*key] == *words));
         }
     }
 
     #[test]
-    fn a_line_is_filled_in_once() {
+    fn placeholders_within_a_part_are_not_filled_in() {
         let parts: [(&str, &dyn std::fmt::Display); 2] = [("name", &"{why}"), ("why", &7)];
         assert_eq!(line("{name}: {why}", &parts), "{why}: 7");
         assert_eq!(line("a {b} c", &parts), "a  c");

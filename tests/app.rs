@@ -1,4 +1,4 @@
-//! The answers of the app: the page, the models, and the beginning of a stream, byte by byte.
+//! The app's answers: the page, the models, and the first bytes of a stream.
 
 use std::fs;
 use std::io::Write;
@@ -54,7 +54,7 @@ fn the_page_shows_the_models_and_links_to_tabs_and_fixes() {
     assert_eq!(status, 200);
     assert!(answer.contains("content-type: text/html; charset=utf-8\r\n"));
     assert!(page.contains("&lt;script&gt;alert(") && !page.contains("<script>alert("), "{page}");
-    assert!(page.find("second").unwrap() < page.find("&lt;script&gt;").unwrap(), "newest first");
+    assert!(page.find("second").unwrap() < page.find("&lt;script&gt;").unwrap(), "the newest model is first");
     for wanted in
         ["data-newest-id=\"2\"", "data-tab=\"4\"", "<template id=\"model\">", "page:fetch", "pagehide"]
     {
@@ -64,8 +64,8 @@ fn the_page_shows_the_models_and_links_to_tabs_and_fixes() {
         let link = format!("<a href=\"http://tab{n}.localhost:{port}/?tab={n}\" target=\"_blank\"");
         assert_eq!(page.matches(&link).count(), 1, "{link}");
     }
-    assert_eq!(page.matches("aria-current=\"page\"").count(), 1, "the app, in the links on top");
-    assert_eq!(page.matches("aria-current=\"true\"").count(), 1, "tab 4");
+    assert_eq!(page.matches("aria-current=\"page\"").count(), 1, "the link to the app is marked as current");
+    assert_eq!(page.matches("aria-current=\"true\"").count(), 1, "the link to tab 4 is marked as current");
     let control = server.control;
     for link in [
         "<a href=\"/\" aria-current=\"page\">App</a>".to_owned(),
@@ -208,7 +208,7 @@ fn a_posted_model_is_created_or_refused_with_one_line() {
                 assert_eq!(now.unwrap()["name"], name);
             }
             _ => {
-                assert_eq!(now, newest, "{body} created something");
+                assert_eq!(now, newest, "{body} created a model");
                 assert!(text.starts_with("name: ") && text.lines().count() == 1, "{text}");
             }
         }
@@ -247,7 +247,7 @@ fn forms_of_other_origins_and_for_other_hosts_are_refused() {
 }
 
 #[test]
-fn a_host_that_is_not_ours_gets_no_page() {
+fn a_foreign_host_gets_no_page() {
     let server = Server::start(&["--allow-host", "example.com,.test", "--allow-host", "other.example"]);
     let paths = ["/", "/models.json", "/models/live_stream", "/nowhere"];
     for (host, is_ours) in [
@@ -317,7 +317,7 @@ fn the_page_has_the_newest_models_and_links_to_the_older_ones() {
     };
     assert!(!get(server.app, "/").1.contains("/?before="));
     insert(100, 10);
-    assert!(!get(server.app, "/").1.contains("/?before="), "all of them fit");
+    assert!(!get(server.app, "/").1.contains("/?before="), "all 100 models fit on one page");
     insert(50, 10);
     insert(40, 16 * 1024);
     let (mut all, mut next, mut pages) = (Vec::new(), Some("/".to_owned()), 0);
@@ -334,7 +334,7 @@ fn the_page_has_the_newest_models_and_links_to_the_older_ones() {
         next = link.and_then(|rest| rest.split_once('"')).map(|(id, _)| format!("/?before={id}"));
     }
     assert_eq!(all, (1..=190).rev().collect::<Vec<_>>());
-    assert_eq!(pages, 4, "two of 16 long names, one of 8 and 92 others, and the last");
+    assert_eq!(pages, 4, "two pages of 16 long names, one of 8 long and 92 short names, and the rest");
     assert_eq!(get(server.app, "/?before=x").0, 422);
     assert_eq!(ids_of_page(&get(server.app, "/?before=3").1), [2, 1]);
     assert_eq!(ids_of_page(&get(server.app, "/?before=-9223372036854775808").1), [0; 0]);
@@ -354,7 +354,7 @@ fn a_client_that_follows_the_links_of_models_json_gets_every_model_once() {
     let ids: Vec<_> = models.iter().map(|model| model["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (1..=120).collect::<Vec<_>>());
     let longest = models.iter().map(|model| model["name"].as_str().unwrap().len()).max();
-    assert_eq!(longest, Some(16 * 1024), "what another program wrote is cut");
+    assert_eq!(longest, Some(16 * 1024), "a longer name that another program wrote is truncated");
     let first = ask(server.app, "GET /models.json HTTP/1.0\r\n\r\n");
     assert!(first.contains("\r\nlink: </models.json?since="), "{}", &first[..300]);
     let last = ask(server.app, "GET /models.json?since=100 HTTP/1.0\r\n\r\n");
@@ -367,7 +367,7 @@ fn a_stream_begins_at_the_position_of_its_request() {
     for name in ["a", "b", "c"] {
         create(server.app, name);
     }
-    let warning = "a client asks for what comes after model 99";
+    let warning = "a client requested the models after 99";
     for (header, param, wanted) in [
         (None, None, &[][..]),
         (None, Some("1"), &[2, 3]),
@@ -397,7 +397,7 @@ fn a_stream_begins_at_the_position_of_its_request() {
         let models = serde_json::from_str(line("data: ")).unwrap();
         assert_eq!((ids(&models).as_slice(), line("id: ")), (wanted, "3"), "{case}");
         let is_beyond = [header, param].contains(&Some("99"));
-        // The log is written on a thread of its own.
+        // A separate thread writes the log.
         wait_for(&case, || {
             (server.log().matches(warning).count() - logged >= usize::from(is_beyond)).then_some(())
         });
@@ -406,18 +406,19 @@ fn a_stream_begins_at_the_position_of_its_request() {
 }
 
 #[test]
-fn repeated_requests_log_a_few_lines_and_the_rest_is_counted() {
+fn repeated_log_messages_are_limited_and_the_omitted_ones_are_counted() {
     let server = Server::start(&[]);
-    for (position, message) in [
-        ("9223372036854775807", "a client asks for what comes after model"),
-        ("x", "is not the id of a model"),
-    ] {
+    for (position, message) in
+        [("9223372036854775807", "a client requested the models after"), ("x", "is not the id of a model")]
+    {
         for _ in 0..300 {
             let request = format!("HEAD /models.json?since={position} HTTP/1.0\r\n\r\n");
             ask(server.app, &request);
         }
         let left_out = |line: &&str| line.contains(message) && line.contains("were left out");
-        wait_for("the count", || server.log().lines().any(|line| left_out(&line)).then_some(()));
+        wait_for("the number of omitted lines", || {
+            server.log().lines().any(|line| left_out(&line)).then_some(())
+        });
         let lines = server.log().lines().filter(|line| line.contains(message)).count();
         assert!(lines < 100, "{lines} lines of {message}");
     }
@@ -473,8 +474,9 @@ fn a_stream_sends_created_models() {
     for flags in [&[][..], &["--loop", "faithful"]] {
         let server = Server::start(&[flags, &["--update-rate", "50ms"]].concat());
         let mut stream = open_stream(server.app);
-        // Time slices lose models that are created between a query and the next slice.
-        let text = wait_for("a model that was not lost", || {
+        // The faithful loop queries by time slices, and loses models that are created between a query and the next
+        // slice.
+        let text = wait_for("the new model in the stream", || {
             create(server.app, "new\nline");
             let text = read_until(&mut stream, "]\n\n");
             text.contains("new").then_some(text)
@@ -485,7 +487,7 @@ fn a_stream_sends_created_models() {
 }
 
 #[test]
-fn a_stream_logs_one_line_when_it_opens_and_one_when_its_client_has_closed() {
+fn a_stream_logs_one_line_when_it_opens_and_one_when_its_client_closes() {
     let server = Server::start(&["--update-rate", "100ms"]);
     let stream = open_stream(server.app);
     assert!(server.log().contains("stream opened on thread "), "{}", server.log());
@@ -522,7 +524,7 @@ fn views_are_read_at_each_request() {
     create(server.app, "<b>bold</b>");
     let embedded = Server::start(&[]);
     create(embedded.app, "<b>bold</b>");
-    // Times, nonces and the addresses of the control servers differ.
+    // The page without the parts that differ between the servers: times, nonces and the control server's address.
     let what_stays = |server: &Server| -> String {
         let page = get(server.app, "/").1.replace(&server.control.to_string(), "");
         let page: Vec<_> = page.lines().filter(|line| !line.contains("<tr><td>")).collect();
@@ -548,11 +550,11 @@ fn views_are_read_at_each_request() {
     }
     fs::remove_file(&index).unwrap();
     assert_eq!(get(server.app, "/"), (500, "Internal Server Error\n".into()));
-    assert_eq!(server.log().matches("ERROR").count(), 4, "each logged the reason: {}", server.log());
+    assert_eq!(server.log().matches("ERROR").count(), 4, "each failure is logged once: {}", server.log());
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// One row per kind of answer, with its `Cache-Control`. No answer allows its type to be guessed.
+/// One row per kind of answer, with its `Cache-Control`. Every answer also forbids content type sniffing.
 #[test]
 fn json_text_and_pages_state_how_they_may_be_cached() {
     let server = Server::start(&["--produce-every", "off", "--database", ":memory:"]);

@@ -26,7 +26,7 @@ fn start(server: &Server, fix: &str) -> u16 {
     control.strip_prefix("http://127.0.0.1:").unwrap().parse().unwrap()
 }
 
-/// The command lines of the servers that this one has started and that still run.
+/// The running servers that this server has started: their process ids and command lines.
 fn children(server: &Server) -> Vec<(i32, String)> {
     children_of(server.child.id())
 }
@@ -36,7 +36,7 @@ fn children_of(parent: u32) -> Vec<(i32, String)> {
     let numbers = processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
     let is_child = |number: &i32| {
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-        // The name in parentheses may contain anything.
+        // The process name in parentheses may contain any character.
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
         fields.next() != Some("Z") && fields.next() == Some(&parent.to_string())
     };
@@ -53,7 +53,7 @@ fn runs(process: i32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ")
 }
 
-/// The second server, as this one describes it to its viewers.
+/// The second server as the first one describes it to its viewers.
 fn shown(server: &Server, query: &str) -> Value {
     let request = format!("GET /events{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut viewer = send(server.control, request.as_bytes());
@@ -114,9 +114,9 @@ fn a_second_server_that_cannot_be_shown_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_second_server_ends_with_the_first_however_that_ends() {
+fn a_second_server_ends_when_the_first_is_killed_or_stopped() {
     for signal in [Signal::KILL, Signal::TERM] {
-        // Its database is temporary, in a folder that goes with it.
+        // The first server's database is in a temporary folder, which is removed with that server.
         let mut first = server(&["--database", ":memory:"]);
         start(&first, "cap");
         let [(process, _)] = children(&first)[..] else { panic!("{:?}", children(&first)) };
@@ -133,14 +133,14 @@ fn a_second_server_that_ends_by_itself_is_noticed_and_can_be_started_again() {
     let (status, said) = post("/lab/beside?fix=poll&");
     assert_eq!(status, 200, "{said}");
     let [(process, line)] = &children(&server)[..] else { panic!("{:?}", children(&server)) };
-    assert!(!line.contains("s3cret"), "other users can read it: {line}");
-    // It has the same token, and refuses a request without it.
+    assert!(!line.contains("s3cret"), "the token is in the command line, which other users can read: {line}");
+    // The second server has the same token, and refuses requests without it.
     let control: std::net::SocketAddr = said["control"].as_str().unwrap()[7..].parse().unwrap();
     assert_eq!(common::get(control, "/stats").0, 403);
     assert_eq!(common::get(control, "/stats?token=s3cret-s3cret").0, 200);
 
     rustix::process::kill_process(rustix::process::Pid::from_raw(*process).unwrap(), Signal::KILL).unwrap();
-    let ended = wait_for("news of its end", || {
+    let ended = wait_for("the news that the second server has ended", || {
         shown(&server, "?token=s3cret-s3cret")["ended"].as_str().map(str::to_owned)
     });
     assert!(ended.starts_with("its process ended by itself (signal: 9"), "{ended}");
@@ -155,10 +155,12 @@ fn a_second_server_without_a_viewer_ends_after_half_a_minute_and_one_with_a_view
     let [(process, _)] = children(&server)[..] else { panic!("{:?}", children(&server)) };
     let second = ([127, 0, 0, 1], control).into();
     let viewer = send(second, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for("its viewer", || (json(second, "GET", "/lab/viewers").1["viewers"] == 1).then_some(()));
+    wait_for("the viewer of the second server", || {
+        (json(second, "GET", "/lab/viewers").1["viewers"] == 1).then_some(())
+    });
     let began = Instant::now();
     let mut reader = viewer.try_clone().unwrap();
-    // Its events are read, so that it is not cut off.
+    // The viewer reads its events; otherwise it would be cut off.
     let reads = thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
     while began.elapsed() < Duration::from_secs(33) {
         assert!(runs(process), "{}", server.log());
@@ -168,7 +170,7 @@ fn a_second_server_without_a_viewer_ends_after_half_a_minute_and_one_with_a_view
     let _ = reads.join().unwrap();
     let left = Instant::now();
     while runs(process) {
-        assert!(left.elapsed() < UNWATCHED_WITHIN, "it still runs");
+        assert!(left.elapsed() < UNWATCHED_WITHIN, "the second server is still running");
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(shown(&server, "")["ended"], "no page has shown it for 30 s");
@@ -199,17 +201,17 @@ fn only_pages_of_the_first_server_may_show_the_wall_of_the_second() {
 }
 
 #[test]
-fn the_latency_of_a_page_is_measured_by_one_request_at_a_time() {
+fn page_latency_is_measured_with_one_request_in_flight() {
     let server = server(&["--threads", "1"]);
     let _stream = common::open_stream(server.app);
     let measure = || json(server.control, "POST", "/lab/latency").1["waits"].clone();
     assert_eq!(measure(), false);
-    server.wait_for_stats("a page in the queue", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("queued page", |stats| stats["backlog"] == 1);
     assert_eq!(measure(), true);
     assert_eq!(server.stats()["backlog"], 1);
     assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
-    server.wait_for_stats("its answer", |stats| stats["backlog"] == 0);
-    wait_for("the next turn", || (measure() == false).then_some(()));
+    server.wait_for_stats("answered page", |stats| stats["backlog"] == 0);
+    wait_for("the next measurement", || (measure() == false).then_some(()));
 }
 
 fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
@@ -224,7 +226,7 @@ fn text(browser: &Browser, tab: &Tab, id: &str) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-/// What the wall in the frame has said last.
+/// The latest state that the wall in the frame has reported.
 const RIGHT: &str = "second.heard.side";
 
 #[test]
@@ -245,7 +247,7 @@ fn beside_push_eight_threads_are_held_on_the_left_and_none_on_the_right() {
     browser
         .wait_for(&wall, "document.getElementById('latency').textContent.startsWith('page: no answer for ')");
 
-    // The servers say the same.
+    // The servers report the same numbers.
     let second: u16 = browser.eval(&wall, "Number(new URL(second.origin).port)").as_u64().unwrap() as u16;
     let stats = json(([127, 0, 0, 1], second).into(), "GET", "/stats").1;
     assert_eq!((&stats["streams"]["open"], &stats["listeners"]["open"]), (&0.into(), &9.into()), "{stats}");
@@ -260,7 +262,7 @@ fn beside_push_eight_threads_are_held_on_the_left_and_none_on_the_right() {
         browser.eval_in_frame_of(&wall, "#second iframe", "document.getElementById('latency').textContent");
     assert!(latency.as_str().unwrap().ends_with("ms"), "{latency}");
 
-    // One row of controls acts on both.
+    // One row of controls acts on both servers.
     browser.click(&wall, "#close-all");
     browser.wait_for(&wall, &format!("{RIGHT}.open === 0 && !wall.tabs.some(tab => tab.isOpen)"));
     browser.run(
@@ -288,7 +290,7 @@ fn beside_push_eight_threads_are_held_on_the_left_and_none_on_the_right() {
 }
 
 #[test]
-fn each_fix_is_shown_beside_a_plain_server_by_what_its_record_says() {
+fn each_fix_is_shown_beside_a_plain_server_with_the_expected_numbers() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--produce-every", "1"]);
     for (fix, expected) in [
@@ -312,7 +314,7 @@ fn each_fix_is_shown_beside_a_plain_server_by_what_its_record_says() {
 }
 
 #[test]
-fn a_page_that_cannot_have_a_second_server_says_why_and_shows_the_first() {
+fn a_page_that_cannot_have_a_second_server_explains_why_and_shows_the_first() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     for (fix, reason) in [("leave", "every page stays open"), ("pusch", "fix: give one of ")] {
@@ -325,7 +327,10 @@ fn a_page_that_cannot_have_a_second_server_says_why_and_shows_the_first() {
             &wall,
             "document.getElementById('said').textContent.startsWith('Everything is closed.')",
         );
-        assert!(!text(&browser, &wall, "said").contains("second server"), "none was there to end");
+        assert!(
+            !text(&browser, &wall, "said").contains("second server"),
+            "there was no second server to end"
+        );
     }
     assert_eq!(children(&server), []);
 }
@@ -351,7 +356,7 @@ fn axe_finds_nothing_serious_on_two_walls_and_nothing_overflows() {
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         browser.wait_for(&wall, &format!("innerWidth === {width} && {fits}"));
         if width > 390 {
-            // The axis of the left wall is the lowest part of it, and the legend is below.
+            // The axis is the lowest part of the left wall, and the legend must be below it.
             browser.wait_for(
                 &wall,
                 "document.documentElement.scrollHeight <= innerHeight &&

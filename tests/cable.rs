@@ -25,7 +25,7 @@ fn handshake(app: SocketAddr, fields: &str) -> String {
     read_head(&mut send(app, request.as_bytes()))
 }
 
-/// A client that has been welcomed.
+/// A client that has received its welcome message.
 fn connect(app: SocketAddr) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(app).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -60,7 +60,7 @@ fn answer(identifier: &str, kind: &str) -> String {
     format!(r#"{{"identifier":{},"type":"{kind}"}}"#, json!(identifier))
 }
 
-/// The next message: its subscription and its model.
+/// The subscription and the model id in the next message.
 fn model(socket: &mut WebSocket<TcpStream>) -> (String, i64) {
     let message: Value = serde_json::from_str(&text(socket)).unwrap();
     assert_eq!(message.as_object().unwrap().keys().collect::<Vec<_>>(), ["identifier", "message"]);
@@ -68,7 +68,7 @@ fn model(socket: &mut WebSocket<TcpStream>) -> (String, i64) {
 }
 
 #[test]
-fn the_handshake_is_that_of_rails() {
+fn the_handshake_matches_the_one_of_rails() {
     let server = Server::start(&[]);
     let app = server.app;
     let origin = format!("Origin: http://{app}\r\n");
@@ -85,7 +85,7 @@ fn the_handshake_is_that_of_rails() {
         assert_eq!(head, format!("{accepted}{chosen}\r\n"), "{wanted}");
     }
     assert_eq!(handshake(app, &origin), format!("{accepted}\r\n"));
-    // A page of another site, a request without an origin, and requests that are not a WebSocket handshake.
+    // Requests from another site, without an origin, and with a null origin are refused.
     for fields in ["Origin: http://evil.test\r\n", "", "Origin: null\r\n"] {
         assert!(handshake(app, fields).starts_with("HTTP/1.1 404 "), "{fields}");
     }
@@ -93,7 +93,7 @@ fn the_handshake_is_that_of_rails() {
     let head = handshake(other.app, "Origin: http://a.localhost:1\r\n");
     assert_eq!(head, format!("{accepted}\r\n"), "an origin of --allow-origin");
     assert_eq!(get(app, "/cable"), (404, "Page not found".to_owned()));
-    // Lists on one line or on several are the same.
+    // A list may be split over several lines.
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let lists = "Upgrade: h2c\r\nUpgrade: WebSocket\r\nConnection: keep-alive\r\nConnection: upgrade\r\n";
     let protocols = format!("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: x, {V1}\r\n");
@@ -149,11 +149,11 @@ fn a_client_gets_a_welcome_and_each_model_as_a_message() {
     assert_eq!(create(server.app, "b").0, 201);
     assert_eq!(model(&mut socket), (other.to_owned(), 2));
 
-    // A client that repeats a subscription has not received the answer. It gets the answer again, but no
-    // model twice.
+    // A client that repeats a subscription has not received the confirmation. It gets the confirmation again, but
+    // no model twice.
     command(&mut socket, "subscribe", other);
     assert_eq!(text(&mut socket), answer(other, "confirm_subscription"));
-    // None of these is answered.
+    // None of these commands and messages is answered.
     command(&mut socket, "subscribe", r#"{"channel":"NoChannel"}"#);
     command(&mut socket, "subscribe", "no json");
     command(&mut socket, "dance", other);
@@ -176,7 +176,7 @@ fn a_client_gets_a_welcome_and_each_model_as_a_message() {
     }
     server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);
     socket.close(None).unwrap();
-    wait_for("the end", || socket.read().is_err().then_some(()));
+    wait_for("the end of the connection", || socket.read().is_err().then_some(()));
     server.wait_for_stats("no listener", |stats| stats["listeners"]["open"] == 0);
 }
 
@@ -247,7 +247,8 @@ fn garbage_floods_and_stalled_readers_do_not_affect_other_clients() {
         drop(socket);
         stream
     };
-    // Bytes that are not a frame, a frame that is too large, a complete one, and one without a mask.
+    // Bytes that are not a frame, the beginning of a frame that is too large, a complete frame that is too large,
+    // and a frame without a mask.
     let large = [&[0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &[b'x'; 0xffff]].concat();
     for (bytes, code) in [
         (&[0xff; 64][..], 1002),
@@ -258,7 +259,7 @@ fn garbage_floods_and_stalled_readers_do_not_affect_other_clients() {
         let mut stream = raw();
         stream.write_all(bytes).unwrap();
         let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).expect("an end, not a reset");
+        stream.read_to_end(&mut rest).expect("the connection ends without a reset");
         let close = [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat();
         assert!(rest.ends_with(&close), "{rest:?}");
     }
@@ -267,16 +268,18 @@ fn garbage_floods_and_stalled_readers_do_not_affect_other_clients() {
     greedy.get_mut().set_write_timeout(Some(PATIENCE)).unwrap();
     let identifier = r#"{"channel":"ModelsChannel","since":-1}"#;
     let ask = json!({ "command": "subscribe", "identifier": identifier }).to_string();
-    wait_for("its end", || (0..1000).any(|_| greedy.send(Message::text(ask.clone())).is_err()).then_some(()));
+    wait_for("the end of the greedy client", || {
+        (0..1000).any(|_| greedy.send(Message::text(ask.clone())).is_err()).then_some(())
+    });
     // A client that subscribes without reading the messages.
     let mut stopped = connect(server.app);
     command(&mut stopped, "subscribe", r#"{"channel":"ModelsChannel","since":0}"#);
     create_large(server.app, 300);
-    server.wait_for_stats("its cut", |stats| stats["listeners"]["cut"].as_u64() >= Some(1));
+    server.wait_for_stats("cut-off listener", |stats| stats["listeners"]["cut"].as_u64() >= Some(1));
     let all = fast.join().unwrap();
     assert_eq!(all.len(), 300);
-    assert_gapless(&all, 1, "the fast one");
-    server.wait_for_stats("the end of all", |stats| stats["listeners"]["open"] == 0);
+    assert_gapless(&all, 1, "the fast client");
+    server.wait_for_stats("end of all listeners", |stats| stats["listeners"]["open"] == 0);
 }
 
 #[test]
@@ -307,7 +310,7 @@ fn the_client_of_rails_connects_receives_and_survives_a_restart() {
     let server = Server::start(&[]);
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/fixes"));
-    // It refers to its global object as `this`, as in a separate script.
+    // The client expects `this` to be the global object, as in a separate script.
     browser.run(&tab, &format!("(function() {{ {client} }}).call(window)"));
     browser.run(
         &tab,

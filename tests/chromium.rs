@@ -1,5 +1,5 @@
-//! Nine tabs in the real Chromium: which tab waits for a thread, which one in the browser, and what a page
-//! does when it is left.
+//! Nine tabs in the real Chromium: which tabs wait for a thread, which wait in the browser, and what a page does
+//! when the user leaves it.
 
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{self, Server, create, get, json, wait_for};
@@ -7,18 +7,18 @@ use ninetabs::lab::chromium::Chromium;
 use ninetabs::lab::interrupt::Interrupt;
 use serde_json::Value;
 
-/// A model arrives by the stream, not by the page.
+/// The number of models that arrived through the stream, not with the page.
 const ARRIVED: &str = "document.querySelectorAll('#models tr.new').length";
 
 const STREAMS: &str = "document.body.dataset.state === 'streaming'";
 
-/// Waits until a tab's page streams and a model has arrived by that stream.
+/// Waits until a tab's page is streaming and a model has arrived through that stream.
 fn wait_until_it_streams(browser: &Browser, tab: &Tab) {
     browser.wait_for(tab, STREAMS);
     browser.wait_for(tab, &format!("{ARRIVED} > 0"));
 }
 
-/// Waits for `count` more models, and so measures time by what a stream delivers.
+/// Waits until the stream has delivered `count` more models. The tests use this in place of a fixed delay.
 fn wait_for_models(browser: &Browser, tab: &Tab, count: u64) {
     let so_far = browser.eval(tab, ARRIVED).as_u64().unwrap();
     browser.wait_for(tab, &format!("{ARRIVED} >= {}", so_far + count));
@@ -28,7 +28,7 @@ fn errors(browser: &Browser, tab: &Tab) -> Vec<String> {
     browser.console(tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect()
 }
 
-/// The record's moments of a kind.
+/// The moments of the timeline after this number.
 fn moments(server: &Server, after: u64) -> Vec<Value> {
     let (_, excerpt) = json(server.control, "GET", &format!("/timeline?after={after}"));
     excerpt["moments"].as_array().unwrap().clone()
@@ -100,21 +100,21 @@ fn on_one_host_the_seventh_page_waits_in_the_browser() {
     }
     let stats = server.stats();
     assert_eq!((&stats["pool_capacity"], &stats["backlog"]), (&2.into(), &0.into()));
-    assert_eq!(stats["requests_count"], asked, "nothing of tabs 7 to 9 has reached the server");
+    assert_eq!(stats["requests_count"], asked, "no request of tabs 7 to 9 has reached the server");
     for tab in &waiting {
         assert_eq!(browser.title(tab), "about:blank", "its page has not arrived");
     }
     assert_eq!(get(server.app, "/up").0, 200, "another client is answered");
 
-    // Chromium gives the free connection to a page, and then to another page or to the first one's stream. In
+    // Chromium gives the freed connection to a waiting page, and then to another page or to that page's stream. In
     // the end, six tabs stream again.
     browser.close_tab(tabs.remove(0));
-    wait_for("one of the waiting pages, and its stream", || {
+    wait_for("the stream of one of the waiting pages", || {
         waiting
             .iter()
             .find(|tab| browser.title(tab) == "Live rows · streams" && browser.eval(tab, STREAMS) == true)
     });
-    // The thread of a stream that has ended, or of a page, is idle a moment later.
+    // A thread becomes idle a moment after its page or stream has ended.
     server.wait_for_stats("six streams and two idle threads", |stats| {
         stats["streams"]["open"] == 6 && stats["pool_capacity"] == 2
     });
@@ -134,7 +134,8 @@ fn has_closed(server: &Server, peer_port: u64) -> bool {
 #[test]
 fn a_page_left_by_a_link_frees_its_thread_within_two_writes_and_streams_again_on_back() {
     let Some(browser) = Browser::with_page_cache() else { return };
-    // On a busy machine, the close may be seen a second late. The first write after it must come later.
+    // On a busy machine, this test may see the close a second late. The first write after the close must be later
+    // than that.
     let server = Server::start(&["--update-rate", "3"]);
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/"));
@@ -160,7 +161,8 @@ fn a_page_left_by_a_link_frees_its_thread_within_two_writes_and_streams_again_on
     assert!((1..=2).contains(&writes.len()), "{writes:?}");
     assert_eq!(writes.last().unwrap()["kind"], "disconnected");
 
-    // A model was created in between; the page from the browser's cache requests it.
+    // This model is created while the page is in the browser's cache. When the page is restored, it requests the
+    // model.
     assert_eq!(create(server.app, "made meanwhile").0, 201);
     browser.back(&tab);
     browser.wait_for(
@@ -168,7 +170,11 @@ fn a_page_left_by_a_link_frees_its_thread_within_two_writes_and_streams_again_on
         "document.querySelector('#models tr.new td:nth-child(2)').textContent === 'made meanwhile'",
     );
     assert_eq!(browser.eval(&tab, STREAMS), true);
-    assert_eq!(browser.eval(&tab, "remembered"), true, "the page was loaded anew, not kept");
+    assert_eq!(
+        browser.eval(&tab, "remembered"),
+        true,
+        "the page was reloaded instead of restored from the cache"
+    );
     assert_eq!(server.stats()["streams"]["opened"], 2);
     assert_eq!(browser.eval(&tab, ARRIVED), 1);
 }
@@ -254,10 +260,10 @@ fn the_labs_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
     let ours = format!("ninetabs-chromium-{}-", std::process::id());
     let entries = || std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
     let mine = || entries().filter(|it| it.file_name().to_string_lossy().starts_with(&ours));
-    let profile = mine().next().expect("its profile").path().join("profile");
+    let profile = mine().next().expect("a profile folder").path().join("profile");
     assert!(
         profile.exists() && !profile.join("DevToolsActivePort").exists(),
-        "no other user can drive it by a port"
+        "Chromium opened a debugging port, which other users can reach"
     );
     assert!(pages.iter().any(|it| it.id == page && it.title.starts_with("tab 1 · ")), "{pages:?}");
     chromium.close(&page).unwrap();

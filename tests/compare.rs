@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_plain_loop_exhausts_the_pool_and_fixes_do_not_and_programs_can_read_it() {
+fn json_shows_that_the_plain_loop_exhausts_the_pool_and_fixes_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("compare.html");
     let output = compare(&[
@@ -79,7 +79,7 @@ fn with_hundreds_of_tabs_only_fixes_that_hold_no_thread_are_measured() {
     let output = compare(&["--fast", "--only", "naive,push", "--tabs", "300"]);
     let said = text(&output.stdout);
     assert!(
-        said.contains("naive: not measured, because its tabs hold threads and 300 are too many for that"),
+        said.contains("naive: not measured, because its tabs hold threads; 300 tabs need too many"),
         "{said}"
     );
     let push = said.lines().find(|line| line.starts_with("push")).unwrap();
@@ -101,7 +101,7 @@ fn the_tables_end_with_a_summary_and_other_server_counts_the_threads_of_both_ser
     {
         assert!(words.contains(part), "{part} is missing in {said}");
     }
-    assert!(words.contains("Fewest queries among those that hold no thread: push, "), "{said}");
+    assert!(words.contains("Fewest queries among fixes that hold no thread: push, "), "{said}");
     let rows = |name: &str| said.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>().join(" ");
     assert!(rows("naive ").contains(" never ") && !rows("push ").contains("never"), "{said}");
     let heads = said.lines().find(|line| line.starts_with("fix ") && line.contains(" held")).unwrap();
@@ -122,7 +122,7 @@ fn a_server_with_fewer_threads_than_planned_fails_its_claims() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_reported_in_one_line() {
+fn an_impossible_comparison_is_reported_in_one_line() {
     for (args, status, words) in [
         (&["--only", "nothing"][..], 2, "--only"),
         (&["--tabs", "0"], 2, "--tabs"),

@@ -1,4 +1,4 @@
-//! The control server by its answers: the numbers and their meaning, the orders, and the access rules.
+//! The control server: its numbers and their meaning, its orders, and its access rules.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ fn order(server: &Server, path: &str) -> (u16, Value) {
 }
 
 #[test]
-fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
+fn stats_have_the_keys_of_puma_in_its_order_followed_by_ours() {
     let server = Server::start(&[]);
     let line = get(server.control, "/stats").1;
     let mut at = 0;
@@ -52,7 +52,7 @@ fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
         at += found.unwrap_or_else(|| panic!("{key} is in the wrong place in {line}"));
     }
     let without = get(Server::on("tiny-http", &[]).control, "/stats").1;
-    assert!(!without.contains("reactor_max"), "there is no reactor: {without}");
+    assert!(!without.contains("reactor_max"), "`reactor_max` without a reactor: {without}");
     let stats: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(stats["versions"]["ninetabs"], env!("CARGO_PKG_VERSION"));
     let started_at = stats["started_at"].as_str().unwrap();
@@ -64,8 +64,8 @@ fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
 }
 
 #[test]
-fn stats_mean_what_puma_means() {
-    // A client that closed while it was queued is not answered, if the server can see that.
+fn stats_have_the_same_meaning_as_in_puma() {
+    // Puma's front does not serve a client that closed while it was queued. tiny_http cannot detect the close.
     stats_of("puma", 3);
     stats_of("tiny-http", 5);
 }
@@ -92,7 +92,7 @@ fn stats_of(front: &str, served: u64) {
     for queued in 1..=2 {
         tabs.push(send(server.app, STREAM));
         server.wait_for_stats("queued tab", |stats| stats["backlog"] == queued);
-        // The backlog counts as busy.
+        // Queued requests count as busy.
         assert_eq!(of(&server.stats()), [queued, 3, 0, 3 + queued, 3]);
     }
     let stats = server.stats();
@@ -112,12 +112,12 @@ fn backlog_max_is_reset_when_it_is_read() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
     server.stats();
-    // The timeline is asked, so that the stats are not read in the meantime.
+    // The timeline is read instead of the stats, because reading the stats resets `backlog_max`.
     let queued = || {
         let timeline = json(server.control, "GET", "/timeline").1;
         timeline["moments"].as_array().unwrap().iter().filter(|it| it["kind"] == "queued").count()
     };
-    // The stream may have been in todo twice, if its bytes arrived later than its connection.
+    // The stream may have been queued twice, if its request arrived later than its connection.
     let before = queued();
     let pages: Vec<_> = (0..3).map(|_| send(server.app, b"GET /up HTTP/1.0\r\n\r\n")).collect();
     wait_for("three queued pages", || (queued() == before + 3).then_some(()));
@@ -135,7 +135,7 @@ fn threads_are_shown_with_the_request_that_holds_them() {
     let server = Server::start(&["--threads", "3:3", "--update-rate", "60"]);
     let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     read_until(&mut tab, "data: ");
-    // A write is counted when it has ended, which may be after its bytes were read here.
+    // A write is counted when it has ended, which may be after this test has read its bytes.
     let threads = wait_for("a counted write", || {
         let threads = json(server.control, "GET", "/threads").1.as_array().unwrap().clone();
         threads.iter().any(|thread| thread["bytes"].as_u64() > Some(100)).then_some(threads)
@@ -154,8 +154,8 @@ fn threads_are_shown_with_the_request_that_holds_them() {
 }
 
 #[test]
-fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
-    // Puma's own front refuses longer ones.
+fn the_timeline_truncates_long_targets() {
+    // Puma's front refuses longer targets.
     for (front, length) in [("puma", 12_000), ("tiny-http", 100_000)] {
         let server = Server::on(front, &[]);
         assert_eq!(get(server.app, &format!("/up?{}", "x".repeat(length))).0, 200);
@@ -166,7 +166,7 @@ fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
 
 #[test]
 fn the_timeline_continues_after_a_number() {
-    // Puma's acceptor queues connections unread.
+    // Puma's acceptor queues connections without reading them.
     let read_by_a_thread = ["spawned", "queued", "started", "accepted", "wrote", "answered", "finished"];
     timeline_of("puma", read_by_a_thread);
     let read_by_the_front = ["spawned", "accepted", "queued", "started", "wrote", "answered", "finished"];
@@ -185,8 +185,8 @@ fn timeline_of(front: &str, order: [&str; 7]) {
     });
     let moments = all["moments"].as_array().unwrap();
     let mut kinds: Vec<_> = moments.iter().map(|moment| moment["kind"].as_str().unwrap()).collect();
-    // A connection that arrived before its request was taken by a thread that found nothing to read, and was
-    // set aside. The reactor may queue it again before the thread has finished.
+    // If the connection arrived before its request, a thread took it, found nothing to read, and handed it to the
+    // reactor. The reactor may queue it again before that thread has finished.
     while let Some(at) = kinds.windows(2).position(|two| two == ["queued", "finished"]) {
         kinds.swap(at, at + 1);
     }
@@ -210,7 +210,7 @@ fn timeline_of(front: &str, order: [&str; 7]) {
 }
 
 #[test]
-fn a_later_request_of_a_connection_is_named_ended_and_marked_by_its_own_number() {
+fn a_later_request_on_a_connection_is_recorded_under_its_own_number() {
     let server = Server::on("puma", &["--fix", "io-threads", "--threads", "3:3", "--update-rate", "50ms"]);
     let two = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n\
         GET /models/live_stream?tab=second HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -232,7 +232,11 @@ fn a_later_request_of_a_connection_is_named_ended_and_marked_by_its_own_number()
         moments.iter().filter(|it| it["kind"] == kind).map(|it| &it["request"]).collect()
     };
     assert_eq!(requests("accepted").len(), 2);
-    assert_eq!(requests("answered"), requests("accepted"), "each has its end, in this order");
+    assert_eq!(
+        requests("answered"),
+        requests("accepted"),
+        "the answers are recorded in the order of the requests"
+    );
     assert_eq!(requests("streaming"), [&held["request"]]);
     assert_eq!(requests("marked_io_bound"), [&held["request"]]);
     assert_eq!(requests("finished").last(), Some(&&held["request"]));
@@ -243,14 +247,14 @@ fn a_later_request_of_a_connection_is_named_ended_and_marked_by_its_own_number()
 }
 
 #[test]
-fn a_port_that_is_used_again_is_another_connection() {
+fn a_reused_port_is_another_connection() {
     for front in ["puma", "tiny-http"] {
         let server = Server::on(front, &[]);
         let mut port = 0;
         for _ in 0..2 {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_reuse_address(true).unwrap();
-            // A reset leaves nothing behind that would keep the port.
+            // A reset leaves no TIME_WAIT state, which would block the port.
             socket.set_linger(Some(Duration::ZERO)).unwrap();
             socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
             socket.connect(&server.app.into()).unwrap();
@@ -260,7 +264,7 @@ fn a_port_that_is_used_again_is_another_connection() {
             client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             assert_eq!(read_answer(&mut client).status, 200);
         }
-        // A thread records an answer after its client may have read it.
+        // A client may read an answer before the thread has recorded it.
         let answered: Vec<Value> = wait_for("two answers", || {
             let timeline = json(server.control, "GET", "/timeline").1;
             let moments = timeline["moments"].as_array().unwrap().iter();
@@ -296,7 +300,7 @@ fn a_reap_ends_streams_that_are_old_enough() {
 }
 
 #[test]
-fn after_a_resize_the_queued_ninth_tab_gets_a_thread_at_the_next_push() {
+fn after_a_resize_the_queued_ninth_tab_gets_a_thread_with_the_next_request() {
     let server = Server::start(&["--update-rate", "60"]);
     let tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     let mut ninth = send(server.app, STREAM);
@@ -304,8 +308,8 @@ fn after_a_resize_the_queued_ninth_tab_gets_a_thread_at_the_next_push() {
     assert_eq!(order(&server, "/resize?max=12"), (200, json!({"min": 8, "max": 12})));
     let stats = server.stats();
     assert_eq!([&stats["backlog"], &stats["running"], &stats["max_threads"]], [1, 8, 12]);
-    assert_eq!(stats["database"]["size"], 12, "a connection a thread");
-    // The push starts one thread, which takes the first request in todo.
+    assert_eq!(stats["database"]["size"], 12, "one connection per thread");
+    // Queueing this page starts one thread, which takes the first request in `todo`.
     let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
     read_until(&mut ninth, "data: ");
     let another = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -313,14 +317,14 @@ fn after_a_resize_the_queued_ninth_tab_gets_a_thread_at_the_next_push() {
     drop((tabs, another));
 
     assert_eq!(order(&server, "/resize?min=1&max=2"), (200, json!({"min": 1, "max": 2})));
-    assert_eq!(server.stats()["database"]["size"], 12, "it only grows");
+    assert_eq!(server.stats()["database"]["size"], 12, "the database pool never shrinks");
     let fixed = Server::start(&["--db-pool", "3"]);
     assert_eq!(order(&fixed, "/resize?min=1&max=20"), (200, json!({"min": 1, "max": 20})));
-    assert_eq!(fixed.stats()["database"]["size"], 3, "what was set stays");
+    assert_eq!(fixed.stats()["database"]["size"], 3, "a size set with --db-pool does not change");
 }
 
 #[test]
-fn a_resize_counts_the_io_threads_connections() {
+fn a_resize_includes_the_connections_of_io_threads() {
     let server = Server::start(&["--threads", "1:1", "--max-io-threads", "2"]);
     assert_eq!(server.stats()["database"]["size"], 3);
     assert_eq!(order(&server, "/resize?max=4"), (200, json!({"min": 1, "max": 4})));
@@ -331,7 +335,7 @@ fn a_resize_counts_the_io_threads_connections() {
 fn bodies_that_never_arrive_hold_no_thread_of_the_control_server() {
     let server = Server::start(&[]);
     let mut clients = Vec::new();
-    // A body with a length is refused because of its head, and a chunked one at its first byte.
+    // A body with a declared length is refused because of its head, a chunked body at its first byte.
     for (headers, answer) in [
         ("Content-Length: 5000", "413 "),
         ("Transfer-Encoding: chunked", "100 Continue"),
@@ -345,7 +349,11 @@ fn bodies_that_never_arrive_hold_no_thread_of_the_control_server() {
         read_until(&mut client, answer);
         clients.push((client, answer));
     }
-    assert_eq!(json(server.control, "GET", "/threads").0, 200, "all of them are there");
+    assert_eq!(
+        json(server.control, "GET", "/threads").0,
+        200,
+        "the control server answers while nine bodies are outstanding"
+    );
     for (client, _) in clients.iter_mut().filter(|(_, answer)| *answer == "100 Continue") {
         client.write_all(b"1\r\na").unwrap();
         read_until(client, "413 ");
@@ -361,7 +369,7 @@ fn a_resize_without_enough_database_connections_changes_nothing() {
     assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
     let stats = server.stats();
     assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
-    // The descriptors are available again.
+    // The descriptors of the refused resize are available again.
     let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     assert_eq!(server.stats()["connections"]["open"], kept.len());
 }
@@ -448,7 +456,11 @@ fn a_wrong_method_is_refused_with_the_right_one() {
         assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{method} {path}: {answer}");
         assert!(split(&answer).1.contains(allowed), "{method} {path}: {answer}");
     }
-    assert_eq!(order(&server, "/resize"), (200, json!({"min": 8, "max": 8})), "a GET changed it");
+    assert_eq!(
+        order(&server, "/resize"),
+        (200, json!({"min": 8, "max": 8})),
+        "a request with a wrong method changed the pool"
+    );
 }
 
 #[test]
@@ -477,7 +489,7 @@ fn an_unknown_parameter_of_an_order_is_refused_and_changes_nothing() {
     assert_eq!(json(server.control, "GET", "/lab").1, json!({"tabs": [], "zombies": [], "pages": []}));
 }
 
-/// How long an order takes, in the worst of several.
+/// The longest duration of five orders.
 fn slowest_order(server: &Server) -> Duration {
     let slow = |path: &str| {
         let began = Instant::now();
@@ -488,9 +500,9 @@ fn slowest_order(server: &Server) -> Duration {
 }
 
 #[test]
-fn clients_that_do_not_read_large_answers_delay_no_order() {
+fn clients_that_do_not_read_large_answers_do_not_delay_orders() {
     let server = Server::start(&[]);
-    // The answers have some megabytes.
+    // These requests make the timeline several megabytes long.
     let request = format!("GET /up?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(2_000));
     for _ in 0..5 {
         let mut client = TcpStream::connect(server.app).unwrap();
@@ -507,10 +519,10 @@ fn clients_that_do_not_read_large_answers_delay_no_order() {
             send_with_small_buffer(server.control, request.as_bytes())
         })
         .collect();
-    // Each would have held one of four threads for the write timeout of ten seconds.
+    // If writes blocked, each client would hold one of four threads for the write timeout of ten seconds.
     let slowest = slowest_order(&server);
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    // Even then, a client that reads gets all of a large answer.
+    // Even while these clients are stalled, a client that reads gets all of a large answer.
     let whole: Value = serde_json::from_str(&get(server.control, "/timeline").1).unwrap();
     assert!(whole["moments"].as_array().unwrap().len() > 5_000);
     drop(stopped);
@@ -524,7 +536,7 @@ fn orders_that_wait_do_not_delay_others() {
         .chain((0..8).map(|_| send(server.control, b"POST /lab/zombies?count=8 HTTP/1.0\r\n\r\n")))
         .collect();
     let slowest = slowest_order(&server);
-    // With one thread for all, each would wait for the sixteen orders before it.
+    // With one thread for all orders, each of these would wait for the sixteen orders before it.
     assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     for mut client in waiting {
         let answer = read_to_end(&mut client);
@@ -535,7 +547,7 @@ fn orders_that_wait_do_not_delay_others() {
 }
 
 #[test]
-fn a_command_of_pumactl_is_the_last_segment_with_any_method() {
+fn a_pumactl_command_is_the_last_path_segment_with_any_method() {
     let server = Server::start(&["--threads", "2:2"]);
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
         let (status, stats) = json(server.control, method, "/x/y/stats");
@@ -559,7 +571,7 @@ fn a_command_of_pumactl_is_the_last_segment_with_any_method() {
 }
 
 #[test]
-fn backtraces_say_what_each_thread_does() {
+fn backtraces_show_what_each_thread_does() {
     let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
     let tab = open_stream(server.app);
     let (status, threads) = json(server.control, "GET", "/thread-backtraces");
@@ -611,7 +623,8 @@ fn every_answer_is_one_line_and_closes_the_connection() {
         ("POST", "/resize"),
         ("POST", "/max-stream-age?secs=off"),
     ] {
-        // The request is pumactl's, without any field, and the body is what follows the last CRLF.
+        // Like pumactl, this sends a request without header fields and takes what follows the last CRLF as the
+        // body.
         let answer = ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.0 ") && !answer.contains("transfer-encoding"), "{answer}");
         let body = answer.rsplit("\r\n").next().unwrap();
@@ -632,12 +645,12 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
     let open = Server::start(&["--allow-host", "example.com"]);
     let token = Server::start(&["--control-token", "s3cret", "--allow-host", "example.com"]);
     let host = |host: &str| format!("Host: {host}\r\n");
-    // Token of the server, query, header lines, may look, may change.
+    // Columns: server, query, header lines, may read, may change.
     for (server, query, headers, look, change) in [
         (&open, "", String::new(), true, true),
         (&open, "?token=any", String::new(), true, true),
         (&open, "", host("localhost:9293"), true, true),
-        // A name of --allow-host opens the app; an order without a token needs a loopback name.
+        // A name from --allow-host is accepted by the app, but an order without a token needs a loopback name.
         (&open, "", host("example.com"), true, false),
         (&open, "", host("localhost:9293") + "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", true, true),
         // Header fields that only browsers send.
@@ -673,7 +686,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
         (&open, "", host("localhost:1") + "X-Request-Id: 1\r\n", true, false),
         (&open, "", "Sec-Fetch-Site: cross-site\r\n".into(), false, false),
         (&open, "", "Sec-Fetch-Site: same-site\r\n".into(), false, false),
-        // Our own pages may read, but change nothing without their token.
+        // Our own pages may read, but may not change anything without their token.
         (&open, "", "Sec-Fetch-Site: same-origin\r\n".into(), true, false),
         (&open, "", host("localhost:1") + "Origin: http://localhost:1\r\n", true, false),
         (&open, "", host("localhost:1") + "Origin: http://localhost:2\r\n", false, false),
@@ -711,7 +724,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
             let (status, body) = split(&ask(server.control, &request));
             assert_eq!(status, if may { answer } else { 403 }, "{request}: {body}");
             let is_foreign = headers.contains("Host: evil");
-            // If a token is set, the text is Puma's. Otherwise it says what would be accepted.
+            // If a token is set, the text is Puma's. Otherwise it explains what would be accepted.
             let is_reason = match server.control == token.control {
                 true => body == "Invalid auth token",
                 false => body.starts_with("refused: ") && body.lines().count() == 1,
@@ -721,7 +734,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
     }
     for server in [&open, &token] {
         let answer = ask(server.control, "GET /nowhere HTTP/1.0\r\nHost: evil.example\r\n\r\n");
-        assert_eq!(split(&answer).0, 403, "a stranger must not learn which paths exist");
+        assert_eq!(split(&answer).0, 403, "an unauthorized client must not learn which paths exist");
     }
 }
 

@@ -1,5 +1,5 @@
-//! `ninetabs ctl` as a command: every order against our server and, where possible, against the
-//! real Puma; its output and its exit status.
+//! `ninetabs ctl` as a command: every order sent to our server and, where possible, to the real Puma, with the
+//! output and the exit status.
 
 use std::fs;
 use std::io::Read;
@@ -22,7 +22,7 @@ fn url(server: &Server) -> String {
     format!("tcp://{}", server.control)
 }
 
-/// Its output, which must be one line of JSON, with nothing on stderr.
+/// The output of `ctl`, which must be one line of JSON, with nothing on stderr.
 fn line(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{stdout}");
@@ -35,7 +35,7 @@ fn answer(output: &Output) -> Value {
     serde_json::from_str(&line(output)).unwrap()
 }
 
-/// Its error, which must be one line with these words, with nothing on stdout.
+/// Checks the error of `ctl`, which must be one line with these words, with nothing on stdout.
 fn complaint(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -48,14 +48,14 @@ fn complaint(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
-fn it_prints_the_answer_of_the_server() {
+fn ctl_prints_the_answer_of_the_server() {
     let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
     let _tab = open_stream(server.app);
     let url = url(&server);
     let ask = |args: &[&str]| ctl(&[&["--control-url", &url], args].concat());
 
     let stats = line(&ask(&["stats"]));
-    assert!(stats.starts_with("{\"started_at\":\""), "as it came: {stats}");
+    assert!(stats.starts_with("{\"started_at\":\""), "the answer is printed unchanged: {stats}");
     assert_eq!(answer(&ask(&["stats"]))["busy_threads"], 1);
     let threads = answer(&ask(&["threads"]));
     let states = threads.as_array().unwrap().iter().filter(|it| it["state"] == "busy").count();
@@ -71,7 +71,7 @@ fn it_prints_the_answer_of_the_server() {
 }
 
 #[test]
-fn it_sends_the_orders_that_only_ninetabs_has() {
+fn ctl_sends_the_orders_that_only_ninetabs_has() {
     let server = Server::start(&["--update-rate", "60"]);
     let mut tab = open_stream(server.app);
     let url = url(&server);
@@ -89,7 +89,7 @@ fn it_sends_the_orders_that_only_ninetabs_has() {
 }
 
 #[test]
-fn it_stops_and_halts() {
+fn ctl_stops_and_halts_the_server() {
     for order in ["stop", "halt"] {
         let mut server = Server::start(&[]);
         let output = ctl(&["--control-url", &url(&server), order]);
@@ -108,7 +108,7 @@ fn the_server_and_its_token_come_from_flags_variables_or_a_state_file() {
         &["--control-url", &url, "--control-token", "s3cret", "stats"][..],
         &["stats", "--control-token", "s3cret", "--control-url", &url],
         &["--state", state, "stats"],
-        // As with pumactl, the file wins.
+        // As with pumactl, the state file takes precedence.
         &["--state", state, "stats", "--control-url", "tcp://127.0.0.1:1", "--control-token", "wrong"],
     ] {
         assert_eq!(answer(&ctl(args))["running"], 8, "{args:?}");
@@ -197,7 +197,7 @@ fn an_unreachable_server_or_another_program_is_reported_in_one_line() {
         let url = format!("tcp://{}", listener.local_addr().unwrap());
         let other = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // The request is read, since the close would be a reset otherwise.
+            // Reads the request, since closing with unread data would be a reset.
             let asked = read_until(&mut stream, "\r\n\r\n");
             std::io::Write::write_all(&mut stream, said.as_bytes()).unwrap();
             asked
@@ -210,7 +210,7 @@ fn an_unreachable_server_or_another_program_is_reported_in_one_line() {
 const APP: &str = "run ->(_) { [200, {}, ['hello']] }\n";
 
 #[test]
-fn the_real_puma_understands_it() {
+fn the_real_puma_understands_the_orders_of_ctl() {
     for (order, last) in [("stop", "- Gracefully stopping"), ("halt", "* Stopping immediately!")] {
         let Some(mut puma) = Puma::start(APP, &["-t", "2:2"]) else { return };
         let (url, state) = (puma.control.clone(), puma.path("state").display().to_string());
@@ -250,7 +250,7 @@ fn a_reader_that_closes_the_pipe_is_not_an_error() {
     assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
 }
 
-/// Makes clients send control characters in every text that any output of any command repeats.
+/// Clients send control characters in every text that the output of some command repeats.
 #[test]
 fn control_characters_of_clients_never_reach_the_output() {
     const STEERING: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{ad}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
@@ -272,7 +272,7 @@ fn control_characters_of_clients_never_reach_the_output() {
     let mut clients = Vec::new();
     let encoded: String = STEERING.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let visible: String = STEERING.chars().filter(|c| !c.is_ascii()).collect();
-    // In the name of a model, and in one that only JSON can contain.
+    // Control characters in the name of a model, percent-encoded and literal.
     for body in [format!("name={encoded}"), format!("name={STEERING}")] {
         let head = "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
         let request =
@@ -280,8 +280,8 @@ fn control_characters_of_clients_never_reach_the_output() {
         let answer = std::io::read_to_string(ask(request.as_bytes())).unwrap();
         assert!(answer.starts_with("HTTP/1.1 201") || answer.starts_with("HTTP/1.1 303"), "{answer}");
     }
-    // In a method, a path, a query and each header. The streams stay open, so that lists of threads
-    // show them.
+    // Control characters in a method, a path, a query and each header. The streams stay open so that they appear in
+    // lists of threads.
     for (method, target) in [
         ("GET", format!("/models/live_stream?tab={encoded}")),
         ("GET", format!("/models/live_stream?tab={visible}")),
@@ -319,8 +319,8 @@ fn control_characters_of_clients_never_reach_the_output() {
     tab.args(["tab", "--events", "1", "--for", "60", "--last-event-id", "0"]);
     let output = tab.arg(stream).stdin(Stdio::null()).output().unwrap();
     assert!(!output.stdout.is_empty(), "{output:?}");
-    outputs.extend([("tab".to_owned(), output.stdout), ("tab's notes".to_owned(), output.stderr)]);
-    // The reason repeats parts of the answer.
+    outputs.extend([("tab".to_owned(), output.stdout), ("notes of `tab`".to_owned(), output.stderr)]);
+    // The error message of `tab` repeats parts of the answer.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let said = format!("HTTP/1.1 200 OK\r\nContent-Type: {STEERING}\r\n\r\n");
@@ -334,7 +334,7 @@ fn control_characters_of_clients_never_reach_the_output() {
     let output = tab.args(["tab", "--for", "60", &format!("http://{address}/")]).output().unwrap();
     answering.join().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    outputs.push(("tab's reason".to_owned(), output.stderr));
+    outputs.push(("error of `tab`".to_owned(), output.stderr));
     drop(clients);
     let traced = server.folder.path().join("trace.json");
     wait_for("a trace of the streams", || {

@@ -1,5 +1,5 @@
-//! The dashboard shows the current state of the server, its buttons do what they say, and only its own pages
-//! can use them.
+//! The dashboard shows the current state of the server, its buttons do what their labels announce, and only its own
+//! pages can send their orders.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::common::{
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-/// One viewer, past the head of its answer.
+/// A viewer that has read the head of its answer.
 struct Viewer(BufReader<TcpStream>);
 
 impl Viewer {
@@ -38,7 +38,7 @@ impl Viewer {
             assert!(Instant::now() < end, "no {name} in {PATIENCE:?}");
             let mut event = String::new();
             while !event.ends_with("\n\n") {
-                assert!(self.0.read_line(&mut event).unwrap() > 0, "it ended after {event:?}");
+                assert!(self.0.read_line(&mut event).unwrap() > 0, "the stream ended after {event:?}");
             }
             let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
             if field("event: ") == Some(name) {
@@ -116,7 +116,7 @@ fn a_viewer_gets_the_past_then_new_moments_and_numbers() {
     assert!(at("queued") < at("started") && at("started") < at("accepted"), "{kinds:?}");
     assert!(at("accepted") < at("wrote"), "{kinds:?}");
 
-    // A viewer that reconnects continues after its last event. An id of another server does not count.
+    // A viewer that reconnects continues after its last event. An id from another server is ignored.
     assert_eq!(get(server.app, "/up").0, 200);
     let mut back = Viewer::open(&server, &format!("Last-Event-ID: {last}\r\n"));
     let news = back.next("moments").1;
@@ -162,7 +162,7 @@ fn a_page_reloads_when_another_server_takes_over_its_address() {
         browser.goto(&tab, &format!("http://{host}:{}{path}", server.control.port()));
         browser.wait_for(&tab, "document.body.dataset.connection === 'live' && feed.state !== null");
         browser.run(&tab, "window.isOld = true");
-        // This is nearly always within the same second.
+        // The replacement nearly always starts within the same second.
         server = replace(server, &flags);
         browser.wait_for(
             &tab,
@@ -173,7 +173,7 @@ fn a_page_reloads_when_another_server_takes_over_its_address() {
     press_is_obeyed(&browser, &server);
 }
 
-/// The page of a server that has replaced another one has that server's token.
+/// Checks that the page has the token of the new server.
 fn press_is_obeyed(browser: &Browser, server: &Server) {
     let tab = dashboard(browser, server);
     press(browser, &tab, "#reap");
@@ -181,7 +181,7 @@ fn press_is_obeyed(browser: &Browser, server: &Server) {
     assert!(words.as_str().unwrap().ends_with(" reaped."), "{words}");
 }
 
-/// Asks for `/up` from another loopback address, from this port.
+/// Requests `/up` from this port of another loopback address.
 fn ask_from_the_same_port(server: &Server, port: u16) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -195,7 +195,7 @@ fn ask_from_the_same_port(server: &Server, port: u16) {
 }
 
 #[test]
-fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
+fn a_client_with_another_address_and_the_same_port_is_not_mistaken_for_the_labs() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--threads", "3:3", "--update-rate", "100ms", "--retry", "60"]);
     let tab = dashboard(&browser, &server);
@@ -207,7 +207,7 @@ fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
     let page = order(&server, "/lab/page").1;
     browser.wait_for(&tab, &format!("{}.includes('answered with 200 by thread')", text("pages")));
     let pages = browser.eval(&tab, &text("pages"));
-    // This is on a different thread than the page.
+    // This stream is on a different thread than the page.
     let _stream = open_stream(server.app);
     for port in [port(&zombie), port(&page)] {
         let before = server.stats()["requests_count"].as_u64();
@@ -223,7 +223,7 @@ fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
 }
 
 #[test]
-fn the_page_says_when_connected_zombies_hold_no_thread() {
+fn the_page_shows_when_connected_zombies_hold_no_thread() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--front", "puma", "--update-rate", "200ms", "--retry", "60"]);
     let tab = dashboard(&browser, &server);
@@ -238,7 +238,7 @@ fn the_page_says_when_connected_zombies_hold_no_thread() {
 }
 
 #[test]
-fn viewers_reset_no_number_that_pumactl_asks_for() {
+fn viewers_do_not_reset_numbers_that_pumactl_reads() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
     server.stats();
@@ -264,14 +264,14 @@ fn sixteen_viewers_hold_no_thread_and_a_seventeenth_is_refused() {
     let request = "GET /events HTTP/1.0\r\n\r\n";
     let (status, said) = split(&ask(server.control, request));
     assert_eq!((status, said.lines().count()), (503, 1), "{said}");
-    // Four threads and sixteen viewers: each viewer is served, and so are other requests.
+    // With four threads and sixteen viewers, each viewer is served, and other requests are answered.
     for viewer in &mut viewers {
         viewer.next("state");
     }
     assert_eq!(server.stats()["busy_threads"], 0);
-    // When a viewer has closed, another one is admitted.
+    // After a viewer has closed, another one is admitted.
     viewers.pop();
-    let mut late = wait_for("a free place", || {
+    let mut late = wait_for("the admission of another viewer", || {
         let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
         read_head(&mut stream).starts_with("HTTP/1.1 200").then_some(stream)
     });
@@ -284,7 +284,7 @@ fn a_viewer_that_does_not_read_is_dropped() {
     let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stopped = send_with_small_buffer(server.control, request);
     let mut reads = Viewer::open(&server, "");
-    // Long targets fill its buffers quickly.
+    // Long targets quickly fill the buffers of the stalled viewer.
     let end = Instant::now() + PATIENCE * 2;
     let path = format!("/up?{}", "x".repeat(1000));
     let was_dropped = || {
@@ -299,14 +299,14 @@ fn a_viewer_that_does_not_read_is_dropped() {
         })
     };
     while !was_dropped() {
-        assert!(Instant::now() < end, "it is still served");
+        assert!(Instant::now() < end, "the stalled viewer is still connected");
         for _ in 0..50 {
             assert_eq!(get(server.app, &path).0, 200);
         }
         reads.next("state");
     }
     server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
-    // It gets what was written to it earlier, and nothing after that.
+    // The stalled viewer receives what was written before it was dropped, and nothing more.
     stopped.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; 65536];
     loop {
@@ -320,7 +320,7 @@ fn a_viewer_that_does_not_read_is_dropped() {
 }
 
 #[test]
-fn no_page_of_another_site_can_press_a_button() {
+fn pages_of_other_sites_cannot_press_a_button() {
     let server = Server::start(&["--update-rate", "60"]);
     let page = get(server.control, "/").1;
     let token = page.split_once("data-token=\"").unwrap().1.split('"').next().unwrap().to_owned();
@@ -353,14 +353,15 @@ fn no_page_of_another_site_can_press_a_button() {
             ("", format!("{host}{cross}X-Ninetabs-Token: {}\r\n", "0".repeat(32))),
             ("", format!("{host}{cross}{right}")),
             ("", format!("{host}Origin: null\r\n{form}")),
-            // The app's own page, which has another origin of the same site.
+            // The app's page, which is on the same site but has another origin.
             ("", format!("{host}{app}")),
             ("", format!("{host}{app}{form}")),
-            // Our own page without its token, with the token only in the address, or with another token.
+            // The dashboard's own page without its token, with the token only in the address, or with another
+            // token.
             ("", format!("{host}{own}")),
             (&*format!("{and}token={token}"), format!("{host}{own}")),
             ("", format!("{host}{own}X-Ninetabs-Token: {token}0\r\n")),
-            // A foreign name that resolves to this address.
+            // A foreign host name that resolves to this address.
             ("", format!("Host: evil.example:{}\r\n{right}", server.control.port())),
             (
                 "",
@@ -388,12 +389,16 @@ fn no_page_of_another_site_can_press_a_button() {
 
     let request = format!("POST /reap HTTP/1.0\r\n{host}{own}{right}\r\n");
     assert_eq!(split(&ask(server.control, &request)), (200, "{\"reaped\":1}".into()));
-    // A link leads to the page, which shows itself in no frame.
+    // A link from another site may lead to the page, but no frame may show it.
     let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
     let answer = ask(server.control, &format!("GET / HTTP/1.0\r\n{host}{link}\r\n"));
     assert!(split(&answer).0 == 200 && answer.contains("frame-ancestors 'none'"), "{answer}");
     let request = format!("GET /threads HTTP/1.0\r\n{host}{link}\r\n");
-    assert_eq!(split(&ask(server.control, &request)).0, 403, "a link leads to pages only");
+    assert_eq!(
+        split(&ask(server.control, &request)).0,
+        403,
+        "a link from another site may lead only to pages"
+    );
 }
 
 #[test]
@@ -415,20 +420,20 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_closes_them() {
     server.wait_for_stats("four streams", |stats| stats["streams"]["open"] == 4);
     let (status, page) = order(&server, "/lab/page");
     assert_eq!((status, &page["answered"]), (200, &Value::Null));
-    server.wait_for_stats("a page in todo", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("queued page", |stats| stats["backlog"] == 1);
     let threads = json(server.control, "GET", "/threads").1;
     let mut paths: Vec<_> =
         threads.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect();
     paths.sort();
     let wanted = ["1", "7", "zombie-1", "zombie-2"].map(|tab| format!("/models/live_stream?tab={tab}"));
     assert_eq!(paths, wanted);
-    // Its port identifies it on the timeline.
+    // The page's port identifies its request on the timeline.
     let timeline = json(server.control, "GET", "/timeline").1;
     let peeked = timeline["moments"].as_array().unwrap().iter().find(|it| it["peeked"] == true).unwrap();
     assert_eq!((&peeked["port"], &peeked["target"]), (&page["local_port"], &json!("/?tab=page-3")));
 
     for (path, words) in [
-        ("/lab/tabs/open?tab=7", "tab 7 is open already"),
+        ("/lab/tabs/open?tab=7", "tab 7 is already open"),
         ("/lab/tabs/open?tab=65", "1 to 64"),
         ("/lab/tabs/open?tab=0", "1 to 64"),
         ("/lab/tabs/open?tab=x", "1 to 64"),
@@ -474,8 +479,8 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_closes_them() {
 fn viewers_and_the_labs_clients_end_with_the_server() {
     let mut server = Server::start(&["--threads", "2:2", "--force-shutdown-after", "1"]);
     let mut watches = Viewer::open(&server, "");
-    // An order is answered before its client has sent the request, and a page whose request arrives first is
-    // served.
+    // An order is answered before the lab's client has sent its request. Both streams must have threads before the
+    // page is requested, or the page would be served.
     for path in ["/lab/tabs/open", "/lab/zombies"] {
         assert_eq!(order(&server, path).0, 200);
     }
@@ -483,12 +488,12 @@ fn viewers_and_the_labs_clients_end_with_the_server() {
     for path in ["/lab/tabs/open", "/lab/page"] {
         assert_eq!(order(&server, path).0, 200);
     }
-    server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+    server.wait_for_stats("two queued requests", |stats| stats["backlog"] == 2);
     assert_eq!(order(&server, "/stop").0, 200);
     let status = server.wait_for_exit();
     assert!(status.success(), "{status}: {}", server.log());
     assert!(!server.log().contains("panicked"), "{}", server.log());
-    // Its stream ends, with or without an error.
+    // The viewer's stream ends, with or without an error.
     let _ = watches.0.read_to_end(&mut Vec::new());
 }
 
@@ -497,7 +502,7 @@ fn surplus_threads_end_as_soon_as_they_are_idle() {
     let server = Server::start(&["--update-rate", "50ms"]);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     assert_eq!(order(&server, "/lab/threads?count=3").0, 200);
-    server.wait_for_stats("those that are held", |stats| stats["running"] == 5);
+    server.wait_for_stats("only the threads that are held", |stats| stats["running"] == 5);
     drop(tabs);
     server.wait_for_stats("three threads", |stats| stats["running"] == 3 && stats["busy_threads"] == 0);
     assert_eq!(order(&server, "/lab/threads?count=8").0, 200);
@@ -505,8 +510,7 @@ fn surplus_threads_end_as_soon_as_they_are_idle() {
     assert_eq!(server.stats()["running"], 8);
 }
 
-/// Compares the lanes and the numbers of the page with the server's own. Nothing changes in this time, so
-/// all belong to one moment.
+/// Compares the lanes and the numbers of the page with those of the server. Nothing changes during the comparison.
 fn agree(browser: &Browser, tab: &Tab, server: &Server) {
     let threads = json(server.control, "GET", "/threads").1;
     let stats = server.stats();
@@ -536,7 +540,7 @@ fn agree(browser: &Browser, tab: &Tab, server: &Server) {
 }
 
 #[test]
-fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
+fn lanes_and_numbers_match_the_server_and_the_buttons_work() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "200ms", "--retry", "60"]);
     let tab = dashboard(&browser, &server);
@@ -608,12 +612,12 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     choose(&browser, &tab, "#age input:not([type=checkbox])", "off");
     browser.wait_for(&tab, "document.getElementById('answer').textContent === 'The maximum age is off.'");
     press(&browser, &tab, "#reset");
-    server.wait_for_stats("the start", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
+    server.wait_for_stats("initial limits", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 
-/// Shows an idle server, a full pool with a queue, and a server that is gone.
+/// Calls `look` with an idle server, with a full pool and a queue, and after the server was killed.
 fn in_each_state(browser: &Browser, tab: &Tab, mut server: Server, mut look: impl FnMut(&str)) {
     look("idle");
     for _ in 0..8 {
@@ -643,7 +647,7 @@ fn the_longest_headline_leaves_space_for_the_meter() {
         &tab,
         "document.getElementById('headline').textContent.startsWith('8 zombies hold all 8 threads. A page')",
     );
-    // With and without a scroll bar.
+    // The width without and with a scroll bar.
     for width in [1280, 1265] {
         browser.devtools(
             &tab,
@@ -654,7 +658,7 @@ fn the_longest_headline_leaves_space_for_the_meter() {
         let over = "(edge => edge('.meter-waits') - edge('.summary'))
              (selector => document.querySelector(selector).getBoundingClientRect().right)";
         let over = browser.eval(&tab, over).as_f64().unwrap();
-        assert!(over <= 0.5, "the meter is cut by {over} px of {width}");
+        assert!(over <= 0.5, "at a width of {width} px, the meter is cut off by {over} px");
     }
 }
 
@@ -699,7 +703,7 @@ fn the_legend_keeps_its_patterns_with_forced_colors_and_in_print() {
     let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &forced);
     browser.wait_for(&tab, "matchMedia('(forced-colors: active)').matches");
-    // Each differs from the others and from the paper by its fill, its pattern, its border or its sign.
+    // Each key differs from the others and from the paper in its fill, pattern, border or sign.
     let looks = browser.eval(
         &tab,
         "[...document.querySelectorAll('.key')].map(key =>
@@ -711,19 +715,19 @@ fn the_legend_keeps_its_patterns_with_forced_colors_and_in_print() {
     let blank = "[...document.querySelectorAll('.key')].filter(key => (style =>
         style.backgroundColor === getComputedStyle(document.body).backgroundColor && style.backgroundImage === 'none' && style.borderTopWidth === '0px')(getComputedStyle(key))).length";
     assert_eq!(browser.eval(&tab, blank), 0);
-    // The picture is drawn with the system's colors as well.
+    // The picture must use the system's colors as well.
     let held = "(probe => { probe.style.color = 'Highlight'; document.body.append(probe); return getComputedStyle(probe).color })(document.createElement('i')) === picture.drawing.colors.held";
     assert_eq!(browser.eval(&tab, held), true);
 
-    // A printer leaves out backgrounds, unless a page insists.
+    // Browsers do not print backgrounds unless the page sets `print-color-adjust: exact`.
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print", "features": [] }));
     browser.wait_for(&tab, "matchMedia('print').matches");
     let kept = "[...document.querySelectorAll('.key')].every(key => getComputedStyle(key).printColorAdjust === 'exact')";
     assert_eq!(browser.eval(&tab, kept), true);
     let cut = "(log => log.scrollHeight > log.clientHeight + 1)(document.querySelector('.log'))";
-    assert_eq!(browser.eval(&tab, cut), false, "the log is whole");
+    assert_eq!(browser.eval(&tab, cut), false, "the log is cut off in print");
     let controls = "document.querySelector('.sticky').getClientRects().length";
-    assert_eq!(browser.eval(&tab, controls), 0, "paper shows buttons");
+    assert_eq!(browser.eval(&tab, controls), 0, "the buttons appear in print");
 }
 
 #[test]
@@ -737,12 +741,12 @@ fn a_lane_can_be_read_by_keyboard() {
             &tab,
             &format!("document.querySelector('.lane[data-tab=\"{number}\"]').dataset.state === 'streaming'"),
         );
-        // A shorter stream does not get a band of its own.
+        // A shorter stream would not get its own band.
         browser.wait_for(&tab, "feed.now() - feed.lanes.get(1).current.from > 2 * SHORT_US");
         order(&server, then);
     }
     let tip = "document.querySelector('[role=tooltip]:not([hidden])').textContent";
-    // Otherwise, a window in the background gets no focus events.
+    // Without this, a window in the background gets no focus events.
     browser.devtools(&tab, "Emulation.setFocusEmulationEnabled", &json!({ "enabled": true }));
     browser.run(&tab, "document.querySelector('.lane-strip').focus()");
     browser.wait_for(
@@ -758,7 +762,7 @@ fn a_lane_can_be_read_by_keyboard() {
 }
 
 #[test]
-fn the_name_of_a_client_is_cut_and_cannot_reverse_the_text_after_it() {
+fn the_name_of_a_client_is_truncated_and_cannot_reverse_the_text_after_it() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--front", "puma", "--threads", "1:1"]);
     let tab = dashboard(&browser, &server);
@@ -797,13 +801,13 @@ fn the_queue_keeps_its_order_and_an_incomplete_record_stays_bounded() {
            waiting.arrange();
          }",
     );
-    // A connection that a thread examined and put back is at the end of the queue.
+    // A connection that a thread has taken and queued again is at the end of the queue.
     let order = "[...list.querySelectorAll('.waiting')].map(item => item.dataset.request).join()";
     browser.run(&tab, "tell(['queued', 1], ['queued', 2])");
     assert_eq!(browser.eval(&tab, order), "1,2");
     browser.run(&tab, "tell(['started', 1, 7], ['queued', 1], ['finished', 1, 7])");
     assert_eq!(browser.eval(&tab, order), "2,1");
-    // The record has only the ends of these.
+    // The record has only the ends of these requests.
     browser.run(&tab, "for (let n = 10; n < 5000; n += 1) tell(['wrote', n, 7], ['finished', n, 7])");
     let kept = browser.eval(&tab, "told.stories.size");
     assert!(kept.as_u64() < Some(600), "{kept}");
@@ -812,7 +816,7 @@ fn the_queue_keeps_its_order_and_an_incomplete_record_stays_bounded() {
 #[test]
 fn the_requests_of_a_page_carry_the_operators_token() {
     let Some(browser) = Browser::start() else { return };
-    // The token has characters that an address may have encoded or not.
+    // The token has characters that an address may contain with or without percent-encoding.
     let server = Server::start(&["--control-token", "s3+c/r%65t=="]);
     assert_eq!(get(server.control, "/").0, 403);
     let tab = browser.first_tab();
@@ -829,7 +833,7 @@ fn the_requests_of_a_page_carry_the_operators_token() {
 }
 
 #[test]
-fn the_page_contacts_only_its_own_server_and_says_when_that_is_gone() {
+fn the_page_contacts_only_its_own_server_and_shows_when_the_connection_is_lost() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let page = get(server.control, "/").1;
@@ -841,11 +845,11 @@ fn the_page_contacts_only_its_own_server_and_says_when_that_is_gone() {
     );
     press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
-    // Only the page, its events and the order are requested.
+    // All requests of the page go to its own server.
     let asked = "performance.getEntriesByType('resource').map(it => new URL(it.name)).filter(it => it.protocol !== 'data:').every(it => it.host === location.host)";
     assert_eq!(browser.eval(&tab, asked), true);
     assert_eq!(browser.eval(&tab, "violations.length"), 0);
-    // Code from another server or in an attribute does not run.
+    // An image from another server and code in attributes are blocked.
     browser.run(
         &tab,
         "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.2:9/x.png\"><b id=b style=\"color: red\" onclick=\"window.ran = 1\">b</b>');
@@ -861,7 +865,7 @@ fn the_page_contacts_only_its_own_server_and_says_when_that_is_gone() {
     browser.wait_for(&tab, "document.querySelector('#connection').textContent.includes('out of date')");
     press(&browser, &tab, "#reap");
     browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('cannot be reached')");
-    // The clocks of the page stop while there is no news.
+    // The page's clock stops while no news arrives.
     let now = browser.eval(&tab, "feed.now()");
     browser.wait_for(&tab, "performance.now() - feed.heardAt > 1500");
     assert_eq!(browser.eval(&tab, "feed.now()"), now);
@@ -874,8 +878,7 @@ fn a_flood_of_events_does_not_grow_the_page() {
     let tab = dashboard(&browser, &server);
     let _streams: Vec<_> = (0..4).map(|_| open_stream(server.app)).collect();
     let heap = "(window.gc && gc(), performance.memory.usedJSHeapSize)";
-    // Twenty minutes of a busy page have some 60,000 moments: it asks every other second,
-    // in nine tabs, and is loaded now and then.
+    // A busy page receives about 60,000 moments in twenty minutes.
     let feed_until = |wanted: u64| {
         let end = Instant::now() + PATIENCE * 4;
         let is_over = AtomicBool::new(false);
@@ -898,19 +901,19 @@ fn a_flood_of_events_does_not_grow_the_page() {
     let before = browser.eval(&tab, heap).as_f64().unwrap();
     feed_until(60_000);
     let after = browser.eval(&tab, heap).as_f64().unwrap();
-    assert!(after < before + 20e6, "{before} bytes became {after}");
+    assert!(after < before + 20e6, "the heap grew from {before} to {after} bytes");
     let nodes = browser.eval(&tab, "document.querySelectorAll('*').length").as_u64().unwrap();
     assert!(nodes < 700, "{nodes} nodes");
     let kept = browser.eval(&tab, "[feed.stories.size, feed.log.length, feed.queue.size]");
     let kept: Vec<u64> = serde_json::from_value(kept).unwrap();
     assert!(kept[0] < 1000 && kept[1] <= 120, "{kept:?}");
-    // The page is correct again once there are few events.
+    // The page is correct again once the flood has ended.
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 
-/// A page of another site that tries every way to make a browser send a GET to `TARGET`. Each has a
-/// different query.
+/// A page of another site that makes the browser send requests to `TARGET` in every way that needs no permission.
+/// Each way has a different query.
 const ATTACK: &str = r#"<!doctype html><title>loading</title><meta name=referrer content=no-referrer>
 <img referrerpolicy=no-referrer src="TARGET?img"><script src="TARGET?script"></script>
 <link rel=stylesheet href="TARGET?style"><iframe src="TARGET?iframe"></iframe>
@@ -958,7 +961,8 @@ fn a_page_of_another_site_cannot_halt_the_server_under_an_allowed_name() {
     let stats = server.stats();
     assert_eq!((&stats["streams"]["open"], &stats["streams"]["reaped"]), (&json!(1), &json!(0)));
 
-    // A user may open the page by that name. Without a token it shows and changes nothing.
+    // A user may open the page under the allowed name. Without a token, the page can read, but cannot change
+    // anything.
     browser.goto(&tab, &format!("http://ninetabs.test:{}/", server.control.port()));
     browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
     let press =
@@ -969,7 +973,7 @@ fn a_page_of_another_site_cannot_halt_the_server_under_an_allowed_name() {
 }
 
 #[test]
-fn lanes_and_controls_are_on_one_screen_and_a_long_queue_moves_nothing() {
+fn lanes_and_controls_fit_on_one_screen_and_a_long_queue_does_not_move_them() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "200ms"]);
     let tab = dashboard(&browser, &server);
@@ -993,7 +997,7 @@ fn lanes_and_controls_are_on_one_screen_and_a_long_queue_moves_nothing() {
     browser.wait_for(&tab, "feed.todo().length === 31");
     assert_eq!((top(".lane"), top(".legend")), before);
     browser.wait_for(&tab, "document.querySelector('.queue-more').textContent === '+28'");
-    // The controls stay on screen when the page is scrolled.
+    // The controls stay visible when the page is scrolled.
     browser.run(&tab, "scrollTo(0, 400)");
     browser.wait_for(
         &tab,
@@ -1003,7 +1007,7 @@ fn lanes_and_controls_are_on_one_screen_and_a_long_queue_moves_nothing() {
 }
 
 #[test]
-fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
+fn orders_closed_clients_and_warnings_are_sent_and_shown() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "2", "--threads", "1:1"]);
     let tab = dashboard(&browser, &server);
@@ -1022,7 +1026,7 @@ fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"4\"]')?.dataset.state === 'streaming'");
     let marks = browser.eval(&tab, "feed.marks().map(it => it.text)");
     assert_eq!(marks, json!(["opened tab 3", "opened tab 4", "closed tab 3"]));
-    // A late viewer gets both from the record.
+    // A viewer that connects later gets the closed client and the orders from the record.
     let mut viewer = Viewer::open(&server, "");
     let (_, past) = viewer.next("moments");
     let of = |kind: &str| {
@@ -1051,11 +1055,11 @@ fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
 }
 
 #[test]
-fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
+fn a_frozen_picture_moves_through_the_record_and_returns_to_the_live_state() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "60", "--threads", "2:2"]);
     let tab = dashboard(&browser, &server);
-    // The state of the live page after each of these orders, and the number of the event.
+    // Collects the state of the live page after each of these orders, with the number of its last event.
     let state = "JSON.stringify([[...shown.record.lanes.values()].map(lane => [lane.number, lane.state, lane.current?.story.name]), shown.record.todo().map(story => story.name)])";
     let mut seen = Vec::new();
     for (path, streams, waiting) in
@@ -1094,7 +1098,7 @@ fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 
-/// A file that the page saves, as the browser would: its name, its text and the address that it is from.
+/// A file that the page saves in the browser: its name, its text and the address that it was fetched from.
 fn saved_file(browser: &Browser, tab: &Tab, button: &str) -> (String, String, String) {
     browser.run(
         tab,
@@ -1127,7 +1131,7 @@ fn the_last_minute_or_the_frozen_picture_can_be_saved() {
     assert!(page.contains("<h1>1 of 2 threads is held. Nothing waits.</h1>"), "{page}");
     assert_eq!(path, "/report?last=60");
 
-    // The frozen picture has the state of its event, whatever happened since.
+    // The frozen picture shows the state at its event, regardless of what happened later.
     browser.click(&tab, "#freeze");
     browser.wait_for(&tab, "freeze.isFrozen && freeze.moments.length > 0");
     assert_eq!(order(&server, "/lab/tabs/open?tab=2").0, 200);
@@ -1147,7 +1151,7 @@ fn the_last_minute_or_the_frozen_picture_can_be_saved() {
 }
 
 #[test]
-fn a_write_that_its_reader_blocks_is_a_warning() {
+fn a_write_blocked_by_its_reader_is_a_warning() {
     let server = Server::start(&["--threads", "2:2", "--write-timeout", "60"]);
     create_large(server.app, 500);
     let _reader = stopped_reader(&server);
@@ -1160,7 +1164,7 @@ fn a_write_that_its_reader_blocks_is_a_warning() {
 }
 
 #[test]
-fn frames_that_wait_in_the_browser_are_a_warning_for_as_long_as_a_wall_says_so() {
+fn frames_that_wait_in_the_browser_are_a_warning_while_the_wall_reports_them() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "60", "--threads", "16:16"]);
     let wall = browser.first_tab();
@@ -1196,7 +1200,7 @@ fn the_lanes_are_one_tab_stop_and_a_table_shows_the_same() {
     browser.click(&tab, "#as-table");
     browser.wait_for(&tab, "[...document.querySelectorAll('#rows tr')].some(row => row.cells[1].textContent === 'held' && row.cells[2].textContent === 'tab 5')");
     assert_eq!(browser.eval(&tab, "document.querySelectorAll('#rows tr').length"), 16);
-    // Each number has an explanation.
+    // Every number has an explanation.
     browser.click(&tab, "#explain");
     let open = "[...document.querySelectorAll('.large div, .gauges div')].every(it => !it.querySelector('.says').hidden)";
     assert_eq!(browser.eval(&tab, open), true);

@@ -1,5 +1,5 @@
-//! The database pool: five connections for eight threads, and a sixth tab that looks to its user as if there
-//! were no idle thread.
+//! The database pool: five connections for eight threads. To its user, the sixth tab looks as if no thread were
+//! idle.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -30,13 +30,13 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
     let mut page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
-    // The database pool is exhausted, not Puma's.
+    // The database pool is exhausted, but the thread pool is not.
     let stats = server.wait_for_stats("waiting for connections", |stats| stats["database"] == full);
     assert_eq!(
         (&stats["pool_capacity"], &stats["backlog"], &stats["running"]),
         (&1.into(), &0.into(), &8.into())
     );
-    // A request without a query is answered while they wait.
+    // A request that does not need the database is answered while the others wait.
     assert_eq!(get(server.app, "/up").0, 200);
     assert_eq!(server.stats()["database"], full);
 
@@ -65,11 +65,11 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
 }
 
 #[test]
-fn the_sixth_tab_reconnects_and_waits_until_one_leaves() {
+fn the_sixth_tab_reconnects_and_waits_until_another_tab_closes() {
     let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
     let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let sixth = open_tab(&server, "tab 6", "");
-    let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("it reconnects");
+    let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("the sixth tab reconnects");
     assert_eq!((progress.events, progress.bytes, progress.failed), (0, 0, None));
     assert!(server.stats()["pool_capacity"].as_u64() >= Some(2));
 
@@ -78,7 +78,7 @@ fn the_sixth_tab_reconnects_and_waits_until_one_leaves() {
 }
 
 #[test]
-fn with_a_lease_for_each_query_all_eight_stream() {
+fn with_a_lease_per_query_all_eight_tabs_stream() {
     let server = Server::start_with(&format!("{FIVE_CONNECTIONS} --db-lease query"));
     let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     for tab in &mut tabs {

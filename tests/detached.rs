@@ -1,4 +1,4 @@
-//! Listeners whose connections have left the pool: `push`, `partials`, `long-poll`.
+//! Listeners whose connections do not hold a pool thread: `push`, `partials`, `long-poll`.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -28,7 +28,7 @@ const PUSH: &str = "/fixes/push/stream";
 const CONTROL_THREADS: u64 = 4;
 const PARTIALS: &str = "/fixes/partials/stream";
 
-/// The ids in a piece of `partials`.
+/// The ids in a piece of a `partials` stream.
 fn rows(html: &str) -> Vec<i64> {
     html.split("<li id=\"model_").skip(1).map(|row| row.split_once('"').unwrap().0.parse().unwrap()).collect()
 }
@@ -80,14 +80,14 @@ fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change() {
             assert!(event.starts_with(&format!("id: {n}\ndata: [{{\"id\":{n},")), "{event:?}");
         }
     }
-    // One query creates each model, and one sends it to all.
+    // For each model, one query creates it, and one reads it for all listeners.
     assert_eq!(server.stats()["queries"].as_u64().unwrap() - before, 6);
     drop(all);
     listeners(&server, 0);
 }
 
 #[test]
-fn a_listener_begins_as_a_stream_does_and_resumes_after_its_last_event_id() {
+fn a_listener_begins_like_a_stream_and_resumes_after_its_last_event_id() {
     let server = Server::start(&["--retry", "1500ms", "--keep-models", "100000"]);
     for n in 1..=120 {
         assert_eq!(create(server.app, &format!("<b>{n}</b> %26 co")).0, 201);
@@ -107,8 +107,8 @@ fn a_listener_begins_as_a_stream_does_and_resumes_after_its_last_event_id() {
     assert!(first(&format!("{PUSH}?last_event_id=118"), "", "120,").contains("data: [{\"id\":119,"));
     let all = first(PUSH, "Last-Event-ID: 0\r\n", "id: 120\n");
     let ends: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
-    assert_eq!(ends, ["0", "50", "100", "120"], "in pieces");
-    // After an id of another database, all models are sent again, because the client may have none
+    assert_eq!(ends, ["0", "50", "100", "120"], "the models are sent in pieces");
+    // An id beyond the newest one is from another database. All models are sent, because the client may have none
     // of them.
     assert!(first(PUSH, "Last-Event-ID: 999\r\n", "id: 50\n").contains("id: 0\n"));
 
@@ -136,7 +136,7 @@ fn an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one() {
 #[test]
 fn a_stalled_reader_is_cut_off_without_delaying_others() {
     let server = Server::start(&["--write-timeout", "2", "--keep-models", "100000"]);
-    // This is more than the buffers between them hold.
+    // These models exceed the buffers between the server and a client.
     create_large(server.app, 300);
     let stopped: Vec<_> = (0..8).map(|_| send(server.app, listen_request("0").as_bytes())).collect();
     let mut fast = listen(server.app, PUSH, "");
@@ -145,7 +145,7 @@ fn a_stalled_reader_is_cut_off_without_delaying_others() {
         assert_eq!(create(server.app, "small").0, 201);
         assert!(read_until(&mut fast, "\n\n").starts_with(&format!("id: {n}\n")));
     }
-    let stats = server.wait_for_stats("those that were cut", |stats| stats["listeners"]["cut"] == 8);
+    let stats = server.wait_for_stats("eight cut-off listeners", |stats| stats["listeners"]["cut"] == 8);
     assert_eq!(stats["listeners"]["open"], 1, "{stats}");
     drop(stopped);
 }
@@ -158,18 +158,18 @@ fn listen_request(last_event_id: &str) -> String {
 fn memory_stays_within_the_buffer_with_many_stalled_readers() {
     let server =
         Server::start(&["--push-buffer", "262144", "--write-timeout", "600", "--keep-models", "1000000"]);
-    // It reconnects, if it falls behind as well.
+    // This client reconnects if it falls behind as well.
     let fast = open_tab_at(&server, PUSH, "fast", "0");
-    fast.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
+    fast.wait_for(|tab| tab.events > 0, PATIENCE).expect("the greeting arrives");
     let stopped: Vec<_> = (0..200).map(|_| send(server.app, listen_request("").as_bytes())).collect();
     listeners(&server, 201);
     create_large(server.app, 20);
     let before = proc_status(server.child.id(), "VmRSS");
-    // 5 MB for each of the 200 readers would be a gigabyte if it were stored.
+    // Storing 5 MB for each of the 200 readers would take a gigabyte.
     create_large(server.app, 300);
     models::wait_for_id(&server, &fast, 320);
     assert_gapless(&received_as(&fast, ids), 1, "fast");
-    server.wait_for_stats("those that fell behind", |stats| {
+    server.wait_for_stats("the end of the readers that fell behind", |stats| {
         stats["listeners"]["open"] == 1 && stats["listeners"]["cut"].as_u64() >= Some(200)
     });
     let more = proc_status(server.child.id(), "VmHWM") - before;
@@ -178,7 +178,7 @@ fn memory_stays_within_the_buffer_with_many_stalled_readers() {
 }
 
 #[test]
-fn a_thousand_cuts_lose_and_repeat_nothing() {
+fn listeners_miss_and_repeat_no_model_over_two_thousand_cuts() {
     const CUTS: u64 = 500;
     let server = Server::start_with("--produce-every 3ms --retry 10ms --keep-models 1000000");
     thread::scope(|scope| {
@@ -194,7 +194,7 @@ fn a_thousand_cuts_lose_and_repeat_nothing() {
                     });
                     let newest = *ids_there(server).last().unwrap();
                     let mut all = Vec::new();
-                    wait_for("the newest", || {
+                    wait_for("the newest model", || {
                         all.extend(received_as(&tab, ids));
                         all.last().is_some_and(|last| *last >= newest).then_some(())
                     });
@@ -205,13 +205,13 @@ fn a_thousand_cuts_lose_and_repeat_nothing() {
     });
 }
 
-/// Requests the models after this one, and reads the answer to its end or closes in the middle of
-/// it. Returns what it has received.
+/// Requests the models after this one, and either reads the whole answer or closes the connection early. Returns
+/// the body if it was read.
 fn ask_or_leave(app: SocketAddr, path: &str, since: i64) -> Option<String> {
     let request = format!("GET {path}={since} HTTP/1.0\r\n\r\n");
     let mut stream = send(app, request.as_bytes());
     if fastrand::bool() {
-        // Before the answer, or in the middle of it.
+        // Closes before the answer or in the middle of it.
         let _ = stream.set_read_timeout(Some(Duration::from_millis(fastrand::u64(1..6))));
         let _ = stream.read(&mut vec![0; fastrand::usize(1..400)]);
         return None;
@@ -254,11 +254,11 @@ fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost() {
 }
 
 #[test]
-fn a_head_request_for_a_long_poll_gets_a_head_at_once() {
+fn a_head_request_for_a_long_poll_is_answered_immediately() {
     let server = Server::start(&[]);
     let mut head =
         send(server.app, b"HEAD /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // It ends at once, without a body, although there is no model yet.
+    // The answer ends immediately and without a body, although there is no model yet.
     let answer = read_to_end(&mut head);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.contains("content-type: application/json; charset=utf-8\r\n"), "{answer}");
@@ -277,10 +277,10 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
         let answer = read_answer(&mut waiting);
         assert_eq!((answer.status, ids(&answer.body)), (200, vec![1]));
         assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
-        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "no further byte");
+        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "nothing follows");
     }
     listeners(&server, 0);
-    // Existing models are sent at once. A new one is sent to all with one query.
+    // Existing models are sent immediately. A new model is read with one query for all waiting requests.
     assert_eq!(ids(&get(server.app, "/fixes/long-poll/poll?since=0").1), [1]);
     let together: Vec<_> = (0..20)
         .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
@@ -291,7 +291,11 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
     for mut waiting in together {
         assert_eq!(ids(&read_answer(&mut waiting).body), [2]);
     }
-    assert_eq!(server.stats()["queries"].as_u64().unwrap() - before, 2, "to make it, and to tell it");
+    assert_eq!(
+        server.stats()["queries"].as_u64().unwrap() - before,
+        2,
+        "one query creates the model, and one reads it"
+    );
 
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -333,7 +337,7 @@ fn rows_of_the_sqlite_shell_and_of_a_second_server_reach_listeners() {
 }
 
 #[test]
-fn a_query_of_a_locked_database_is_retried() {
+fn a_query_on_a_locked_database_is_retried() {
     let server = Server::start(&[]);
     let mut listener = listen(server.app, PUSH, "");
     assert_eq!(create(server.app, "before").0, 201);
@@ -359,10 +363,10 @@ fn a_stop_makes_listeners_reconnect_and_they_miss_no_model() {
     let began = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(read_until(&mut listener, "\n\n"), ": the server is stopping\nretry: 700\n\n");
-    assert_eq!(listener.read(&mut [0; 9]).unwrap(), 0, "and ends");
+    assert_eq!(listener.read(&mut [0; 9]).unwrap(), 0, "the stream ends");
     assert_eq!(read_answer(&mut poll).body, "[]");
     assert!(server.wait_for_exit().success());
-    assert!(began.elapsed() < Duration::from_secs(5), "the stop does not wait for it");
+    assert!(began.elapsed() < Duration::from_secs(5), "the stop waited for a listener");
 }
 
 #[test]
@@ -377,11 +381,11 @@ fn tiny_http_cannot_hand_over_a_connection_and_answers_501() {
             "{name}"
         );
     }
-    assert!(!get(Server::start(&[]).app, "/fixes/push").1.contains("cannot let go"));
+    assert!(!get(Server::start(&[]).app, "/fixes/push").1.contains("cannot hand over a connection"));
 }
 
 #[test]
-fn ten_thousand_listeners_join_and_leave_without_a_trace() {
+fn ten_thousand_listeners_come_and_go_without_a_leak() {
     const AT_ONCE: usize = 500;
     let server = Server::start(&[]);
     let count =
@@ -395,7 +399,7 @@ fn ten_thousand_listeners_join_and_leave_without_a_trace() {
                 && stats["connections"]["open"] == 0
         })
     };
-    settled("the first ones' end");
+    settled("the end of the first listener and the first stream");
     let (threads, descriptors) = (count("task"), count("fd"));
     let mut ports = BTreeSet::new();
     for _ in 0..10_000 / AT_ONCE {
@@ -403,9 +407,9 @@ fn ten_thousand_listeners_join_and_leave_without_a_trace() {
         for (n, mut listener) in all.into_iter().enumerate() {
             ports.insert(listener.local_addr().unwrap().port());
             match n % 3 {
-                // It has read its head, and closes cleanly.
+                // This client has read the head, and closes cleanly.
                 0 => drop(read_head(&mut listener)),
-                // It closes with unread bytes, so its kernel sends a reset.
+                // This client closes with unread bytes, so its kernel sends a reset.
                 1 => drop(listener),
                 _ => {
                     let _ = listener.write_all(b"garbage \r\n\r\n");
@@ -424,7 +428,7 @@ fn a_quiet_stream_has_a_heartbeat() {
     let server = Server::start(&[]);
     let mut listener = listen(server.app, PUSH, "");
     read_until(&mut listener, ":\n\n");
-    // An EventSource does not report it.
+    // An EventSource does not report the heartbeat.
     let tab = open_tab_at(&server, PUSH, "tab", "");
     read_until(&mut listener, ":\n\n");
     let happened: Vec<_> = tab.happenings().try_iter().collect();
@@ -434,7 +438,7 @@ fn a_quiet_stream_has_a_heartbeat() {
     assert_eq!(listener.read(&mut [0; 9]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
 }
 
-/// Values that other programs can store: times and names of every type and size.
+/// Stores rows as other programs may write them, with times and names of every type and size.
 fn store_extremes(theirs: &Connection) {
     let integers = ["0", "-1", "-1000", "-9223372036854775808", "9223372036854775807", "253402300800000000"];
     let names = ["''", "char(0, 27)", "CAST(x'61ff62' AS TEXT)", "printf('%.*c', 20000, 'x')", "-1", "1e300"];
@@ -462,7 +466,7 @@ fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once
         store_extremes(&theirs);
         let stream = |path: &str| open_tab_at(&server, path, path, "0");
         let tabs = [PUSH, "/models/live_stream", "/fixes/short-stream/stream", PARTIALS].map(stream);
-        // The answer of `path` after the id, repeated until all have arrived.
+        // Requests the rows after the last id from `path`, until all have arrived.
         let poll = |path: &str, last: i64| {
             let mut all: Vec<i64> = Vec::new();
             wait_for("all rows", || {
@@ -498,9 +502,9 @@ fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once
         for received in &received {
             assert_gapless(received, 1, table);
         }
-        // With ids at both limits, the listeners survive, and the greatest id reaches them.
+        // The listeners survive ids at both limits, and the greatest id reaches them.
         let push = open_tab_at(&server, PUSH, "push", &received[0].last().unwrap().to_string());
-        push.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
+        push.wait_for(|tab| tab.events > 0, PATIENCE).expect("the greeting arrives");
         for id in [i64::MIN, -1, 0, i64::MAX] {
             theirs.execute("INSERT INTO models VALUES (?, 'x', -1000)", [id]).unwrap();
         }
@@ -511,7 +515,7 @@ fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once
     }
 }
 
-/// A feed of numbers, which panics at the third.
+/// A feed of numbers that panics at the third one.
 struct Numbers {
     counted: Receiver<()>,
     numbers: u64,
@@ -523,13 +527,13 @@ impl Feed for Numbers {
         while self.counted.try_recv().is_ok() {
             self.numbers += 1;
             has_news = true;
-            assert!(self.numbers != 3, "the feed panics, as this test wants it");
+            assert!(self.numbers != 3, "the feed panics deliberately");
         }
         has_news
     }
 }
 
-/// A peer that is sent each number, and panics at some.
+/// A peer that receives each number, and panics at some of them.
 struct Counting {
     last: u64,
     panics_at: Vec<u64>,
@@ -541,12 +545,12 @@ impl Peer<Numbers> for Counting {
             return NextPiece::Wait;
         }
         self.last += 1;
-        assert!(!self.panics_at.contains(&self.last), "a peer panics, as this test wants it");
+        assert!(!self.panics_at.contains(&self.last), "a peer panics deliberately");
         NextPiece::Send(format!("{}\n", self.last).into_bytes().into())
     }
 
     fn receive(&mut self, _: &mut Numbers, bytes: &[u8]) {
-        assert!(bytes != b"panic", "a peer panics, as this test wants it");
+        assert!(bytes != b"panic", "a peer panics deliberately");
     }
 
     fn goodbye(&mut self, _: &mut Numbers) -> Rc<[u8]> {
@@ -576,9 +580,9 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_continues() {
         send(server.addr(), request.as_bytes())
     };
     let mut all = [open("0"), open("2"), open("1,4"), open("0")];
-    wait_for("all of them", || (events.counts().open == 4).then_some(()));
+    wait_for("all four connections", || (events.counts().open == 4).then_some(()));
     all[3].write_all(b"panic").unwrap();
-    wait_for("the end of the one that sent it", || (events.counts().open == 3).then_some(()));
+    wait_for("the end of the connection that sent `panic`", || (events.counts().open == 3).then_some(()));
     for _ in 1..=6 {
         count.send(()).unwrap();
         events.bell().ring();
@@ -590,10 +594,10 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_continues() {
     events.stop(Instant::now() + PATIENCE);
     for stream in &mut all[..3] {
         assert_eq!(read_until(stream, "\n"), "goodbye\n");
-        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "no further byte");
+        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "nothing follows");
     }
     assert!(events.ended().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
-    assert!(services.ended().is_empty(), "it ended by itself");
+    assert!(services.ended().is_empty(), "a stopped loop does not count as ended unexpectedly");
 }
 
 #[test]
@@ -612,14 +616,14 @@ fn a_dropped_loop_closes_its_connections_without_a_last_piece() {
     };
     let server = ninetabs_server::Server::bind("127.0.0.1:0").start(app).unwrap();
     let mut client = send(server.addr(), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for("its connection", || (events.counts().open == 1).then_some(()));
+    wait_for("the connection", || (events.counts().open == 1).then_some(()));
     drop(server);
     drop(events);
     assert_eq!(read_to_end(&mut client), "");
-    assert!(services.ended().is_empty(), "it was stopped");
+    assert!(services.ended().is_empty(), "a dropped loop does not count as ended unexpectedly");
 }
 
-/// The real Turbo accepts what is pushed.
+/// The real Turbo accepts the pushed elements.
 #[test]
 fn the_real_turbo_inserts_the_rows() {
     let Some(browser) = Browser::start() else { return };
@@ -647,7 +651,7 @@ fn the_real_turbo_inserts_the_rows() {
         browser.eval(&tab, "[...document.querySelectorAll('#models > li')].map(it => it.id).join()"),
         "model_2,model_1"
     );
-    // When Turbo leaves the page, the element closes its stream.
+    // Turbo's element closes its stream when it is removed from the page.
     browser.run(&tab, "document.querySelector('turbo-stream-source').remove()");
     listeners(&server, 0);
 }

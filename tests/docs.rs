@@ -1,10 +1,10 @@
 //! Tests the documentation: command lines are accepted, commands print the output that is shown below them, and
 //! links resolve.
 //!
-//! A block marked `console` has commands after `$ `, and the output of each below it. The commands of one document
-//! run in order, in one shell, with a server of their own on free ports. README, the tour and the page for
-//! operators run in bash and in zsh; the other documents run in bash. Output is compared line by line: `…` matches
-//! anything (alone on a line, any number of lines), and ids, ports and times are masked.
+//! A block marked `console` contains commands after `$ `, each followed by its output. The commands of a document
+//! run in order in one shell, with a separate server on free ports. README, the tour and the page for operators run
+//! in bash and in zsh; the other documents run in bash. Output is compared line by line: `…` matches anything
+//! (alone on a line, any number of lines), and ids, ports and times are masked.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -38,14 +38,14 @@ struct Shown {
     output: String,
 }
 
-/// Programs that build, test, measure or install. They are not run here.
+/// The first words of commands that are not run here, because they build, test, measure or install.
 const LEFT_OUT: [&str; 8] =
     ["cargo", "apt-get", "alias", "benches/", "docs/", "NINETABS_SOAK_SECONDS", "FRONT", "ROUNDS"];
 
-/// Documents whose commands users type in the shell that they have.
+/// Documents whose commands must work in bash and in zsh, because users type them in their own shell.
 const IN_EVERY_SHELL: [&str; 3] = ["README.md", "docs/tour.md", "docs/your-server.md"];
 
-/// Shorter times for servers and clients, which make the tests faster and change no output.
+/// Shorter times for servers and clients, which make the tests faster and do not change the output.
 const FASTER: [(&str, &str); 5] = [
     ("NINETABS_UPDATE_RATE", "0.4"),
     ("NINETABS_PRODUCE_EVERY", "0.2"),
@@ -54,7 +54,7 @@ const FASTER: [(&str, &str); 5] = [
     ("NINETABS_DB_CHECKOUT_TIMEOUT", "1"),
 ];
 
-/// Printed after each command.
+/// The shell prints this after each command.
 const MARK: &str = "--status-of-the-command--";
 
 fn root() -> &'static Path {
@@ -98,7 +98,7 @@ fn shown_in(document: &Path) -> Vec<Shown> {
     all
 }
 
-/// The arguments of a `ninetabs` command, split as a shell does; None for another program.
+/// The arguments of a `ninetabs` command, split as a shell does. Returns `None` for another program.
 fn ninetabs_arguments(command: &str) -> Option<Vec<String>> {
     let command = command.split(" | ").next().unwrap_or(command);
     let command = match command.strip_prefix("cargo run --release") {
@@ -141,7 +141,7 @@ impl Terminal {
         writeln!(input, "exec 2>&1").unwrap();
         let mut pipe = shell.stdout.take().unwrap();
         let (sender, output) = channel();
-        // The thread ends with the last process that has the pipe.
+        // This thread ends when no process has the pipe open any more.
         thread::spawn(move || {
             let mut bytes = [0; 64 * 1024];
             while let Ok(count @ 1..) = pipe.read(&mut bytes) {
@@ -153,15 +153,15 @@ impl Terminal {
         Terminal { shell, input, output, server: serve(&[], ""), _folder: folder }
     }
 
-    /// The command with the addresses of the running server instead of the documented ones.
+    /// Replaces the documented addresses in a command with those of the running server.
     fn with_addresses(&self, command: &str) -> String {
         command
             .replace("127.0.0.1:9292", &self.server.app.to_string())
             .replace("127.0.0.1:9293", &self.server.control.to_string())
     }
 
-    /// Runs a command and returns its output, both streams together. If the expected output ends with `…` on a line
-    /// of its own, the command is stopped as soon as the rest has matched.
+    /// Runs a command and returns its combined standard output and standard error. If the expected output ends with
+    /// `…` on its own line, the command is stopped as soon as the rest has matched.
     fn run(&mut self, command: &str, expected: &str) -> String {
         let command = self.with_addresses(command);
         let before = self.children();
@@ -218,7 +218,7 @@ fn serve(flags: &[&str], expected: &str) -> Server {
         if expected.is_empty() || prints(expected, &text) {
             return server;
         }
-        assert!(Instant::now() < end, "ninetabs serve {flags:?} prints\n{text}\nand not\n{expected}");
+        assert!(Instant::now() < end, "ninetabs serve {flags:?} printed\n{text}\ninstead of\n{expected}");
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -249,7 +249,7 @@ fn run_through(document: &Path, shell: &str) {
                 }
             }
             [] | [_, "ctl", ..] => check(document, &mut terminal, &shown),
-            // Without expected output, these run for long or draw. Other tests check them.
+            // Commands without expected output run for a long time or draw on the terminal. Other tests check them.
             _ if output.is_empty() => {}
             _ => check(document, &mut terminal, &shown),
         }
@@ -268,7 +268,11 @@ fn check(document: &Path, terminal: &mut Terminal, Shown { command, output }: &S
         if !failed && (output.is_empty() || prints(output, &seen)) {
             return;
         }
-        assert!(Instant::now() < end, "{}: {command} prints\n{seen}\nand not\n{output}", document.display());
+        assert!(
+            Instant::now() < end,
+            "{}: {command} printed\n{seen}\ninstead of\n{output}",
+            document.display()
+        );
         thread::sleep(Duration::from_millis(200));
     }
 }
@@ -318,7 +322,7 @@ fn readme_tour_and_your_server_print_the_documented_output_in_zsh() {
     run_all(&all, "zsh");
 }
 
-/// An interactive zsh passes a comment as arguments to the command.
+/// By default, an interactive zsh does not accept comments, and passes them to the command as arguments.
 #[test]
 fn commands_for_every_shell_have_no_comments() {
     for document in documents().iter().filter(|document| runs_in_every_shell(document)) {

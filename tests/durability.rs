@@ -1,4 +1,4 @@
-//! A model that was answered with 201 exists after the process was killed.
+//! A model whose creation was answered with 201 still exists after the process was killed.
 
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use ninetabs::lab::http;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// The number of answers before each kill, of all writers together.
+/// The total number of answers to all writers before each kill.
 const ANSWERED_BEFORE_KILL: usize = 200;
 const WRITERS: usize = 4;
 
@@ -19,7 +19,7 @@ fn start(folder: &tempfile::TempDir) -> Server {
     Server::start(&["--database", path.to_str().unwrap(), "--keep-models", "1000000"])
 }
 
-/// Posts until the server is gone, and records each model that was answered with 201.
+/// Creates models until the server has been killed, and records each one that was answered with 201.
 fn write_until_it_is_gone(server: &Server, writer: usize, answered: &Mutex<Vec<(i64, String)>>) {
     for n in 0.. {
         let name = format!("writer {writer} model {n}");
@@ -51,7 +51,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
             wait_for("the answers", || {
                 (answered.lock().unwrap().len() >= round * ANSWERED_BEFORE_KILL).then_some(())
             });
-            // A random moment.
+            // Kills the server at a random moment.
             thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
             server.signal(Signal::KILL);
             writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -76,7 +76,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, after a line that says why, if this user may not mount.
+    /// Mounts the file system. If this user may not do that, prints a message and returns `None`.
     fn mount() -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
         let mount = |options: &str| {
@@ -137,10 +137,14 @@ fn a_path_that_begins_with_file_is_a_path_and_not_a_uri() {
     command.current_dir(folder.path()).env("NINETABS_DATABASE", "file:x");
     let server = Server::spawn(command, folder);
     assert_eq!(create(server.app, "ours").0, 201);
-    // More connections are opened with the same name.
+    // A resize opens more connections with the same name.
     assert_eq!(json(server.control, "POST", "/resize?max=12").0, 200);
     let files = common::names(server.folder.path());
     assert!(files.contains(&"file:x-wal".to_owned()), "{files:?}");
     assert!(!files.iter().any(|name| name.starts_with("x-")), "{files:?}");
-    assert_eq!(std::fs::read(server.folder.path().join("x")).unwrap(), bytes, "it was changed");
+    assert_eq!(
+        std::fs::read(server.folder.path().join("x")).unwrap(),
+        bytes,
+        "the foreign database was changed"
+    );
 }

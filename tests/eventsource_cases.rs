@@ -1,6 +1,5 @@
-//! Plays every case of `tests/data/eventsource_cases.json` through a socket and a [`Tab`], and
-//! through the parser alone, however the bytes are cut. Each case was verified with the real
-//! Chromium or Firefox.
+//! Plays every case of `tests/data/eventsource_cases.json` through a socket and a [`Tab`], and through the parser
+//! alone, with the bytes split in many ways. Each case was verified with the real Chromium or Firefox.
 
 use std::sync::mpsc;
 use std::thread;
@@ -45,7 +44,8 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Parses `pieces` as one connection, and returns what the page and the next request see.
+/// Parses `pieces` as one connection, and returns the events of the page, and the delay and the position of the
+/// next request.
 fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<ReceivedEvent>, Option<Duration>, String) {
     let mut parser = Parser::default();
     let mut events = Vec::new();
@@ -57,7 +57,7 @@ fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<ReceivedEvent>,
 }
 
 #[test]
-fn the_parser_gives_the_same_events_however_the_bytes_are_cut() {
+fn the_parser_gives_the_same_events_however_the_bytes_are_split() {
     for case in cases().iter().filter(|case| case.expect.reconnects) {
         let whole: Vec<u8> = case.chunks().concat();
         let expected = parse([whole.as_slice()]);
@@ -95,17 +95,17 @@ enum Ending {
 }
 
 #[test]
-fn a_tab_sees_what_a_browser_sees_if_a_body_ends_with_the_connection() {
+fn a_tab_gets_the_same_events_as_a_browser_if_a_body_ends_with_the_connection() {
     all_cases(Ending::Close);
 }
 
 #[test]
-fn a_tab_sees_what_a_browser_sees_in_a_chunked_body() {
+fn a_tab_gets_the_same_events_as_a_browser_in_a_chunked_body() {
     all_cases(Ending::Chunked);
 }
 
 fn all_cases(ending: Ending) {
-    // A case mostly waits for pauses, so a few run at the same time.
+    // A case mostly waits, so several run at the same time.
     let (tasks, queue) = crossbeam_channel::unbounded();
     cases().into_iter().for_each(|case| tasks.send(case).unwrap());
     drop(tasks);
@@ -143,7 +143,7 @@ fn through_a_socket(case: Case, ending: Ending) {
             write(stream, "0\r\n\r\n");
         }
     });
-    // It is short, because many cases have no `retry:` and their second request should come soon.
+    // This is short, because many cases have no `retry:`, and their second request should arrive soon.
     let default = Duration::from_millis(5);
     let settings = Settings { name: name.clone(), reconnect_after: default, ..Settings::default() };
     let tab = Tab::open(&server.url("/stream"), settings).unwrap();
@@ -184,11 +184,11 @@ fn through_a_socket(case: Case, ending: Ending) {
 /// The result of a tab whose server gives one answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Becomes {
-    /// It gets events with these data, and then reconnects.
+    /// The tab gets events with these data, and then reconnects.
     Gets(&'static [&'static str]),
-    /// It reconnects without an event.
+    /// The tab reconnects without an event.
     ComesBack,
-    /// It fails for good, with a reason that contains these words.
+    /// The tab fails permanently, with a reason that contains these words.
     FailsFor(&'static str),
 }
 use Becomes::{ComesBack, FailsFor, Gets};
@@ -200,7 +200,7 @@ fn answer(head: &str, body: &[u8]) -> Vec<u8> {
     [head.replace('\n', "\r\n").as_bytes(), b"\r\n\r\n", body].concat()
 }
 
-/// A 200 with these fields in addition to its type.
+/// An answer with 200 and these fields in addition to its content type.
 fn stream(fields: &str, body: &[u8]) -> Vec<u8> {
     answer(&format!("HTTP/1.1 200 OK\nContent-Type: text/event-stream{fields}"), body)
 }
@@ -230,7 +230,7 @@ fn becomes(bytes: Vec<u8>) -> (Vec<String>, Result<Cause, Reason>) {
     let tab = Tab::open(&server.url("/"), settings).unwrap();
     let mut events = Vec::new();
     loop {
-        match tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what {
+        match tab.happenings().recv_timeout(PATIENCE).expect("the tab reports what happens").what {
             Happens::Event(event) => events.push(event.data),
             Happens::Ended { cause, .. } => return (events, Ok(cause)),
             Happens::Failed { reason } => return (events, Err(reason)),
@@ -253,16 +253,16 @@ fn check(rows: Vec<(&str, Vec<u8>, Becomes)>) {
                         ComesBack => left.is_ok() && events.is_empty(),
                         FailsFor(words) => left.as_ref().is_err_and(|why| why.to_string().contains(words)),
                     };
-                    assert!(is_so, "{name}: {expected:?}, and it was {events:?}, {left:?}");
+                    assert!(is_so, "{name}: expected {expected:?}, got {events:?}, {left:?}");
                 }
             });
         }
     });
 }
 
-/// Each row was tried with an EventSource in Chromium 156. If the stream of a row opens, it also
-/// opens in Chromium. If a row fails for good, Chromium fails as well, or retries forever, which is
-/// marked with "retry". This client does not repeat a request whose answer cannot improve.
+/// Each row was tested with an EventSource in Chromium 156. If the stream of a row opens here, it also opens in
+/// Chromium. If a row fails permanently here, Chromium either fails as well or, in rows marked with "retry",
+/// reconnects forever. This client does not repeat a request whose answer cannot improve.
 #[test]
 fn heads_that_chromium_accepts_are_accepted() {
     let head = |status_line: &str| {
@@ -277,13 +277,13 @@ fn heads_that_chromium_accepts_are_accepted() {
         ("HTTP/3.0", head("HTTP/3.0 200 OK"), A),
         ("HTTP/1.2", head("HTTP/1.2 200 OK"), A),
         ("HTTP/0.9 in a status line", head("HTTP/0.9 200 OK"), A),
-        ("small letters", head("http/1.1 200 OK"), A),
+        ("lower case", head("http/1.1 200 OK"), A),
         ("no version", head("HTTP 200 OK"), A),
         ("no reason", head("HTTP/1.1 200"), A),
         ("an empty reason", head("HTTP/1.1 200 "), A),
-        ("a reason with other letters", head("HTTP/1.1 200 \u{e4}"), A),
+        ("a reason with a non-ASCII letter", head("HTTP/1.1 200 \u{e4}"), A),
         ("no status", head("HTTP/1.1"), A),
-        ("no number", head("HTTP/1.1 OK"), A),
+        ("not a number", head("HTTP/1.1 OK"), A),
         ("two blanks", head("HTTP/1.1  200 OK"), A),
         ("four digits", head("HTTP/1.1 2000 OK"), FailsFor("2000")),
         ("two digits", head("HTTP/1.1 20 OK"), FailsFor("20")),
@@ -318,7 +318,7 @@ fn heads_that_chromium_accepts_are_accepted() {
         ("no name", stream("\n: x", EVENT), A),
         ("a name with a blank", stream("\nX y: z", EVENT), A),
         ("a control byte", stream("\nX: a\u{1}b", EVENT), A),
-        ("other letters", stream("\nX: \u{e4}", EVENT), A),
+        ("a non-ASCII letter", stream("\nX: \u{e4}", EVENT), A),
         ("a NUL, retry", stream("\nX: a\0b", EVENT), FailsFor("NUL")),
         ("HTTP/0.9, retry", EVENT.to_vec(), FailsFor("not HTTP")),
         ("ICY", answer("ICY 200 OK\nContent-Type: text/event-stream", EVENT), FailsFor("not HTTP")),
@@ -333,19 +333,23 @@ fn heads_that_chromium_accepts_are_accepted() {
             A,
         ),
         (
-            "thirty of them",
+            "thirty interim answers",
             ["HTTP/1.1 100 Continue\r\n\r\n".repeat(30).as_bytes(), &stream("", EVENT)].concat(),
             A,
         ),
-        ("bytes behind one", [b"HTTP/1.1 102 X\r\n\r\nabc", stream("", EVENT).as_slice()].concat(), A),
+        (
+            "bytes after an interim answer",
+            [b"HTTP/1.1 102 X\r\n\r\nabc", stream("", EVENT).as_slice()].concat(),
+            A,
+        ),
         ("101, retry", head("HTTP/1.1 101 Switching"), FailsFor("101")),
         ("201", head("HTTP/1.1 201 X"), FailsFor("201")),
         ("204", head("HTTP/1.1 204 X"), FailsFor("204")),
         ("205", head("HTTP/1.1 205 X"), FailsFor("205")),
-        ("404, cut in its head", b"HTTP/1.1 404 Not Found\r\nConte".to_vec(), FailsFor("404")),
-        ("200, cut in its head", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st".to_vec(), ComesBack),
+        ("404, cut off in its head", b"HTTP/1.1 404 Not Found\r\nConte".to_vec(), FailsFor("404")),
+        ("200, cut off in its head", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st".to_vec(), ComesBack),
         ("the alert of a TLS server", b"\x15\x03\x01\x00\x02\x02\x46".to_vec(), FailsFor("not HTTP")),
-        ("cut in the first word", b"HTT".to_vec(), ComesBack),
+        ("cut off in the first word", b"HTT".to_vec(), ComesBack),
         ("nothing", Vec::new(), ComesBack),
     ]);
 }
@@ -374,21 +378,21 @@ fn framings_that_chromium_accepts_are_accepted() {
             FailsFor("15 and 015"),
         ),
         ("a signed length", stream("\nContent-Length: +3", EVENT), A),
-        ("no number", stream("\nContent-Length: abc", EVENT), A),
+        ("not a number", stream("\nContent-Length: abc", EVENT), A),
         ("an empty length", stream("\nContent-Length:", EVENT), A),
         ("a length beyond 64 bits", stream("\nContent-Length: 99999999999999999999999", EVENT), A),
         ("a body shorter than its length", stream("\nContent-Length: 99", EVENT), A),
         ("leading zeros", chunked("", &of("0000000000000000000000f")), A),
         ("extensions", chunked("", &of("f;a=b;c=\"d\"")), A),
-        ("blanks behind the size", chunked("", &of("f  ")), A),
+        ("blanks after the size", chunked("", &of("f  ")), A),
         ("trailers", chunked("", b"f\r\nid: 1\ndata: a\n\n\r\n0;x\r\nX: y\r\n\r\n"), A),
         ("chunks with bare LF", chunked("", b"f\nid: 1\ndata: a\n\n\n0\n\n"), A),
         ("a blank before the size, retry", chunked("", &of(" f")), FailsFor("hexadecimal")),
         ("a prefix, retry", chunked("", &of("0xf")), FailsFor("hexadecimal")),
         ("a sign, retry", chunked("", &of("+f")), FailsFor("hexadecimal")),
-        ("no size, retry", chunked("", &of("zz")), FailsFor("hexadecimal")),
+        ("not a size, retry", chunked("", &of("zz")), FailsFor("hexadecimal")),
         ("a size of 64 bits, retry", chunked("", &of("ffffffffffffffff")), FailsFor("2^63")),
-        ("no size after an event", chunked("", b"f\r\nid: 1\ndata: a\n\n\r\nzz\r\n"), A),
+        ("an invalid size after an event", chunked("", b"f\r\nid: 1\ndata: a\n\n\r\nzz\r\n"), A),
         ("CHUNKED", stream("\nTransfer-Encoding: CHUNKED", chunks), A),
         ("chunks and a length", chunked("\nContent-Length: 3", chunks), A),
         ("chunks and two lengths", chunked("\nContent-Length: 3\nContent-Length: 4", chunks), A),
@@ -396,7 +400,7 @@ fn framings_that_chromium_accepts_are_accepted() {
         ("identity and chunked", stream("\nTransfer-Encoding: identity, chunked", chunks), A),
         ("chunked twice", stream("\nTransfer-Encoding: chunked, chunked", chunks), A),
         ("chunked in two fields", chunked("\nTransfer-Encoding: chunked", chunks), A),
-        ("no coding", stream("\nTransfer-Encoding:", EVENT), A),
+        ("an empty coding", stream("\nTransfer-Encoding:", EVENT), A),
         (
             "chunked with HTTP/2.0",
             answer("HTTP/2.0 200 OK\nContent-Type: text/event-stream\nTransfer-Encoding: chunked", chunks),
@@ -408,35 +412,43 @@ fn framings_that_chromium_accepts_are_accepted() {
             A,
         ),
         (
-            "gzip inside the chunks, which Chromium does not undo",
+            "gzip inside the chunks, which Chromium does not decode",
             stream("\nTransfer-Encoding: gzip, chunked", &gzipped),
             A,
         ),
         // Chromium ignores a coding that it does not know.
         ("an unknown coding", stream("\nTransfer-Encoding: foo", EVENT), FailsFor("\"foo\"")),
-        ("one behind chunked", stream("\nTransfer-Encoding: chunked, foo", chunks), FailsFor("\"foo\"")),
+        (
+            "an unknown coding after chunked",
+            stream("\nTransfer-Encoding: chunked, foo", chunks),
+            FailsFor("\"foo\""),
+        ),
     ]);
 }
 
 #[test]
-fn types_are_extracted_as_the_fetch_standard_says() {
+fn types_are_extracted_as_the_fetch_standard_requires() {
     let of = |value: &str| answer(&format!("HTTP/1.1 200 OK\nContent-Type: {value}"), EVENT);
     check(vec![
         ("twice in a list", of("text/event-stream, text/event-stream"), A),
         ("twice", of("text/event-stream\nContent-Type: text/event-stream"), A),
-        ("a page behind it", of("text/event-stream, text/html"), FailsFor("text/html")),
-        ("a page's field behind it", of("text/event-stream\nContent-Type: text/html"), FailsFor("text/html")),
-        ("a page before it", of("text/html, text/event-stream"), A),
-        ("a page's field before it", of("text/html\nContent-Type: text/event-stream"), A),
-        ("garbage behind it", of("text/event-stream, garbage"), A),
+        ("text/html after it", of("text/event-stream, text/html"), FailsFor("text/html")),
+        (
+            "a field with text/html after it",
+            of("text/event-stream\nContent-Type: text/html"),
+            FailsFor("text/html"),
+        ),
+        ("text/html before it", of("text/html, text/event-stream"), A),
+        ("a field with text/html before it", of("text/html\nContent-Type: text/event-stream"), A),
+        ("garbage after it", of("text/event-stream, garbage"), A),
         ("garbage before it", of("garbage, text/event-stream"), A),
-        ("*/* behind it", of("text/event-stream, */*"), A),
-        ("an empty field behind it", of("text/event-stream\nContent-Type:"), A),
+        ("*/* after it", of("text/event-stream, */*"), A),
+        ("an empty field after it", of("text/event-stream\nContent-Type:"), A),
         ("a quoted comma", of("text/event-stream;x=\"a, text/html\""), A),
         ("an open quote", of("text/event-stream;x=\"a, text/html"), A),
         ("a quoted charset", of("text/event-stream;charset=\"utf-8\""), A),
         ("capitals", of("TEXT/Event-Stream; CHARSET=UTF-8"), A),
-        ("an end without a parameter", of("text/event-stream;"), A),
+        ("a semicolon without a parameter", of("text/event-stream;"), A),
         ("blanks around it", of("  text/event-stream ; charset=utf-8 "), A),
         ("no type", answer("HTTP/1.1 200 OK\nX: y", EVENT), FailsFor("text/event-stream")),
     ]);
@@ -446,7 +458,7 @@ fn types_are_extracted_as_the_fetch_standard_says() {
 fn codings_are_decoded_or_refused_by_name() {
     let coded = |coding: &str, body: &[u8]| stream(&format!("\nContent-Encoding: {coding}"), body);
     let gzipped = gzip(EVENT);
-    // A block of br that is not compressed.
+    // An uncompressed block of Brotli.
     let br = [&[0x8b, 0x07, 0x80][..], b"id: 1\ndata: br\n\n", &[0x03]].concat();
     let two = [gzip(b"data: 1\n\n"), gzip(b"data: 2\n\n")].concat();
     let cut = &gzipped[..gzipped.len() - 8];
@@ -454,26 +466,26 @@ fn codings_are_decoded_or_refused_by_name() {
         ("gzip", coded("gzip", &gzipped), A),
         ("x-gzip", coded("x-gzip", &gzipped), A),
         ("GZIP", coded("GZIP", &gzipped), A),
-        ("gzip and garbage behind it", coded("gzip", &[&gzipped, &b"garbage"[..]].concat()), A),
-        ("gzip, cut in its end", coded("gzip", cut), A),
+        ("gzip followed by garbage", coded("gzip", &[&gzipped, &b"garbage"[..]].concat()), A),
+        ("gzip, cut off before its trailer", coded("gzip", cut), A),
         ("gzip of nothing", coded("gzip", b""), ComesBack),
         ("gzip twice", coded("gzip, gzip", &gzip(&gzipped)), A),
         ("gzip in two fields", coded("gzip\nContent-Encoding: gzip", &gzip(&gzipped)), A),
         ("deflate", coded("deflate", &zlib(EVENT)), A),
-        ("deflate without a wrapping", coded("deflate", &bare_deflate(EVENT)), A),
+        ("deflate without a zlib wrapper", coded("deflate", &bare_deflate(EVENT)), A),
         ("deflate, then gzip", coded("deflate, gzip", &gzip(&zlib(EVENT))), A),
         ("br", coded("br", &br), Gets(&["br"])),
         ("identity", coded("identity", EVENT), A),
         ("an empty field", coded("", EVENT), A),
-        // From here on, Chromium passes on the bytes unchanged, or a part of them.
+        // In all following rows, Chromium passes on all or part of the bytes without decoding them.
         ("empty elements", coded(",gzip,", &gzipped), A),
         ("identity and gzip", coded("identity, gzip", &gzipped), A),
         ("two members", coded("gzip", &two), Gets(&["1", "2"])),
-        ("what is not gzip, retry", coded("gzip", EVENT), FailsFor("not encoded as gzip")),
+        ("a body that is not gzip, retry", coded("gzip", EVENT), FailsFor("not valid gzip")),
         ("compress", coded("compress", EVENT), FailsFor("\"compress\"")),
-        ("zstd, which Chromium undoes", coded("zstd", EVENT), FailsFor("\"zstd\"")),
-        ("an unknown one", coded("foo", EVENT), FailsFor("\"foo\"")),
-        ("too many", coded("gzip,gzip,gzip,gzip,gzip", &gzipped), FailsFor("5 nested codings")),
+        ("zstd, which Chromium decodes", coded("zstd", EVENT), FailsFor("\"zstd\"")),
+        ("an unknown coding", coded("foo", EVENT), FailsFor("\"foo\"")),
+        ("too many codings", coded("gzip,gzip,gzip,gzip,gzip", &gzipped), FailsFor("5 nested codings")),
     ]);
 }
 
@@ -487,8 +499,8 @@ fn redirects_are_followed_as_chromium_follows_them() {
         ("300", to(300, "/x"), FailsFor("300")),
         ("305", to(305, "/x"), FailsFor("305")),
         ("two targets, retry", to(302, "/x\nLocation: /y"), FailsFor("two different values")),
-        ("in a circle", to(302, "/x\nLocation: /x"), ComesBack),
-        ("no URL, retry", to(302, "http://[::1/"), FailsFor("http://[::1/")),
+        ("a redirect to itself", to(302, "/x\nLocation: /x"), ComesBack),
+        ("not a URL, retry", to(302, "http://[::1/"), FailsFor("http://[::1/")),
         ("https", to(302, "https://127.0.0.1/"), FailsFor("only plain http")),
         ("ftp", to(302, "ftp://127.0.0.1/"), FailsFor("only plain http")),
         ("data, retry", to(302, "data:text/event-stream,data:x%0a%0a"), FailsFor("only plain http")),

@@ -1,4 +1,4 @@
-//! The examples do what they say.
+//! The examples work as documented.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::{self, get, read_head, read_until, send, split, wait_for};
 
-/// A running example; it ends with the test.
+/// A running example, which is killed when dropped.
 struct Example {
     child: Child,
     at: SocketAddr,
@@ -21,7 +21,7 @@ impl Drop for Example {
 }
 
 impl Example {
-    /// Starts it at a free address.
+    /// Starts an example at a free address.
     fn start(name: &str, more: &[&str]) -> Example {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         Example::start_at(free, name, &[&[&*free.to_string()], more].concat())
@@ -42,8 +42,8 @@ impl Example {
     }
 }
 
-/// The path of the example, which cargo puts beside the folder of the tests. If only this test runs, it
-/// builds the example first.
+/// The path of an example, which cargo puts in a folder next to that of the tests. Builds the example if it does
+/// not exist, as when only this test runs.
 fn built(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap().join("examples");
@@ -87,9 +87,9 @@ fn the_ninth_of_nine_tabs_waits_until_the_reaper_frees_a_thread() {
     let mut eight: Vec<_> = (0..8).map(|_| open(&example)).collect();
     eight.iter_mut().for_each(|tab| drop(read_until(tab, "data: 1\n\n")));
     let mut ninth = open(&example);
-    // It gets its first byte once one of the eight has left, and not before.
+    // The ninth tab gets its first byte only after one of the eight has closed.
     ninth.set_nonblocking(true).unwrap();
-    assert!(std::io::Read::read(&mut ninth, &mut [0]).is_err(), "it waits");
+    assert!(std::io::Read::read(&mut ninth, &mut [0]).is_err(), "the ninth tab received something");
     ninth.set_nonblocking(false).unwrap();
     drop(eight.pop());
     read_until(&mut ninth, "data: 1\n\n");

@@ -1,5 +1,5 @@
 //! The pages of the fixes: the list with its measurements and its arithmetic, the commands, and what each page
-//! draws or leaves out.
+//! shows.
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -49,9 +49,12 @@ fn the_list_has_five_groups_with_the_numbers_of_a_run_and_links_to_the_wall() {
             (name, wanted.to_vec())
         );
     }
-    assert!(list.find("Which one?").unwrap() < list.find("Move the limit").unwrap(), "the tree is on top");
+    assert!(
+        list.find("Which one?").unwrap() < list.find("Move the limit").unwrap(),
+        "the decision tree is above the list"
+    );
 
-    // The cells are those of the committed run.
+    // The cells show the numbers of the committed run.
     let run: Value = serde_json::from_str(include_str!("../src/fixes/compared.json")).unwrap();
     let entry = |name: &str| {
         let entry = list.split(&format!("<th scope=\"row\"><a href=\"/fixes/{name}\">")).nth(1).unwrap();
@@ -73,9 +76,9 @@ fn the_list_has_five_groups_with_the_numbers_of_a_run_and_links_to_the_wall() {
         assert_eq!(entry.contains(&beside), has_beside, "{name}: {entry}");
         let is_off = ["reaper", "more-threads", "io-threads", "other-server"].contains(&name);
         assert_eq!(entry.contains("class=\"badge\">on<"), !is_off, "{name}: {entry}");
-        assert_eq!(entry.matches("</p>").count(), 1, "one sentence: {entry}");
+        assert_eq!(entry.matches("</p>").count(), 1, "an entry has one paragraph: {entry}");
     }
-    assert!(list.contains("on 2026-"), "the date of the run");
+    assert!(list.contains("on 2026-"), "the list shows the date of the run");
     // tiny_http cannot hand over a connection.
     let tiny = Server::on("tiny-http", &[]);
     let list = get(tiny.app, "/fixes").1;
@@ -86,7 +89,7 @@ fn the_list_has_five_groups_with_the_numbers_of_a_run_and_links_to_the_wall() {
 }
 
 #[test]
-fn the_costs_for_n_viewers_follow_the_number_that_is_given() {
+fn the_costs_follow_the_number_of_viewers() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let costs = "[...document.querySelectorAll('[data-cost]')].map(it => it.textContent).join('|')";
@@ -112,7 +115,7 @@ fn the_costs_for_n_viewers_follow_the_number_that_is_given() {
         );
     };
     let wrong = "document.getElementById('wrong').textContent";
-    // The script has the same rules.
+    // The script computes the same costs as the server.
     give("200");
     assert_eq!(browser.eval(&tab, costs), static_costs.join("|"));
     give("9");
@@ -129,7 +132,7 @@ fn the_costs_for_n_viewers_follow_the_number_that_is_given() {
     let one = "no tab waits|1 thread|0.5 requests/s|1 request per change|no thread";
     assert_eq!((browser.eval(&tab, costs), browser.eval(&tab, wrong)), (one.into(), "".into()));
 
-    // T and A are those of the server.
+    // The number of threads and the maximum age are those of the server.
     let server = Server::start(&["--threads", "4", "--max-stream-age", "10"]);
     assert!(get(server.app, "/fixes").1.contains("490 s blind for 10 s of stream"));
 }
@@ -161,7 +164,7 @@ fn a_page_of_a_fix_that_is_off_has_the_command_that_starts_it_and_a_button_that_
     }
 }
 
-/// The exercise on the page of `other-server`, as a reader does it.
+/// Does the exercise on the page of `other-server` as a reader would.
 #[test]
 fn the_commands_on_the_page_of_another_server_start_both_and_every_tab_streams() {
     let Some(browser) = Browser::start() else { return };
@@ -173,7 +176,7 @@ fn the_commands_on_the_page_of_another_server_start_both_and_every_tab_streams()
     let command = browser.eval(&tab, "document.querySelector('[data-command]').textContent");
     let command = command.as_str().unwrap();
     assert!(command.contains(&format!("--bind tcp://{streams_at} ")), "{command}");
-    // Its control server takes the next port, which may be in use here.
+    // The command gives the control server the next port, which may be in use on this machine.
     let (before, rest) = command.split_once("--control-url tcp://127.0.0.1:").unwrap();
     let command = format!("{before}--control-url tcp://127.0.0.1:0 {}", rest.split_once(' ').unwrap().1);
     let command = command.replacen("ninetabs", concat!("exec ", env!("CARGO_BIN_EXE_ninetabs")), 1);
@@ -200,7 +203,7 @@ fn the_commands_on_the_page_of_another_server_start_both_and_every_tab_streams()
 }
 
 #[test]
-fn on_tiny_http_the_pages_of_what_leaves_the_pool_send_nothing_and_say_why() {
+fn on_tiny_http_the_pages_of_unavailable_fixes_send_nothing_and_explain_why() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::on("tiny-http", &[]);
     let tab = browser.first_tab();
@@ -232,7 +235,7 @@ fn the_page_of_a_short_stream_draws_each_connection_of_the_last_20_seconds() {
     let share = browser.eval(&tab, "document.getElementById('share').textContent");
     let share: f64 = share.as_str().unwrap().strip_suffix(" %").unwrap().parse().unwrap();
     assert!(share > 0.0 && share < 100.0, "{share}");
-    // Newer marks are to the right of older ones, and all of them are in the bar.
+    // Newer marks are to the right of older ones, and all marks are within the bar.
     let lefts =
         browser.eval(&tab, "[...document.querySelectorAll('#bar i')].map(it => parseFloat(it.style.left))");
     let lefts: Vec<f64> = lefts.as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
@@ -259,7 +262,7 @@ fn code_that_is_too_wide_fades_at_its_edge_until_it_is_scrolled() {
 }
 
 #[test]
-fn links_to_more_tabs_lead_to_hosts_of_their_own() {
+fn links_to_more_tabs_lead_to_separate_hosts() {
     let server = Server::start(&["--fix", "cap", "--allow-host", "app.test"]);
     let port = server.app.port();
     let page = |name: &str, host: &str| {
@@ -276,7 +279,7 @@ fn links_to_more_tabs_lead_to_hosts_of_their_own() {
         );
         assert!(
             !page(name, "app.test").contains("tab1.localhost"),
-            "{name}: names below localhost do not lead here"
+            "{name}: subdomains of localhost do not lead to app.test"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The fixes: each has a page, works as its page says on either front door, and loses no model.
+//! The fixes: each has a page, works on either front door as its page describes, and loses no model.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -104,9 +104,9 @@ fn a_poll_gets_each_model_once_however_many_there_are() {
     for front in FRONTS {
         let server = Server::on(front, &["--keep-models", "100000"]);
         for rung in RUNGS {
-            assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are none");
+            assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are no models");
         }
-        // There are more than fit into one answer, and more than the shared answer keeps.
+        // These are more models than fit into one answer, and more than the shared answer keeps.
         for n in 1..=260 {
             assert_eq!(create(server.app, &format!("model {n}")).0, 201);
         }
@@ -163,12 +163,12 @@ fn concurrent_polls_wait_once_for_a_database_that_does_not_answer() {
     let server = Server::start(&["--db-pool", "1", "--db-checkout-timeout", "5"]);
     assert_eq!(create(server.app, "one").0, 201);
     assert_eq!(poll_all(server.app, "shared", 0).0, [1]);
-    // The only connection is a stream's, and another program writes.
+    // A stream holds the only database connection, and another program writes a model.
     let stream = open_stream(server.app);
     let theirs = rusqlite::Connection::open(server.database()).unwrap();
     theirs.busy_timeout(PATIENCE).unwrap();
     theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
-    let answers: Vec<_> = wait_for("polls that know of it", || {
+    let answers: Vec<_> = wait_for("polls that notice the write", || {
         let polls: Vec<_> = thread::scope(|scope| {
             let all: Vec<_> = (0..6).map(|_| scope.spawn(|| poll(server.app, "shared", 0, ""))).collect();
             all.into_iter().map(|it| it.join().unwrap()).collect()
@@ -178,10 +178,12 @@ fn concurrent_polls_wait_once_for_a_database_that_does_not_answer() {
     let in_vain = answers.iter().filter(|(status, ..)| *status == 500).count();
     assert_eq!(server.stats()["database"]["checkout_timeouts"], in_vain);
     // Polls that waited for the failed query get the previous answer.
-    assert!(in_vain < 6, "all have waited");
+    assert!(in_vain < 6, "all six polls waited for the database");
     assert!(answers.iter().all(|(status, _, body)| *status == 500 || ids(body) == [1]), "{answers:?}");
     drop(stream);
-    wait_for("their model", || (poll(server.app, "shared", 1, "").2.contains("theirs")).then_some(()));
+    wait_for("the model of the other program", || {
+        (poll(server.app, "shared", 1, "").2.contains("theirs")).then_some(())
+    });
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn a_row_that_another_program_writes_is_found() {
         let theirs = rusqlite::Connection::open(server.database()).unwrap();
         theirs.busy_timeout(PATIENCE).unwrap();
         theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
-        wait_for("their model", || {
+        wait_for("the model of the other program", || {
             let (status, _, body) = poll(server.app, "shared", 1, &tag);
             (status == 200).then(|| assert_eq!(ids(&body), [2]))
         });
@@ -201,7 +203,7 @@ fn a_row_that_another_program_writes_is_found() {
 }
 
 #[test]
-fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
+fn beyond_the_cap_a_stream_is_refused_immediately_and_accepted_after_one_ends() {
     for front in FRONTS {
         let flags = ["--stream-cap", "2", "--threads", "3:3", "--update-rate", "100ms", "--retry", "200ms"];
         let server = Server::on(front, &flags);
@@ -210,12 +212,12 @@ fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
             let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n"));
             let (status, body) = split(&answer);
             let retry = if path.contains("short") { 100 } else { 200 };
-            let told = format!(": the limit on open streams is reached\nretry: {retry}\n\n");
+            let told = format!(": the limit on open streams has been reached\nretry: {retry}\n\n");
             assert_eq!((status, body), (200, told), "{front}, {path}");
         }
         let blunt = ask(server.app, "GET /fixes/cap/stream?full=503 HTTP/1.0\r\n\r\n");
         assert!(blunt.starts_with("HTTP/1.0 503 ") && blunt.contains("retry-after: 1\r\n"), "{blunt}");
-        assert_eq!(get(server.app, "/").0, 200, "a thread is left for a page");
+        assert_eq!(get(server.app, "/").0, 200, "a thread remains for pages");
         let stats = server.stats();
         assert_eq!(
             (&stats["streams"]["open"], &stats["streams"]["refused"]),
@@ -224,7 +226,7 @@ fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
         );
 
         let late = open_tab(&server, "late", "");
-        late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("it reconnects");
+        late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("the refused tab reconnects");
         assert_eq!(late.progress().events, 0);
         two.pop();
         late.wait_for(|tab| tab.events > 0, PATIENCE).expect("the cap allows one more");
@@ -306,7 +308,7 @@ fn a_short_stream_ends_with_a_retry_and_loses_no_model() {
             parser.feed(body.as_bytes(), |event| models.extend(ids(&event.data))).unwrap();
             (models, parser.last_event_id().to_owned())
         };
-        // A new client gets its position, but no model.
+        // A new client gets its position, but no models.
         assert_eq!(visit(""), (vec![], "0".to_owned()));
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -331,7 +333,7 @@ fn a_short_stream_ends_with_a_retry_and_loses_no_model() {
             assert_eq!(all.len(), 150, "in {visits} visits");
             assert_gapless(&all, 1, front);
         });
-        // More than a batch in one connection.
+        // One connection delivers more than one batch.
         assert_eq!(visit("0").0.len(), 150);
         server.wait_for_stats("free threads", |stats| {
             stats["pool_capacity"] == 8 && stats["streams"]["open"] == 0
@@ -369,7 +371,7 @@ fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
             (&1.into(), &1.into()),
             "{front}"
         );
-        // When a tab is closed, the others keep their stream; the last one ends it.
+        // Closing a tab does not end the stream that it shares with the others. Closing the last tab does.
         for tab in others {
             browser.close_tab(tab);
         }
@@ -403,7 +405,7 @@ fn each_page_shows_its_fix_at_work_and_is_accessible() {
         browser
             .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('for {name}')"));
     }
-    // The other rungs are tried on the open page.
+    // The other rungs are tested on the page that is open.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) >= 1");
     for rung in ["naive", "etag"] {
         browser.click(&tab, &format!("[value={rung}]"));
@@ -455,7 +457,7 @@ fn streams_on_another_server_hold_no_thread_of_this_one() {
             browser.wait_for(tab, "document.body.textContent.includes('seen')");
         }
         assert_eq!(second.stats()["streams"]["open"], 3);
-        first.wait_for_stats("its only thread", |stats| stats["pool_capacity"] == 1);
+        first.wait_for_stats("free thread", |stats| stats["pool_capacity"] == 1);
         assert_eq!(first.stats()["streams"]["opened"], 0);
         browser.goto(&tabs[0], &first.url("/fixes/other-server"));
         browser.wait_for(&tabs[0], "document.getElementById('stream-state').textContent === 'streams'");
@@ -491,8 +493,7 @@ impl BadGateway {
                     thread::sleep(Duration::from_millis(5));
                     continue;
                 };
-                // The request is read before the connection is closed, so that a reset does not discard the
-                // answer.
+                // Reads the request first; otherwise the close would be a reset, which discards the answer.
                 client.set_nonblocking(false).unwrap();
                 client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
                 let _ = client.read(&mut [0; 4096]);
@@ -539,8 +540,8 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
         browser.wait_for(tab, &shows("before-the-restart"));
     }
 
-    // Connections are refused for a moment, and then answered with 502 until every page has had one. Then the
-    // server is started again.
+    // Connections are refused for a moment. Then a gateway answers with 502 until every page has received that
+    // answer, and the server is started again.
     let address = server.app;
     let server = server.stopped();
     thread::sleep(Duration::from_millis(500));
@@ -562,7 +563,7 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
 }
 
 #[test]
-fn a_page_that_was_left_between_two_retries_opens_one_connection_after_its_return() {
+fn a_page_restored_between_two_retries_opens_only_one_connection() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let tab = browser.first_tab();
@@ -580,7 +581,7 @@ fn a_page_that_was_left_between_two_retries_opens_one_connection_after_its_retur
         browser.wait_for(&tab, &said(lost));
         fire("pagehide");
         server = stopped.start_again(&[]);
-        // A retry that was not canceled would happen in this time.
+        // A retry that was not canceled would happen within this time.
         thread::sleep(Duration::from_secs(4));
         fire("pageshow");
         browser.wait_for(&tab, &said(connected));
@@ -620,7 +621,7 @@ fn a_page_from_the_back_forward_cache_resumes_after_its_newest_model() {
         created(3);
         browser.back(&tab);
         browser.wait_for(&tab, &format!("location.pathname === '/fixes/{name}'"));
-        assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
+        assert_eq!(browser.eval(&tab, "window.stays"), true, "the page was restored from the cache");
         created(4);
         browser.wait_for(&tab, &received(4));
         let names = "[...document.querySelectorAll('#models li')].map(row => row.textContent)";
@@ -630,11 +631,11 @@ fn a_page_from_the_back_forward_cache_resumes_after_its_newest_model() {
 }
 
 #[test]
-fn in_print_no_line_of_code_is_cut() {
+fn lines_of_code_are_not_cut_off_in_print() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let tab = browser.first_tab();
-    // A4 without margins, at 96 pixels per inch.
+    // The size of A4 inside its margins, at 96 pixels per inch.
     let size = json!({ "width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": false });
     for name in NAMES {
         browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
@@ -658,6 +659,6 @@ fn the_page_of_poll_reads_its_rung_from_the_address_and_can_pause_the_producer()
     browser.click(&tab, "#lull");
     browser
         .wait_for(&tab, "document.getElementById('lulled').textContent.startsWith('The producer is paused')");
-    // Otherwise, with a model every 100 ms, a page that asks every two seconds never gets a 304.
+    // With a new model every 100 ms, a page that polls every two seconds would never get a 304.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) > 0");
 }

@@ -1,5 +1,6 @@
-//! The promises of both front doors for any input, and the limits, framing and end of descriptors of the tiny_http front.
-//! Each test sends bytes on a socket of its own. `front_puma.rs` tests the limits of the Puma front.
+//! What both front doors guarantee for any input, and the limits and the framing of the tiny_http front, including
+//! its behavior without free descriptors. Each test sends bytes on its own sockets. `front_puma.rs` tests the
+//! limits of the Puma front.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,10 +13,10 @@ use crate::common::{
 };
 use serde_json::Value;
 
-/// 2^46 bytes: a process that allocates them at once ends.
+/// 2^46 bytes. A process that allocated the declared length up front would abort.
 const HUGE: &str = "70368744177664";
 
-/// The method, additional headers, the bytes after the head, and the status of the answer.
+/// Columns: the method, additional headers, the bytes after the head, and the expected status.
 fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
     let length = |length: &str| format!("Content-Length: {length}\r\n");
     let both = |one: &str, other: &str| length(one) + &length(other);
@@ -35,7 +36,7 @@ fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
         ("POST", chunked() + &length(HUGE), none(), 413),
         ("POST", chunked(), chunk(2001), 413),
         ("GET", chunked(), chunk(1025), 413),
-        // No byte of these bodies ever arrives.
+        // The bodies of these requests never arrive.
         ("GET", chunked(), none(), 413),
         ("GET", length("5") + "Expect: 100-continue\r\n", none(), 413),
         ("GET", length("1025"), none(), 413),
@@ -112,7 +113,7 @@ fn each_version_gets_an_answer_that_it_can_read() {
         let old = ask(server.app, "GET /up HTTP/1.0\r\n\r\n");
         let head = "HTTP/1.0 200 OK\r\ncontent-type: text/html; charset=utf-8\r\n\
             content-security-policy: default-src 'none'\r\ncontent-length: 3\r\n\r\n";
-        assert_eq!(old, format!("{head}up\n"), "without fields, and ended by the connection's end");
+        assert_eq!(old, format!("{head}up\n"), "an answer to HTTP/1.0 has no other fields");
 
         let closing = ask(server.app, "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert!(closing.starts_with("HTTP/1.1 200 OK\r\n") && closing.contains("connection: close\r\n"));
@@ -121,12 +122,12 @@ fn each_version_gets_an_answer_that_it_can_read() {
         let head = read_head(&mut old_stream);
         assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
         let first = common::read_until(&mut old_stream, "data: []\n\n");
-        assert!(first.starts_with(": a stream of models\n"), "bare bytes, not a chunk: {first:?}");
+        assert!(first.starts_with(": a stream of models\n"), "the stream must not be chunked: {first:?}");
     }
 }
 
 #[test]
-fn a_connection_is_kept_and_serves_one_request_after_another() {
+fn a_keep_alive_connection_serves_one_request_after_another() {
     for front in FRONTS {
         let server = Server::on(front, &["--threads", "2:2"]);
         let mut client = send(server.app, b"");
@@ -146,7 +147,7 @@ fn a_connection_is_kept_and_serves_one_request_after_another() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     for front in FRONTS {
         let server = Server::on(front, &[]);
         let targets = ["/up", "/nowhere", "/models.json", "/up", "/"];
@@ -181,7 +182,7 @@ fn a_head_request_gets_the_head_only() {
         client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let head = read_head(&mut client);
         client.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-        // If the first answer had a body, this would not begin with a head.
+        // If the answer to HEAD had a body, the next answer would not begin with a head.
         assert_eq!(without_nonce(&read_answer(&mut client).head), without_nonce(&head), "{path}");
     }
     client.write_all(b"HEAD /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -273,14 +274,14 @@ fn tiny_http_listens_on_loopback_only() {
     }
 }
 
-/// Repeats this until the server has ended, and returns how it ended.
+/// Repeats `again` until the server has ended, and returns its exit status.
 fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = server.child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < deadline, "it still runs: {}", server.log());
+        assert!(Instant::now() < deadline, "the server is still running: {}", server.log());
         again();
         // If connections were closer together, tiny_http would leave some of them unread.
         std::thread::sleep(Duration::from_millis(10));
@@ -303,17 +304,17 @@ fn without_descriptors_tiny_http_reports_its_dead_listener_and_ends() {
     let said: Vec<_> = log.lines().filter(|line| line.starts_with("ninetabs: ")).collect();
     assert_eq!(said.len(), 1, "{log}");
     assert!(said[0].contains(&format!("{address} died")), "{}", said[0]);
-    assert!(!server.folder.path().join("state").exists(), "the state file is left");
+    assert!(!server.folder.path().join("state").exists(), "the state file was not removed");
 }
 
 #[test]
-fn a_dead_listener_is_noticed_while_kept_connections_leave_no_pause() {
+fn a_dead_listener_is_noticed_while_keep_alive_connections_are_busy() {
     let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
     let address = server.app;
     let mut client = TcpStream::connect(address).unwrap();
     let busy = std::thread::spawn(move || {
         let mut answers = 0;
-        // This repeats until the server has ended.
+        // Repeats until the server has ended.
         while client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
             && client.read(&mut [0; 1024]).is_ok_and(|read| read > 0)
         {
@@ -324,7 +325,7 @@ fn a_dead_listener_is_noticed_while_kept_connections_leave_no_pause() {
     let mut clients = Vec::new();
     let status = until_it_ends(&mut server, || clients.extend(TcpStream::connect(address)));
     assert_eq!(status.code(), Some(1), "{}", server.log());
-    assert!(busy.join().unwrap() > 0, "the test should have seen the listener die beside busy connections");
+    assert!(busy.join().unwrap() > 0, "the busy connection was never answered");
 }
 
 #[test]
@@ -335,17 +336,17 @@ fn the_control_server_answers_while_every_thread_is_held() {
         for n in 0..300 {
             let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };
             open.push(send(server.app, bytes));
-            // If they were closer together, tiny_http would leave some of them unread.
+            // If the connections were closer together, tiny_http would leave some of them unread.
             std::thread::sleep(Duration::from_millis(3));
         }
         let is_full =
             |stats: &Value| stats["backlog"].as_u64() >= Some(100) && stats["connections"]["open"] == 308;
-        let stats = server.wait_for_stats("full todo, and 308 connections", is_full);
+        let stats = server.wait_for_stats("full queue and 308 connections", is_full);
         assert_eq!(stats["pool_capacity"], 0);
         for path in ["/stats", "/threads", "/timeline?after=0"] {
             let asked = Instant::now();
             assert_eq!(json(server.control, "GET", path).0, 200);
-            // It takes some milliseconds. A page of the app would never be answered.
+            // This takes a few milliseconds. A page of the app would not be answered at all.
             assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
         }
         let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -354,7 +355,8 @@ fn the_control_server_answers_while_every_thread_is_held() {
     }
 }
 
-/// Has one row per rule, for both servers and both fronts. The control server always has the Puma front.
+/// Each row is one rule, and is checked on both servers and both fronts. The control server always has the Puma
+/// front.
 #[test]
 fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
     let rows = [
@@ -373,7 +375,7 @@ fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
         ("http:///up", "Host: localhost\r\n", 400),
         ("http://localhost/nowhere", "Host: localhost:x\r\n", 400),
         ("http://localhost/nowhere", "Host: localhost\r\nHost: localhost\r\n", 400),
-        // The target's authority wins.
+        // The authority in the target takes precedence over `Host`.
         ("http://other.example/nowhere", "Host: localhost\r\n", 403),
         ("http://localhost/nowhere", "Host: other.example\r\n", 404),
         ("/nowhere", "Host: other.example\r\n", 403),
@@ -390,10 +392,14 @@ fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
                     let mut client = send(address, bytes.as_bytes());
                     let answer = read_answer(&mut client);
                     assert_eq!(answer.status, expected, "{front} {address} {bytes:?}: {answer:?}");
-                    // tiny_http closes a connection only if its client asked for that.
+                    // tiny_http closes a connection only if its client requested that.
                     if expected == 400 && !(front == "tiny-http" && address == server.app) {
                         assert_eq!(answer.header("connection"), Some("close"), "{bytes:?}");
-                        assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed: {bytes:?}");
+                        assert_eq!(
+                            client.read(&mut [0]).unwrap(),
+                            0,
+                            "the connection stays open after {bytes:?}"
+                        );
                     }
                 }
             }
@@ -408,7 +414,7 @@ fn close_wins_over_keep_alive_on_both_fronts() {
         let server = Server::on(front, &[]);
         for version in ["1.0", "1.1"] {
             let lines: &[&str] = match front {
-                // tiny_http reads only the first of several lines.
+                // tiny_http reads only the first of several `Connection` lines.
                 "tiny-http" => &["close, keep-alive", "keep-alive, close"],
                 _ => &[
                     "close, keep-alive",
@@ -423,7 +429,11 @@ fn close_wins_over_keep_alive_on_both_fronts() {
                 let mut client = send(server.app, bytes.as_bytes());
                 let answer = read_answer(&mut client);
                 assert_ne!(answer.header("connection"), Some("keep-alive"), "{front} {bytes:?}");
-                assert_eq!(client.read(&mut [0]).unwrap(), 0, "{front}: closed: {bytes:?}");
+                assert_eq!(
+                    client.read(&mut [0]).unwrap(),
+                    0,
+                    "{front}: the connection stays open after {bytes:?}"
+                );
             }
         }
     }

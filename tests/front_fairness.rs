@@ -1,5 +1,5 @@
-//! Fairness on the Puma front: other clients are served while some pipeline without end, ten thousand
-//! are idle, or thousands reset.
+//! Fairness of the Puma front: clients are served while others pipeline requests endlessly, while ten thousand
+//! connections are idle, and while thousands of connections are reset.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -15,18 +15,18 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 const PAGE: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Greedy clients, each with a connection that always has a next request.
+/// The number of greedy clients, each of which always has another request on its connection.
 const GREEDY: usize = 8;
 const THREADS: usize = 2;
 
-/// Sends batches without a pause and reads their answers, until `stop` is set.
+/// Sends batches of requests without a pause and reads the answers, until `is_over` is set.
 fn be_greedy(server: SocketAddr, is_over: &AtomicBool, answers: &AtomicU64) {
     const BATCH: usize = 50;
     let one = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut client = send(server, b"");
     let (mut buffer, mut held) = ([0; 16 * 1024], Vec::new());
     while !is_over.load(Ordering::Relaxed) {
-        // The server closes after its 999th answer, and the greedy clients reconnect.
+        // The server closes a connection after 999 answers, and the greedy client reconnects.
         if client.write_all(&one.repeat(BATCH)).is_err() {
             (client, held) = (send(server, b""), Vec::new());
             continue;
@@ -43,7 +43,7 @@ fn be_greedy(server: SocketAddr, is_over: &AtomicBool, answers: &AtomicU64) {
     }
 }
 
-/// Removes complete answers: each answer of `/up` ends with its body.
+/// Removes complete answers and returns their number. Each answer of `/up` ends with its body.
 fn take_answers(held: &mut Vec<u8>) -> usize {
     let end = b"\r\n\r\nup\n";
     let mut count = 0;
@@ -54,9 +54,9 @@ fn take_answers(held: &mut Vec<u8>) -> usize {
     count
 }
 
-/// How many requests of other clients were started between the moment when this visitor was queued
-/// and the start of its own request. `None` if the timeline no longer has these moments. Looks at the moments
-/// after `seen`, and advances it, since the greedy clients leave many.
+/// How many requests of other clients were started after this visitor was queued and before its own request was
+/// started. Returns `None` if the timeline no longer has these moments. Reads only the moments after `seen` and
+/// advances it, since the greedy clients cause many moments.
 fn begun_before(server: &Server, port: u16, seen: &mut u64) -> Option<usize> {
     let moments = models::timeline_after(server, *seen);
     *seen = moments.last().map_or(*seen, |moment| moment.seq);
@@ -79,9 +79,11 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
             (0..GREEDY).map(|_| scope.spawn(|| be_greedy(server.app, &is_over, &answers))).collect();
         let (mut waits, mut seen) = (Vec::new(), 0);
         wait_for("ten visits", || {
-            // The greedy clients are active, and have not ended yet.
+            // Waits until the greedy clients are active.
             let before = answers.load(Ordering::Relaxed);
-            wait_for("greed", || (answers.load(Ordering::Relaxed) > before).then_some(()));
+            wait_for("an answer to a greedy client", || {
+                (answers.load(Ordering::Relaxed) > before).then_some(())
+            });
             let mut visitor = send(server.app, PAGE);
             assert_eq!(read_answer(&mut visitor).body, "up\n");
             waits.extend(begun_before(&server, visitor.local_addr().unwrap().port(), &mut seen));
@@ -91,16 +93,16 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
         greedy.into_iter().for_each(|client| client.join().unwrap());
         let most = *waits.iter().max().unwrap();
         let served = answers.load(Ordering::Relaxed);
-        eprintln!("{served} answers for the greedy; before a visitor at most {most} requests were begun");
-        // One request of each greedy client may be before it in todo, and one may be in progress on
-        // each thread.
+        eprintln!(
+            "{served} answers to greedy clients; at most {most} requests were started before a visitor's"
+        );
+        // One request of each greedy client may be ahead in the queue, and one may be in progress on each thread.
         assert!(most <= GREEDY + THREADS, "{waits:?}");
     });
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// How many clients the limit of descriptors allows in this process and, since the child inherits the
-/// limit, in the server.
+/// How many clients the descriptor limit allows in this process and in the server, which inherits the limit.
 fn as_many_as_allowed() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -110,15 +112,15 @@ fn as_many_as_allowed() -> usize {
     most.saturating_sub(500).min(10_000)
 }
 
-/// All threads except the control server's, which start and end with its requests.
+/// The number of threads, without those of the control server, which start and end with its requests.
 fn threads_of(pid: u32) -> usize {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // A thread that ends at this moment no longer has a name.
+    // A thread that is just ending no longer has a name.
     let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| !name.starts_with("puma ctl")).count()
 }
 
-/// A connection that has been used, and is idle now.
+/// A connection that has been used and is now idle.
 fn idle_client(server: &Server) -> TcpStream {
     let mut client = send(server.app, PAGE);
     let mut answer = [0; 512];
@@ -134,8 +136,8 @@ fn idle_connections_cost_no_thread_and_little_memory() {
     let server = Server::start_with("--front puma --persistent-timeout 3600");
     let pid = server.child.id();
     let count = as_many_as_allowed();
-    assert!(count >= 400, "only {count} descriptors can be had");
-    // Tables and the allocator's arenas have grown to their first size.
+    assert!(count >= 400, "the descriptor limit allows only {count} clients");
+    // Lets tables and the allocator's arenas grow before the memory is measured.
     let mut clients: Vec<_> = (0..count / 10).map(|_| idle_client(&server)).collect();
     server.wait_for_stats("idle pool", |stats| stats["pool_capacity"] == 8);
     let (threads, before) = (threads_of(pid), proc_status(pid, "VmRSS"));
@@ -150,19 +152,19 @@ fn idle_connections_cost_no_thread_and_little_memory() {
     let grown = (proc_status(pid, "VmRSS").saturating_sub(before)) * 1024;
     let each = grown / more as u64;
     eprintln!("{count} idle connections: {each} bytes each, {threads} threads");
-    assert!(each <= 2_048, "{each} bytes for an idle connection");
+    assert!(each <= 2_048, "{each} bytes per idle connection");
 
     for client in clients.iter_mut().step_by(100) {
         client.write_all(PAGE).unwrap();
-        assert_eq!(read_answer(client).body, "up\n", "an idle one is served again");
+        assert_eq!(read_answer(client).body, "up\n", "an idle connection is served again");
     }
-    assert_eq!(get(server.app, "/").0, 200, "and so is a new one");
+    assert_eq!(get(server.app, "/").0, 200, "a new connection is served");
     drop(clients);
     server.wait_for_stats("no connection", |stats| open(stats) == Some(0));
     assert_eq!(threads_of(pid), threads);
 }
 
-/// Closes with RST, which discards the rest of the connection.
+/// Closes a connection with RST.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
@@ -172,7 +174,7 @@ fn descriptors(server: &Server) -> usize {
 }
 
 #[test]
-fn clients_that_reset_leave_nothing() {
+fn clients_that_reset_their_connection_leave_nothing_behind() {
     const EACH: usize = 500;
     let server = Server::start_with("--front puma --update-rate 10ms");
     let pid = server.child.id();
@@ -186,21 +188,21 @@ fn clients_that_reset_leave_nothing() {
 
     type Visit = fn(&Server) -> TcpStream;
     let visits: [(&str, Visit); 4] = [
-        ("at once", |server| TcpStream::connect(server.app).unwrap()),
+        ("immediately", |server| TcpStream::connect(server.app).unwrap()),
         ("in the middle of their head", |server| send(server.app, b"GET /up HT")),
-        ("behind their request", |server| send(server.app, PAGE)),
-        ("their stream", |server| open_stream(server.app)),
+        ("after their request", |server| send(server.app, PAGE)),
+        ("during their stream", |server| open_stream(server.app)),
     ];
     for (kind, visit) in visits {
         (0..EACH).for_each(|_| reset(visit(&server)));
         server.wait_for_stats(kind, |stats| {
             stats["pool_capacity"] == 8 && stats["backlog"] == 0 && stats["connections"]["open"] == 0
         });
-        // The connection to the control server may be counted as well.
-        wait_for("what was there before", || {
+        // The test's own connection to the control server may be counted at first.
+        wait_for("the previous number of threads and descriptors", || {
             (threads_of(pid) <= before.0 && descriptors(&server) <= before.1).then_some(())
         });
-        assert_eq!(get(server.app, "/up").0, 200, "after {EACH} that reset {kind}");
+        assert_eq!(get(server.app, "/up").0, 200, "after {EACH} clients that reset {kind}");
     }
     let stats = server.stats();
     assert_eq!(stats["streams"]["open"], 0);

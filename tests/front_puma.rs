@@ -1,5 +1,4 @@
-//! The Puma front keeps its limits, whatever clients send. Each test sends bytes on a socket of its
-//! own, and waits for the result, never for a fixed time.
+//! The Puma front enforces its limits regardless of what clients send. Each test sends bytes on its own sockets.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,7 +20,7 @@ fn start(flags: &str) -> Server {
     Server::start_with(&format!("--front puma {flags}"))
 }
 
-/// Reads to the end of the connection, which must come. A reset is an end as well.
+/// Reads until the connection ends, which must happen in time. A reset counts as an end.
 fn read_to_end(client: &mut TcpStream) -> String {
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     let deadline = Instant::now() + PATIENCE;
@@ -31,7 +30,11 @@ fn read_to_end(client: &mut TcpStream) -> String {
             Ok(count) => all.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
-                assert!(Instant::now() < deadline, "no end came after {:?}", String::from_utf8_lossy(&all));
+                assert!(
+                    Instant::now() < deadline,
+                    "the connection did not end after {:?}",
+                    String::from_utf8_lossy(&all)
+                );
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
                 break;
             }
@@ -56,10 +59,10 @@ fn a_head_over_a_limit_is_refused() {
     for (what, bytes, status) in [
         ("a long head", head("/up", &format!("X-A: {}\r\n", "a".repeat(20_000))), 431),
         ("many fields", head("/up", &"X-A: a\r\n".repeat(2_500)), 431),
-        ("a head that is not finished", format!("GET /up HTTP/1.1\r\n{}", "X-A: a\r\n".repeat(2_500)), 431),
+        ("an unfinished head", format!("GET /up HTTP/1.1\r\n{}", "X-A: a\r\n".repeat(2_500)), 431),
         ("a long name", head("/up", &format!("{}: a\r\n", "X".repeat(257))), 431),
         ("a long target", head(&format!("/{}", "a".repeat(12 * 1024)), ""), 414),
-        ("a line that is not finished", format!("GET /{}", "a".repeat(13 * 1024)), 414),
+        ("an unfinished request line", format!("GET /{}", "a".repeat(13 * 1024)), 414),
     ] {
         expect_refusal(&mut send(server.app, bytes.as_bytes()), status, what);
     }
@@ -78,7 +81,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let head = |framing: &str| format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n");
     for length in ["2001", "70368744177664", "18446744073709551616", "99999999999999999999999"] {
         let bytes = head(&format!("Content-Length: {length}\r\n"));
-        // No byte of the body is sent, so only the head can decide.
+        // The body is never sent, so the refusal must be based on the head.
         expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, length);
     }
     let mut client = send(server.app, head("Transfer-Encoding: chunked\r\n").as_bytes());
@@ -87,7 +90,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     }
     client.write_all(b"1\r\na").unwrap();
     expect_refusal(&mut client, 413, "chunks in total");
-    // The declared size of a chunk is enough as well, without a byte of the chunk.
+    // The declared size of a chunk is enough for a refusal, before any data of the chunk arrives.
     for size in ["7d1", "000007d1;name=value", "ffffffff", "ffffffffffffffff", "ffffffffffffffffff"] {
         let bytes = head("Transfer-Encoding: chunked\r\n") + size + "\r\n";
         expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, size);
@@ -96,7 +99,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn unfinished_requests_of_all_clients_have_a_common_limit() {
+fn unfinished_requests_of_all_clients_share_one_limit() {
     const MOST: usize = 1_000_000;
     let server = start(&format!("--max-pending-bytes {MOST} --first-data-timeout 600 --head-timeout 600"));
     let pending = |stats: &Value| stats["connections"]["pending_bytes"].as_u64().unwrap() as usize;
@@ -111,11 +114,11 @@ fn unfinished_requests_of_all_clients_have_a_common_limit() {
     for half in [head, counted, chunked] {
         let (mut clients, mut refused) = (Vec::new(), 0);
         while refused < 3 {
-            assert!(clients.len() < 50, "all of {} were accepted", clients.len());
+            assert!(clients.len() < 50, "none of {} clients was refused", clients.len());
             let before = pending(&server.stats());
             let mut client = send(server.app, half.as_bytes());
-            // Either its bytes are counted, or it is refused.
-            let stats = server.wait_for_stats("its bytes, or its refusal", |stats| {
+            // Either the client's bytes are counted, or the client is refused.
+            let stats = server.wait_for_stats("counted bytes or refusal", |stats| {
                 client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
                 pending(stats) >= before + half.len() || client.peek(&mut [0]).is_ok()
             });
@@ -129,25 +132,25 @@ fn unfinished_requests_of_all_clients_have_a_common_limit() {
             clients.push(client);
         }
         assert!(clients.len() > refused + 3, "only {} were accepted", clients.len() - refused);
-        // A request that arrives in one read needs none of it.
+        // A request that arrives in one read does not count toward the limit.
         assert_eq!(get(server.app, "/up").0, 200);
         drop(clients);
-        server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+        server.wait_for_stats("no pending bytes", |stats| pending(stats) == 0);
     }
-    // The memory of a refused or finished body is released: a body of that size is read again.
+    // The memory of refused and abandoned requests was released, so another body can be read.
     let body = format!("name={}", "x".repeat(10_000));
     let bytes =
         format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert_eq!(read_answer(&mut send(server.app, bytes.as_bytes())).status, 201);
-    server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+    server.wait_for_stats("no pending bytes", |stats| pending(stats) == 0);
 }
 
-/// A head of many short fields, which takes five times its bytes once it is parsed.
+/// A head of many short fields, which takes five times its size in memory once it is parsed.
 fn head_of_short_fields(line: &str, fields: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}{}\r\n", "X:\r\n".repeat(10_000))
 }
 
-/// At least what such a head takes.
+/// A lower bound for the memory that such a head takes.
 const SHORT_FIELDS_BYTES: usize = 170_000;
 
 #[test]
@@ -158,11 +161,11 @@ fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
     let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for framing in ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
         let head = head_of_short_fields("POST /models", framing);
-        // The pool thread that served the page reads the head, or the reactor does.
+        // If the head is pipelined, the pool thread that served the page reads it. Otherwise the reactor does.
         for is_pipelined in [true, false] {
             let (mut clients, mut refused) = (Vec::new(), 0);
             while refused < 3 {
-                assert!(clients.len() < 20, "all of {} were accepted", clients.len());
+                assert!(clients.len() < 20, "none of {} clients was refused", clients.len());
                 let mut client = send(server.app, b"");
                 if is_pipelined {
                     client.write_all(format!("{page}{head}").as_bytes()).unwrap();
@@ -175,7 +178,7 @@ fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
                 }
                 client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
                 let held = (clients.len() + 1 - refused) * SHORT_FIELDS_BYTES;
-                let stats = server.wait_for_stats("its head, or its refusal", |stats| {
+                let stats = server.wait_for_stats("counted head or refusal", |stats| {
                     pending(stats) >= held || client.peek(&mut [0]).is_ok()
                 });
                 assert!(pending(&stats) <= MOST, "{stats}");
@@ -189,7 +192,7 @@ fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
             assert!(clients.len() > refused + 2, "only {} were accepted", clients.len() - refused);
             assert_eq!(get(server.app, "/up").0, 200);
             drop(clients);
-            server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+            server.wait_for_stats("no pending bytes", |stats| pending(stats) == 0);
         }
     }
 }
@@ -206,13 +209,13 @@ fn queued_requests_count_as_pending_and_small_ones_are_served_beside_large_ones(
     }
     server.stats();
     server.wait_for_stats("all in the reactor", |stats| stats["reactor_max"] == 20);
-    // The thread is held, so that every request waits in todo.
+    // A stream holds the only thread, so every request stays queued.
     let stream = open_stream(server.app);
     let mut small = clients.split_off(10);
     for client in &mut clients {
         client.write_all(head_of_short_fields("GET /up", "").as_bytes()).unwrap();
     }
-    let seen = server.wait_for_stats("queued or refused", |stats| {
+    let seen = server.wait_for_stats("queued or refused requests", |stats| {
         let open = stats["connections"]["open"].as_u64().unwrap();
         open + stats["backlog"].as_u64().unwrap() >= 21 && pending(stats) > MOST - SHORT_FIELDS_BYTES * 3 / 2
     });
@@ -220,7 +223,7 @@ fn queued_requests_count_as_pending_and_small_ones_are_served_beside_large_ones(
     for client in &mut small {
         client.write_all(page.as_bytes()).unwrap();
     }
-    server.wait_for_stats("the small ones are queued", |stats| stats["backlog"].as_u64() >= Some(13));
+    server.wait_for_stats("queued small requests", |stats| stats["backlog"].as_u64() >= Some(13));
     drop(stream);
     for client in &mut small {
         assert_eq!(read_answer(client).status, 200);
@@ -229,7 +232,7 @@ fn queued_requests_count_as_pending_and_small_ones_are_served_beside_large_ones(
     let served = answers.iter().filter(|status| **status == 200).count();
     assert!((3..=5).contains(&served), "{answers:?}");
     assert_eq!(answers.iter().filter(|status| **status == 503).count(), 10 - served, "{answers:?}");
-    server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+    server.wait_for_stats("no pending bytes", |stats| pending(stats) == 0);
 }
 
 #[test]
@@ -243,14 +246,18 @@ fn an_incomplete_request_gets_408_and_a_silent_connection_is_closed() {
     ] {
         expect_refusal(&mut send(server.app, half.as_bytes()), 408, half);
     }
-    assert_eq!(read_to_end(&mut send(server.app, b"")), "", "the connection was silent");
+    assert_eq!(
+        read_to_end(&mut send(server.app, b"")),
+        "",
+        "a silent connection is closed without an answer"
+    );
     let mut kept = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(read_answer(&mut kept).status, 200);
-    assert_eq!(read_to_end(&mut kept), "", "it was idle");
+    assert_eq!(read_to_end(&mut kept), "", "an idle connection is closed without an answer");
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
 }
 
-/// Every byte restarts `--first-data-timeout`, as in Puma; a head also has a total time.
+/// As in Puma, every byte restarts `--first-data-timeout`. A head also has a total time limit.
 #[test]
 fn a_head_that_arrives_slowly_is_limited_by_its_total_time() {
     let server = start("--head-timeout 1 --first-data-timeout 600 --threads 1:1");
@@ -270,7 +277,7 @@ fn a_head_that_arrives_slowly_is_limited_by_its_total_time() {
 }
 
 #[test]
-fn a_connection_is_kept_for_999_requests() {
+fn a_connection_is_kept_alive_for_999_requests() {
     let server = start("");
     let mut client = send(server.app, b"");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -287,7 +294,7 @@ fn a_connection_is_kept_for_999_requests() {
 fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
     let server = start("--max-connections 3");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // It becomes idle when its pool thread returns it, which is after its answer.
+    // A connection becomes idle when its pool thread returns it to the reactor, which is after the answer.
     let kept = |client: &mut TcpStream, waiting: usize| {
         client.write_all(request).unwrap();
         assert_eq!(read_answer(client).status, 200);
@@ -301,11 +308,11 @@ fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
         clients.push(client);
     }
     let [mut first, mut second, mut third]: [TcpStream; 3] = clients.try_into().unwrap();
-    // The first has waited longest until it sends another request. From then on, the second has.
+    // The first client has been idle for longest until it sends another request. After that, the second has.
     kept(&mut first, 3);
     let mut fourth = send(server.app, request);
     assert_eq!(read_answer(&mut fourth).status, 200);
-    assert_eq!(read_to_end(&mut second), "", "it was idle for the longest time");
+    assert_eq!(read_to_end(&mut second), "", "the longest idle connection is closed");
     for client in [&mut first, &mut third, &mut fourth] {
         client.write_all(request).unwrap();
         assert_eq!(read_answer(client).status, 200);
@@ -318,7 +325,7 @@ fn an_evicted_incomplete_request_gets_the_reason() {
     let server = start("--max-connections 2");
     let mut half = send(server.app, b"GET /up HTTP/1.1\r\nHost: local");
     let _silent = send(server.app, b"");
-    server.wait_for_stats("both in the reactor", |stats| stats["reactor_max"] == 2);
+    server.wait_for_stats("both connections in the reactor", |stats| stats["reactor_max"] == 2);
     assert_eq!(get(server.app, "/up").0, 200);
     expect_refusal(&mut half, 503, "half a request");
 }
@@ -333,7 +340,7 @@ fn a_client_that_holds_all_connections_does_not_lock_out_others() {
         assert_eq!(get(server.app, "/up").0, 200);
         assert_eq!(json(server.control, "GET", "/stats").0, 200);
     }
-    // Silent connections close by themselves only after 30 s, so they were evicted.
+    // Silent connections time out only after 30 s, so these were evicted.
     assert!(silent.elapsed() < Duration::from_secs(20));
     assert_eq!(json(server.control, "POST", "/reap").0, 200);
     drop((control, app));
@@ -348,9 +355,9 @@ fn silent_queued_connections_are_evicted_while_every_thread_is_held() {
     let server = start("--max-connections 6 --threads 2:2 --update-rate 100ms");
     let streams = [open_stream(server.app), open_stream(server.app)];
     let _silent = crowd_of_silent(server.app, 4);
-    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    server.wait_for_stats("four queued connections", |stats| stats["backlog"] == 4);
     let mut page = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    server.wait_for_stats("one was evicted", |stats| stats["connections"]["evicted"] == 1);
+    server.wait_for_stats("one eviction", |stats| stats["connections"]["evicted"] == 1);
     drop(streams);
     assert_eq!(read_answer(&mut page).status, 200);
 }
@@ -392,7 +399,7 @@ fn every_client_over_the_limit_is_refused_while_refused_ones_linger() {
 fn a_lingering_connection_is_not_in_use() {
     let server = start("--max-connections 1");
     let mut lingering = Vec::new();
-    // It lingers for a moment after its client has read the answer.
+    // A refused connection lingers for a moment after its client has read the answer.
     wait_for("a page while another connection lingers", || {
         let mut refused = send(server.app, b"nonsense\r\n\r\n");
         assert!([400, 503].contains(&read_answer(&mut refused).status));
@@ -404,7 +411,7 @@ fn a_lingering_connection_is_not_in_use() {
 }
 
 #[test]
-fn lingering_connections_evict_no_idle_one() {
+fn lingering_connections_do_not_evict_idle_ones() {
     let server = start("--max-connections 4");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut kept = send(server.app, request);
@@ -421,16 +428,16 @@ fn lingering_connections_evict_no_idle_one() {
 }
 
 #[test]
-fn an_evicted_malformed_request_gets_one_answer() {
+fn a_malformed_request_chosen_for_eviction_gets_one_answer() {
     let server = start("--max-connections 3 --threads 2:2 --update-rate 100ms");
     let streams = [open_stream(server.app), open_stream(server.app)];
     let mut malformed = send(server.app, b"nonsense\r\n\r\n");
-    server.wait_for_stats("one in todo", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("one queued connection", |stats| stats["backlog"] == 1);
     let mut page = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
     expect_refusal(&mut malformed, 400, "a malformed request");
     drop(streams);
     assert_eq!(read_answer(&mut page).status, 200);
-    assert_eq!(server.stats()["connections"]["evicted"], 0, "it was refused for what it sent");
+    assert_eq!(server.stats()["connections"]["evicted"], 0, "the malformed request is refused, not evicted");
 }
 
 #[test]
@@ -442,7 +449,7 @@ fn a_request_that_expects_100_continue_gets_it() {
     assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
     client.write_all(b"name=a").unwrap();
     assert_eq!(read_answer(&mut client).status, 201);
-    // A client that has already sent its body does not wait for it, and HTTP/1.0 does not have it.
+    // A client that has already sent its body gets no interim answer, and neither does an HTTP/1.0 client.
     client.write_all(format!("{head}name=b").as_bytes()).unwrap();
     assert_eq!(read_answer(&mut client).status, 201);
     let old = send(server.app, head.replace("HTTP/1.1", "HTTP/1.0").as_bytes());
@@ -451,21 +458,21 @@ fn a_request_that_expects_100_continue_gets_it() {
 }
 
 #[test]
-fn an_answer_without_a_body_keeps_the_connection_in_step() {
+fn an_answer_without_a_body_keeps_the_connection_in_sync() {
     let server = start("");
     let mut client = send(server.app, b"");
     for path in ["/up", "/", "/models.json", "/nowhere", "/models/live_stream"] {
         client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let head = read_head(&mut client);
         client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // If the answer to HEAD had a body, this would not begin with a head.
+        // If the answer to HEAD had a body, the next answer would not begin with a head.
         assert_eq!(read_answer(&mut client).body, "up\n", "after {head}");
     }
     assert_eq!(server.stats()["streams"]["opened"], 0);
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let server = start("--threads 4:4");
     let post =
         "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n";
@@ -488,10 +495,10 @@ fn pipelined_requests_are_answered_in_their_order() {
     let models: Value = serde_json::from_str(&read_answer(&mut client).body).unwrap();
     let names: Vec<_> = models.as_array().unwrap().iter().map(|model| &model["name"]).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(read_to_end(&mut client), "", "nothing is answered behind a close");
+    assert_eq!(read_to_end(&mut client), "", "no request after a close is answered");
 }
 
-/// Reads all answers and then the end. A reset fails the test.
+/// Reads until the connection ends, and returns the number of answers. A reset fails the test.
 fn read_answers(client: &mut TcpStream, of: &str) -> usize {
     let mut all = Vec::new();
     client.read_to_end(&mut all).unwrap_or_else(|error| panic!("{of}: {error} after {} bytes", all.len()));
@@ -530,7 +537,7 @@ fn bytes_after_the_last_request_do_not_reset_its_answer() {
 }
 
 #[test]
-fn the_connection_of_a_last_request_is_closed_at_once_if_nothing_follows() {
+fn the_connection_of_a_last_request_is_closed_immediately_if_nothing_follows() {
     let server = start("");
     for _ in 0..20 {
         let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -538,7 +545,7 @@ fn the_connection_of_a_last_request_is_closed_at_once_if_nothing_follows() {
         assert_eq!(read_to_end(&mut client), "");
     }
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
-    assert_eq!(server.stats()["reactor_max"], 0, "none of them lingers");
+    assert_eq!(server.stats()["reactor_max"], 0, "none of the connections lingers in the reactor");
 }
 
 #[test]
@@ -559,14 +566,18 @@ fn answers_before_a_stop_arrive_and_an_incomplete_request_gets_503() {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let all = String::from_utf8_lossy(&all);
-    assert!(all.contains("the server is stopping"), "its last bytes arrive: {all:?}");
-    assert_eq!(all.matches("connection: close").count(), 1, "and one more answer, which announces the end");
-    assert_eq!(idle.read(&mut [0; 9]).unwrap(), 0, "no answer is due on it");
+    assert!(all.contains("the server is stopping"), "the last bytes of the stream are missing: {all:?}");
+    assert_eq!(
+        all.matches("connection: close").count(),
+        1,
+        "one more request is answered, and its answer announces the close"
+    );
+    assert_eq!(idle.read(&mut [0; 9]).unwrap(), 0, "an idle connection is closed without an answer");
     expect_refusal(&mut half, 503, "half a request");
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }
 
-/// After SIGCONT the deadlines have passed, but the requests had arrived in time.
+/// After SIGCONT, the deadlines have passed, but the requests had arrived before them.
 #[test]
 fn a_request_that_arrived_in_time_is_answered_although_the_process_was_stopped() {
     let server = start("--persistent-timeout 8 --first-data-timeout 8 --head-timeout 8");
@@ -600,7 +611,7 @@ fn a_request_that_arrived_in_time_is_answered_although_the_process_was_stopped()
     }
 }
 
-/// If the server closed at once, the client's kernel would discard the answer that has arrived.
+/// If the server closed immediately, the resulting reset would make the client's kernel discard the answer.
 #[test]
 fn a_refusal_arrives_although_the_client_continues_to_send() {
     let server = start("--max-body-bytes 2000 --threads 1:1");
@@ -616,16 +627,16 @@ fn a_refusal_arrives_although_the_client_continues_to_send() {
     let mut endless = send(server.app, b"no request\r\n\r\n");
     let deadline = Instant::now() + PATIENCE;
     while endless.write_all(&[b'a'; 10_000]).is_ok() {
-        assert!(Instant::now() < deadline, "it may send forever");
+        assert!(Instant::now() < deadline, "the client can send forever");
     }
     drop(endless);
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
 }
 
 #[test]
-fn a_client_that_closes_while_it_is_queued_is_counted_and_not_served() {
+fn a_client_that_closes_while_it_is_queued_is_counted_but_not_served() {
     let server = start("--threads 1:1 --update-rate 100ms");
-    // For a kept connection, the reactor has noticed the close.
+    // For keep-alive connections, the reactor notices the close.
     let kept = || {
         let mut client = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(read_answer(&mut client).status, 200);
@@ -643,12 +654,12 @@ fn a_client_that_closes_while_it_is_queued_is_counted_and_not_served() {
     drop(kept_whole);
     (&kept_half).write_all(post).unwrap();
     let half = send(server.app, post);
-    server.wait_for_stats("six in todo", |stats| stats["backlog"] == 6);
+    server.wait_for_stats("six queued requests", |stats| stats["backlog"] == 6);
     for half in [&half, &kept_half] {
         half.shutdown(Shutdown::Write).unwrap();
     }
     drop(stream);
-    server.wait_for_stats("an empty todo", |stats| {
+    server.wait_for_stats("empty queue", |stats| {
         stats["requests_count"].as_u64() == Some(before + 6) && stats["pool_capacity"] == 1
     });
     let left = |moment: &Value| moment["kind"] == "left";
@@ -658,18 +669,19 @@ fn a_client_that_closes_while_it_is_queued_is_counted_and_not_served() {
 }
 
 #[test]
-fn a_client_that_closes_after_a_second_request_is_answered_only_the_first() {
+fn a_client_that_half_closes_after_a_second_request_gets_only_the_first_answer() {
     let server = start("--threads 3:3 --update-rate 100ms --db-pool 1 --db-checkout-timeout 60");
     let stream = open_stream(server.app);
     let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\n\
         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\nname=a";
     let mut client = send(server.app, post);
-    server.wait_for_stats("the first at the database", |stats| stats["database"]["waiting"] == 1);
+    server
+        .wait_for_stats("first request waiting for the database", |stats| stats["database"]["waiting"] == 1);
     client.write_all(post).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     drop(stream);
     assert_eq!(read_answer(&mut client).status, 201);
-    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0, "no further byte");
+    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0, "nothing follows");
     assert_eq!(json(server.app, "GET", "/models.json").1.as_array().unwrap().len(), 1);
 }
 
@@ -681,7 +693,7 @@ fn a_queued_connection_is_listed_whether_or_not_the_reactor_has_read_it() {
     let _stream = open_stream(server.app);
     kept.write_all(b"GET /?tab=kept HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let _new = send(server.app, b"GET /?tab=new HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for("both with their names", || {
+    wait_for("both queued requests with their targets", || {
         let timeline = json(server.control, "GET", "/timeline").1;
         let moments = timeline["moments"].as_array().unwrap();
         let names = |target: &str| moments.iter().any(|it| it["peeked"] == true && it["target"] == target);
@@ -689,7 +701,7 @@ fn a_queued_connection_is_listed_whether_or_not_the_reactor_has_read_it() {
     });
 }
 
-/// Sends this for as long as the server accepts it, but at most this many times.
+/// Sends these bytes repeatedly while the server accepts them, but at most this many times.
 fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
     for _ in 0..times {
         if client.write_all(bytes).is_err() {
@@ -699,8 +711,8 @@ fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
 }
 
 #[test]
-fn endless_input_takes_no_memory() {
-    // The limit is enough for all of the bodies, so that nothing else ends them.
+fn endless_input_does_not_grow_memory() {
+    // This limit is larger than any of the bodies, so it does not end them.
     let server = start("--max-body-bytes 1000000000");
     assert_eq!(get(server.app, "/").0, 200);
     let before = proc_status(server.child.id(), "VmHWM");
@@ -716,30 +728,30 @@ fn endless_input_takes_no_memory() {
         ("trailers", &format!("{chunked}0\r\n"), "X-A: a\r\n".repeat(4_000)),
     ] {
         let mut client = send(server.app, beginning.as_bytes());
-        // 64 MiB.
+        // 64 MiB in total.
         send_on(&mut client, more.as_bytes(), 2_048);
         drop(client);
         let grown = proc_status(server.child.id(), "VmHWM") - before;
         eprintln!("{what}: {grown} KiB at most");
-        assert!(grown < 16 * 1024, "{what}: it grew by {grown} KiB");
+        assert!(grown < 16 * 1024, "{what}: memory grew by {grown} KiB");
         assert_eq!(get(server.app, "/up").0, 200);
     }
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
 }
 
-/// Checks that the control server answers without waiting for clients to leave.
+/// Checks that the control server answers without waiting for clients to close.
 fn ask_control(server: &Server, clients: usize) {
     let asked = Instant::now();
     assert_eq!(json(server.control, "GET", "/threads").0, 200, "with {clients} clients");
     let took = asked.elapsed();
-    assert!(took < Duration::from_secs(10), "with {clients} clients it took {took:?}");
+    assert!(took < Duration::from_secs(10), "with {clients} clients, the answer took {took:?}");
 }
 
 /// Connects this many clients, which send nothing.
 fn crowd(server: &Server, count: usize, mut each: impl FnMut(usize)) -> Vec<TcpStream> {
     let connect = |n| {
         each(n);
-        // A full listen queue would refuse a connection that this test needs.
+        // With a full listen queue, connecting would block. The client is then skipped.
         TcpStream::connect_timeout(&server.app, Duration::from_millis(200)).ok()
     };
     (0..count).filter_map(connect).collect()
@@ -756,7 +768,8 @@ fn expect_recovery(server: &Server) {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Descriptors never run out: silent clients are evicted for others, and the control server keeps its share.
+/// Checks that descriptors do not run out: silent clients are evicted in favor of others, and accepting never
+/// pauses.
 fn expect_service_beside(server: &Server, clients: Vec<TcpStream>) {
     wait_for("an eviction", || server.log().contains("evicting").then_some(()));
     for _ in 0..5 {
@@ -781,7 +794,8 @@ fn with_more_silent_clients_than_descriptors_pages_are_still_served() {
     expect_service_beside(&server, clients);
 }
 
-/// A limit of connections above that of descriptors is reported once, and the control server keeps its share.
+/// A connection limit above the descriptor limit is reported once, and the control server keeps its share of the
+/// descriptors.
 #[test]
 fn no_more_connections_than_descriptors_are_accepted() {
     let server = Server::with_descriptors(256, &["--max-connections", "100000"]);
@@ -792,7 +806,7 @@ fn no_more_connections_than_descriptors_are_accepted() {
         "{said}"
     );
     let clients = crowd(&server, 300, |_| ());
-    // It uses its whole share at once.
+    // The control server uses its whole share at the same time.
     let mut askers: Vec<_> = (0..64).map(|_| send(server.control, b"GET /up")).collect();
     for asker in &mut askers {
         asker.write_all(b" HTTP/1.0\r\n\r\n").unwrap();
@@ -817,7 +831,7 @@ fn with_too_few_descriptors_for_any_connection_the_start_fails() {
     assert!(said.contains("100") && said.contains("ulimit -n"), "{said}");
 }
 
-/// Descriptors may run out nevertheless: here the limit is lowered while the server runs.
+/// Descriptors can still run out, for example when the limit is lowered while the server runs.
 #[test]
 fn an_acceptor_without_descriptors_pauses_and_recovers() {
     let server = Server::with_descriptors(1024, &[]);
@@ -832,7 +846,7 @@ fn an_acceptor_without_descriptors_pauses_and_recovers() {
     assert!(log.contains("accepting paused: Too many open files"), "{log}");
 }
 
-/// Begins to send a large body. Returns when it is in a temporary file.
+/// Begins to send a body that is large enough for a temporary file.
 fn begun_upload(server: &Server) -> TcpStream {
     let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n";
     let client = send(server.app, head.as_bytes());
@@ -854,7 +868,7 @@ fn large_bodies_beyond_their_share_of_descriptors_get_503() {
     let answer = read_answer(&mut one_more);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
     assert_eq!(files(), MAX_SPOOLED);
-    assert_eq!(get(server.app, "/up").0, 200, "pages, and small bodies, need no file");
+    assert_eq!(get(server.app, "/up").0, 200, "pages and small bodies need no file");
     assert_eq!(common::create(server.app, "small").0, 201);
 
     drop(uploads.pop());
@@ -862,13 +876,13 @@ fn large_bodies_beyond_their_share_of_descriptors_get_503() {
     uploads.push(begun_upload(&server));
     for upload in &mut uploads {
         upload.write_all(&[b'a'; 50_000]).unwrap();
-        assert_eq!(read_answer(upload).status, 422, "read whole, and no name");
+        assert_eq!(read_answer(upload).status, 422, "the body was read completely, and has no name");
     }
     drop(uploads);
-    wait_for("the end of the files", || (files() == 0).then_some(()));
+    wait_for("the removal of the files", || (files() == 0).then_some(()));
 }
 
-/// A temporary file has lost its name, or never had one.
+/// Whether a descriptor refers to a temporary file, which no longer has a name or never had one.
 fn is_unnamed(file: &Path) -> bool {
     let name = file.to_string_lossy();
     name.ends_with(" (deleted)") && !name.contains("socket:")
@@ -895,7 +909,7 @@ fn other_machines_are_answered_and_foreign_hosts_are_not() {
 }
 
 #[test]
-fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
+fn a_stray_byte_after_the_last_request_does_not_truncate_a_large_answer() {
     let server = start("");
     create_large(server.app, 12);
     for (last, stray) in [
@@ -907,21 +921,21 @@ fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
     }
 }
 
-/// Sends a stray byte once the server has written the answer to the last request, and returns whether the
-/// whole answer has arrived. The server lingers for two seconds after its last write. If this process had to
-/// wait too long for the processor to be in time, the result is `None`.
+/// Sends a stray byte once the server has written the answer to the last request, and returns whether the whole
+/// answer has arrived. The server lingers for two seconds after its last write. Returns `None` if this process was
+/// scheduled too late to send the byte within that time.
 fn is_whole_after(server: &Server, last: &str, stray: &str) -> Option<bool> {
     let mut client = TcpStream::connect(server.app).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(format!("GET /models.json {last}\r\n\r\n").as_bytes()).unwrap();
     let head = read_head(&mut client);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-    // The client reads slowly, so the rest of the answer stays in the kernel. (With a small receive buffer, the
-    // rest would take seconds, and a kernel that is short of memory may reset a closed socket in that time.)
+    // The client reads slowly, so the rest of the answer stays in the kernel. (With a small receive buffer, reading
+    // the rest would take seconds, in which a kernel that is short of memory may reset a closed socket.)
     client.set_nonblocking(true).unwrap();
     let mut body = Vec::new();
     let (mut asked, mut busy) = (Instant::now(), Instant::now());
-    server.wait_for_stats("a thread that has written all", |stats| {
+    server.wait_for_stats("written answer", |stats| {
         let is_busy = stats["busy_threads"] != 0;
         if is_busy {
             busy = asked;
@@ -944,7 +958,7 @@ fn is_whole_after(server: &Server, last: &str, stray: &str) -> Option<bool> {
 }
 
 #[test]
-fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_rests() {
+fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_stays_idle() {
     let server = start("--notice-close poll --max-stream-age 200ms --max-stream-age-jitter 0%");
     let mut client = open_stream(server.app);
     server.wait_for_stats("no stream", |stats| {
@@ -952,7 +966,7 @@ fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_rests() {
     });
     let before = reactor_ticks(server.child.id());
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
-    // A tick is a hundredth of a second, so the reactor may have been woken a few times.
+    // A tick is a hundredth of a second. The reactor may have been woken a few times.
     assert!(reactor_ticks(server.child.id()) - before < 20, "the reactor is busy");
     read_to_end(&mut client);
 }

@@ -1,8 +1,7 @@
-//! Streams on the Puma front: because the server has the socket, no client can hold a thread for longer
-//! than promised, whatever it does or does not do.
+//! Streams on the Puma front. Because the server owns the socket, no client can hold a thread for longer than the
+//! limits allow, whatever the client does.
 //!
-//! If a test blocks a write, its write timeout is ten minutes, so that the write cannot end because of that
-//! timeout.
+//! Tests that block a write set a write timeout of ten minutes, so that the timeout cannot end the write.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -22,9 +21,9 @@ use ninetabs::lab::zombies::Zombie;
 use ninetabs_server::timeline::What;
 use serde_json::Value;
 
-/// What a slow machine may add to a promised age, in seconds.
+/// How much later than required a stream may end on a slow machine, in seconds.
 const SCHEDULING_DELAY: f64 = 10.0;
-/// Models of 16 KiB that no pair of send and receive buffers holds.
+/// More models of 16 KiB than fit into any pair of send and receive buffers.
 const LARGE_MODELS: u32 = 400;
 const STREAM_REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const PAGE: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -37,7 +36,7 @@ fn port(client: &TcpStream) -> u16 {
     client.local_addr().unwrap().port()
 }
 
-/// Whether no byte has arrived.
+/// Whether nothing has arrived.
 fn got_nothing(client: &TcpStream) -> bool {
     client.set_nonblocking(true).unwrap();
     let read = (&*client).read(&mut [0]);
@@ -54,21 +53,21 @@ fn a_quota_of_five_allows_exactly_five_more_streams() {
     streams.push(open_stream(server.app));
     let mut fourteenth = send(server.app, STREAM_REQUEST);
     let mut page = send(server.app, PAGE);
-    let stats = server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+    let stats = server.wait_for_stats("two queued requests", |stats| stats["backlog"] == 2);
     for (key, value) in [("running", 13), ("io_threads", 13), ("busy_threads", 15), ("pool_capacity", 0)] {
         assert_eq!(stats[key], value, "{key}: {stats}");
     }
-    // Time is measured in rounds of the streams.
+    // Waits for ten writes of a stream instead of a fixed time.
     let first = port(&streams[0]);
     let before = writes(&server, first);
-    wait_for("ten rounds", || (writes(&server, first) >= before + 10).then_some(()));
+    wait_for("ten more writes", || (writes(&server, first) >= before + 10).then_some(()));
     assert!(got_nothing(&fourteenth) && got_nothing(&page));
 
     streams.pop();
     read_until(&mut fourteenth, "data: ");
-    let stats = server.wait_for_stats("one in todo", |stats| stats["backlog"] == 1);
+    let stats = server.wait_for_stats("one queued request", |stats| stats["backlog"] == 1);
     assert_eq!((&stats["running"], &stats["io_threads"]), (&13.into(), &13.into()));
-    assert!(got_nothing(&page), "a page is served only when there are fewer");
+    assert!(got_nothing(&page), "a page is served only when fewer streams are open");
     streams.pop();
     assert_eq!(read_answer(&mut page).body, "up\n");
     page_is_served();
@@ -76,11 +75,11 @@ fn a_quota_of_five_allows_exactly_five_more_streams() {
     server.wait_for_stats("free pool", |stats| stats["io_threads"] == 0 && stats["pool_capacity"] == 8);
 }
 
-/// Clients that hold a pool thread with a blocked write for as long as they are kept.
+/// Clients that each hold a pool thread with a blocked write until they are dropped.
 type Holders = Vec<Box<dyn std::any::Any>>;
 
-/// Holds all threads with writes that are blocked by stalled readers: sockets without a reader, and stopped
-/// programs if curl is installed.
+/// Holds all threads with writes that are blocked by stalled readers: sockets that are never read and, if curl is
+/// installed, stopped curl processes.
 fn block_every_thread(server: &Server, threads: usize) -> Holders {
     let mut holders: Holders = Vec::new();
     let url = server.url(STREAM);
@@ -97,7 +96,7 @@ fn block_every_thread(server: &Server, threads: usize) -> Holders {
     holders
 }
 
-/// Waits until most of this many answers has been sent, and no more of them is sent.
+/// Waits until this many answers are partly sent and their writes are blocked.
 fn wait_for_blocked_writes(server: &Server, count: usize) {
     let (mut last, mut since) = (Vec::new(), Instant::now());
     wait_for("blocked writes", || {
@@ -112,8 +111,7 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
     });
 }
 
-/// The longest time from an interrupt to the end of the stream, in seconds, and the number of interrupted
-/// streams.
+/// The number of interrupted streams, and the longest time from an interrupt to the end of the stream, in seconds.
 fn longest_way_out(server: &Server) -> (usize, f64) {
     let moments = timeline(server);
     let ways: Vec<f64> = moments
@@ -136,23 +134,23 @@ fn expect_freedom(server: &Server, threads: usize) -> Value {
         stats["pool_capacity"] == threads && stats["streams"]["open"] == 0
     });
     let (reaped, longest) = longest_way_out(server);
-    eprintln!("{reaped} were told to end, and the last of them had after {longest:.3} s");
+    eprintln!("{reaped} streams were interrupted; the slowest one ended after {longest:.3} s");
     assert!(reaped >= threads && longest <= SCHEDULING_DELAY, "{reaped}, {longest} s");
     let cut = timeline(server)
         .into_iter()
         .filter(|moment| matches!(&moment.what, What::Disconnected { error, .. } if error == "cut"));
-    assert_eq!(cut.count(), threads, "blocked writes were cut, and by nothing else ended");
+    assert_eq!(cut.count(), threads, "every blocked write was cut off, and nothing else ended one");
     assert_eq!(get(server.app, "/up").0, 200);
     open_stream(server.app);
     stats
 }
 
 #[test]
-fn no_stream_outlives_its_age_while_its_client_does_not_read() {
+fn no_stream_outlives_its_maximum_age_while_its_client_does_not_read() {
     let server = start("--write-timeout 600 --update-rate 50ms --reap-every 100ms");
     let holders = block_every_thread(&server, 8);
     let oldest = server.stats()["streams"]["oldest_age_s"].as_f64().unwrap();
-    // From here on, no stream may be more than a second older than the oldest one now.
+    // The oldest stream reaches this age in one to two seconds.
     let max_age = oldest.ceil() + 1.0;
     let (status, answer) = json(server.control, "POST", &format!("/max-stream-age?secs={max_age}"));
     assert_eq!(status, 200, "{answer}");
@@ -161,15 +159,18 @@ fn no_stream_outlives_its_age_while_its_client_does_not_read() {
         seen = seen.max(stats["streams"]["oldest_age_s"].as_f64().unwrap_or(0.0));
         stats["streams"]["open"] == 0
     });
-    eprintln!("the oldest stream was {seen:.2} s old, of {max_age} s");
+    eprintln!("the oldest stream was {seen:.2} s old; the maximum age was {max_age} s");
     assert!(seen <= max_age + 0.1 + SCHEDULING_DELAY, "{seen} s");
     let stats = expect_freedom(&server, 8);
-    assert_eq!(stats["streams"]["disconnected"], 0, "they were told to end before they were cut");
+    assert_eq!(
+        stats["streams"]["disconnected"], 0,
+        "the streams were interrupted before their writes were cut off"
+    );
     drop(holders);
 }
 
 #[test]
-fn an_order_to_reap_cuts_a_blocked_write_at_once() {
+fn an_order_to_reap_cuts_off_blocked_writes_immediately() {
     let server = start("--write-timeout 600 --update-rate 50ms --threads 4:4");
     let holders = block_every_thread(&server, 4);
     let (status, answer) = json(server.control, "POST", "/reap");
@@ -178,7 +179,7 @@ fn an_order_to_reap_cuts_a_blocked_write_at_once() {
     drop(holders);
 }
 
-/// An event that was cut in the middle must not look complete: its client requests it again.
+/// An event that was cut off in the middle must not look complete, since the client would not request it again.
 #[test]
 fn an_answer_that_was_cut_off_does_not_look_complete() {
     let server = start("--write-timeout 600 --threads 1:1");
@@ -189,10 +190,13 @@ fn an_answer_that_was_cut_off_does_not_look_complete() {
     assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
     server.wait_for_stats("free thread", |stats| stats["pool_capacity"] == 1);
     let mut all = Vec::new();
-    // A reset instead of the end is as clear.
+    // A reset also shows that the answer is incomplete.
     let _ = client.read_to_end(&mut all);
-    assert!(all.len() > 60_000, "only {} bytes came", all.len());
-    assert!(!all.ends_with(b"0\r\n\r\n") && !all.ends_with(b"\n\n\r\n"), "it ends as if it were whole");
+    assert!(all.len() > 60_000, "only {} bytes arrived", all.len());
+    assert!(
+        !all.ends_with(b"0\r\n\r\n") && !all.ends_with(b"\n\n\r\n"),
+        "the answer ends as if it were complete"
+    );
 
     let mut again = send(server.app, request.as_bytes());
     let answer = read_until(&mut again, &format!("id: {LARGE_MODELS}\n"));
@@ -200,9 +204,9 @@ fn an_answer_that_was_cut_off_does_not_look_complete() {
 }
 
 #[test]
-fn by_poll_a_close_is_noticed_without_a_write() {
+fn with_poll_a_close_is_noticed_without_a_write() {
     let server = start("--notice-close poll --update-rate 3600");
-    // One client closes. The other half-closes, and is taken for closed as well, which is the price of this
+    // One client closes. The other half-closes and is treated as closed as well, which is the drawback of this
     // option.
     let closes: [fn(TcpStream) -> Option<TcpStream>; 2] = [
         |client| {
@@ -233,7 +237,7 @@ fn by_poll_a_close_is_noticed_without_a_write() {
         if let Some(mut client) = half_open {
             let mut rest = Vec::new();
             client.read_to_end(&mut rest).unwrap();
-            assert!(!rest.ends_with(b"0\r\n\r\n"), "it was not told that this is the end");
+            assert!(!rest.ends_with(b"0\r\n\r\n"), "the half-closed client received the end of the stream");
         }
     }
     assert_eq!(server.stats()["streams"]["disconnected"], 2);
@@ -241,18 +245,18 @@ fn by_poll_a_close_is_noticed_without_a_write() {
 
 #[test]
 fn a_stop_does_not_wait_for_a_blocked_write() {
-    // If the stop waited for the write, it would do so until it is forced, and the log would say so.
+    // If the stop waited for the writes, it would have to be forced, and the log would report that.
     let mut server = start("--write-timeout 600 --force-shutdown-after 60 --update-rate 50ms --threads 2:2");
     let holders = block_every_thread(&server, 2);
     let asked = Instant::now();
     server.signal(rustix::process::Signal::INT);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
-    eprintln!("it stopped after {:?} with two blocked writes", asked.elapsed());
+    eprintln!("the server stopped after {:?} with two blocked writes", asked.elapsed());
     assert!(!server.log().contains("were still busy"), "{}", server.log());
     drop(holders);
 }
 
-/// Streams are cut hundreds of times, by age and by order, while models are created. Each tab gets each
+/// Streams are cut off hundreds of times, by age and by order, while models are created. Each tab still gets each
 /// model once.
 #[test]
 fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
@@ -279,7 +283,7 @@ fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
     assert!(connections >= 300, "{connections}");
 }
 
-/// A client that reads nothing, and whose kernel takes only a few kilobytes.
+/// A client that requests a page and reads nothing, with a receive buffer of a few kilobytes.
 fn stalled_reader_of_a_page(server: &Server) -> TcpStream {
     send_with_small_buffer(server.app, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
@@ -301,7 +305,7 @@ fn an_unread_page_frees_its_thread_and_its_bytes_are_counted() {
 }
 
 #[test]
-fn a_page_waits_for_a_slow_reader_and_not_for_a_stalled_one() {
+fn a_slow_reader_gets_its_page_and_a_stalled_one_does_not_keep_its_thread() {
     let server = start("--write-timeout 600 --max-answer-time 600 --threads 2:2");
     common::create_large(server.app, 60);
     let _stalled = stalled_reader_of_a_page(&server);
@@ -309,14 +313,14 @@ fn a_page_waits_for_a_slow_reader_and_not_for_a_stalled_one() {
     server.wait_for_stats("two blocked pages", |stats| {
         stats["busy_threads"] == 2 && stats["connections"]["unsent_bytes"].as_u64() > Some(0)
     });
-    // It reads a little at a time, to the end.
+    // This client reads the whole answer, a little at a time.
     let slow = thread::spawn(move || {
         let (mut all, mut part) = (Vec::new(), vec![0; 12 * 1024]);
         let head = common::read_head(&mut slow).to_lowercase();
         let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
         while all.len() < length {
             let read = slow.read(&mut part).unwrap();
-            assert!(read > 0, "it was cut after {} of {length} bytes", all.len());
+            assert!(read > 0, "the answer was cut off after {} of {length} bytes", all.len());
             all.extend_from_slice(&part[..read]);
             thread::sleep(Duration::from_millis(2));
         }
@@ -344,9 +348,9 @@ fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
 }
 
 #[test]
-fn a_request_behind_a_reaped_stream_is_answered_and_nothing_is_reset() {
-    // If the server is waiting on the socket for its client's close, the socket cannot be used again. If a
-    // stream is reaped just before it waits, an answer follows it.
+fn a_request_after_a_reaped_stream_is_answered_and_nothing_is_reset() {
+    // While the server waits for the close of a client (`poll`), the socket cannot be used for another request. If
+    // the stream is reaped just before that wait, another answer follows.
     for (notice, fewest) in [("write", 2), ("poll", 1)] {
         let server = start(&format!("--update-rate 60 --notice-close {notice}"));
         let mut client = send(server.app, &[STREAM_REQUEST, &PAGE.repeat(600)].concat());

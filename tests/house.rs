@@ -1,9 +1,9 @@
-//! Checks which module may use which, where no crate boundary enforces it, and that each file of `tests/` is a
-//! module.
+//! Checks that each module uses only the modules that it may, where no crate boundary enforces this, and that each
+//! file of `tests/` is compiled.
 //!
 //! The server (`crates/ninetabs-server`) cannot use anything of this package. Within it, the thread pool knows
 //! nothing about HTTP, and the reactor knows only descriptors and deadlines. In this package, `app` uses the
-//! server, `fixes` uses the app, and `control` uses everything but the fixes. `lab` is the client half. Of the
+//! server, `fixes` uses the app, and `control` uses everything but the fixes. `lab` is the client half. From the
 //! server it uses only the record, the escaping of text, and the starting and stopping of threads. `control` also
 //! uses the lab's clients, which its buttons open. Only the app's adapters name the crate of a database engine.
 
@@ -32,17 +32,17 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("src/app", &["tiny_http::", "httparse::"]),
     ("src/fixes", &["tiny_http::", "httparse::"]),
     ("src/control", &["tiny_http::", "httparse::"]),
-    // The lab's client is the only one.
+    // The lab has the only HTTP client.
     ("src/cli", &["httparse::"]),
     // The server crate's event loop serves every connection that has left the pool.
     ("src", &["mio::"]),
 ];
 
-/// Crates of database engines, and the one folder of `src` that names them. The rest does not name them in its
-/// tests either.
+/// Crates of database engines, and the only folder of `src` that may name them. Other folders must not name them in
+/// their tests either.
 const ENGINES: (&[&str], &str) = (&["rusqlite"], "src/app/adapters");
 
-/// Modules of the server crate that the lab may use. It must work against a server that someone else wrote.
+/// Modules of the server crate that the lab may use. The lab must also work with other servers.
 const LAB_MAY_USE: &[&str] = &["timeline", "escape", "threads"];
 
 #[test]
@@ -74,15 +74,15 @@ fn every_module_uses_only_the_modules_that_it_may() {
 }
 
 #[test]
-fn no_module_knows_what_another_one_hides() {
+fn no_module_names_what_another_one_hides() {
     for (place, words) in FOREIGN {
         let files = files_of(place);
-        assert!(!files.is_empty(), "{place} is gone");
+        assert!(!files.is_empty(), "{place} does not exist");
         for file in files {
             for (number, line) in code(&file) {
                 let lower = line.to_lowercase();
                 let word = words.iter().find(|word| lower.contains(**word));
-                assert!(word.is_none(), "{}:{number}: {place} knows {word:?}", file.display());
+                assert!(word.is_none(), "{}:{number}: {place} must not contain {word:?}", file.display());
             }
         }
     }
@@ -116,9 +116,9 @@ fn the_lab_uses_only_the_record_of_the_server() {
     }
 }
 
-/// All readers ask `lab/state.rs` which request a thread has, and none of them tracks it separately.
+/// Only `lab/state.rs` tracks which request a thread has. All other code uses its result.
 #[test]
-fn one_module_of_the_lab_follows_which_request_a_thread_has() {
+fn one_module_of_the_lab_tracks_which_request_a_thread_has() {
     for file in ["src/lab", "src/cli"].iter().flat_map(|place| files_of(place)) {
         for (number, line) in code(&file) {
             let follows = line.contains("Snapshot") || line.contains(".holds");
@@ -144,7 +144,7 @@ fn threads_are_started_in_one_place() {
 }
 
 #[test]
-fn no_file_of_tests_is_left_out() {
+fn every_file_of_tests_is_compiled() {
     let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main.rs")).unwrap();
     let mut looked_at = 0;
     for file in files_of("tests").iter().filter(|file| file.parent().unwrap().ends_with("tests")) {
@@ -156,13 +156,12 @@ fn no_file_of_tests_is_left_out() {
     assert!(looked_at > 30, "only {looked_at} files were found");
 }
 
-/// No module of the server crate uses one that directly or indirectly uses it, so that the modules can be
-/// ordered.
+/// No module of the server crate uses a module that directly or indirectly uses it.
 #[test]
-fn the_modules_of_the_server_have_no_circular_use() {
+fn the_modules_of_the_server_have_no_circular_dependencies() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ninetabs-server/src");
     let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
-    // A name that the crate re-exports, and its module.
+    // The module of each name that the crate re-exports.
     let offered: HashMap<String, String> = lib
         .lines()
         .filter_map(|line| line.strip_prefix("pub use ")?.split_once("::"))
@@ -172,7 +171,7 @@ fn the_modules_of_the_server_have_no_circular_use() {
     for file in files_of("crates/ninetabs-server/src") {
         let place = file.strip_prefix(&root).unwrap().to_str().unwrap();
         let module = place.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        // In a file of a folder, `super` is the folder's own module.
+        // In a file in a folder, `super` is the folder's own module.
         let from: &[&str] = if place.contains('/') { &["crate::"] } else { &["crate::", "super::"] };
         if place == "lib.rs" || place.ends_with("/tests.rs") {
             continue;
@@ -197,15 +196,15 @@ fn the_modules_of_the_server_have_no_circular_use() {
     while !uses.is_empty() {
         let (above, bottom): (BTreeMap<_, _>, BTreeMap<_, _>) =
             uses.iter().partition(|(_, used)| used.iter().any(|it| uses.contains_key(it)));
-        assert!(!bottom.is_empty(), "there is a circle among {above:?}");
+        assert!(!bottom.is_empty(), "there is a cycle among {above:?}");
         uses = above.into_iter().map(|(module, used)| (module.clone(), used.clone())).collect();
     }
 }
 
-/// The walk in docs/architecture.md matches the code: each file and function that it names exists. A page and a
-/// stream each pass few files, and none of them more than twice.
+/// The walk through the code in docs/architecture.md is correct: each file and function that it names exists. A
+/// page and a stream each pass through few files, and through none more than twice.
 #[test]
-fn a_request_makes_few_stops_and_the_walk_names_each() {
+fn a_request_passes_through_few_files_and_the_walk_names_each() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let architecture = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
     let walk = architecture.split("### Walk it in the code").nth(1).unwrap().split("\n## ").next().unwrap();
@@ -266,7 +265,7 @@ fn no_two_types_have_the_same_name() {
     };
     for file in files.filter(|file| !is_for_tests(file)) {
         for (number, line) in code(&file) {
-            // A type of an `impl` is indented.
+            // An associated type in an `impl` is indented.
             let declared =
                 line.strip_prefix("pub").map_or(&*line, |rest| rest.trim_start_matches(|c| c != ' '));
             let declared = declared.trim_start_matches(' ');
@@ -283,12 +282,12 @@ fn no_two_types_have_the_same_name() {
     assert!(types.len() > 300, "only {} types were found", types.len());
 }
 
-/// The words of a line: its names, without the characters between them.
+/// The words and identifiers in a line.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// The files of a folder, or a file, under the root.
+/// The files in a folder of the repository, and the file of the module with this name.
 fn files_of(place: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! The lab's HTTP client with answers of every form, and with none.
+//! The lab's HTTP client, with answers of every form and with servers that do not answer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use ninetabs::lab::http::{
 };
 
 #[test]
-fn a_page_is_read_completely_with_any_framing_and_in_time() {
+fn a_page_is_read_completely_with_any_framing_and_within_its_deadline() {
     let server = Server::start(|asked, stream| match asked.path() {
         "/counted" => write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more"),
         "/chunked" => write(
@@ -46,7 +46,7 @@ fn a_page_is_read_completely_with_any_framing_and_in_time() {
     assert!(began.elapsed() < PATIENCE);
 }
 
-/// A GET that reads the whole answer, with these options.
+/// Sends a GET with these options, and reads the whole answer.
 fn get_with(url: &str, options: &Options) -> Result<(Head, Vec<u8>), HttpError> {
     let url = http::parse_url_of(url, Schemes::HttpOrHttps)?;
     let mut connection = Connection::open_with(&url, options, |_| true)?;
@@ -56,7 +56,7 @@ fn get_with(url: &str, options: &Options) -> Result<(Head, Vec<u8>), HttpError> 
 }
 
 #[test]
-fn a_stream_that_ends_by_its_framing_one_that_is_cut_off_and_one_that_is_reset_are_distinguished() {
+fn streams_that_end_are_cut_off_or_are_reset_are_distinguished() {
     let (tell, has_read) = mpsc::channel();
     let has_read = Mutex::new(has_read);
     let server = Server::start(move |asked, stream| {
@@ -85,7 +85,7 @@ fn a_stream_that_ends_by_its_framing_one_that_is_cut_off_and_one_that_is_reset_a
 }
 
 #[test]
-fn a_connection_goes_to_the_given_address_from_the_given_one() {
+fn a_connection_uses_the_given_remote_and_local_addresses() {
     let server = Server::start(|asked, stream| {
         let peer = stream.peer_addr().unwrap().ip();
         let host = asked.header("host").unwrap().to_owned();
@@ -127,7 +127,7 @@ fn another_thread_can_end_a_connection_by_fin_or_by_rst() {
         }
         assert!(matches!(reader.join().unwrap(), HttpError::EndedEarly));
         assert_eq!(ends.recv_timeout(PATIENCE).unwrap(), seen);
-        // The connection is gone.
+        // The connection has ended, so this does nothing.
         closer.reset();
     }
 }
@@ -169,7 +169,10 @@ fn a_self_signed_certificate_is_refused_unless_verification_is_skipped() {
     }
     let url = http::parse_url_of(&server.url("/"), Schemes::HttpOrHttps).unwrap();
     let refused = Connection::open(&url, PATIENCE);
-    assert!(matches!(refused, Err(HttpError::NotHttp { .. })), "https is allowed only by the caller");
+    assert!(
+        matches!(refused, Err(HttpError::NotHttp { .. })),
+        "https is refused unless the caller allows it"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The lab's clients: a browser's six connections, zombies, and the real programs.
 //!
-//! If a real program is missing, the error must say so.
+//! If a real program is missing, the error must report that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ fn app() -> Server {
 
 fn reaches(tab: &BrowserTab, state: TabState) {
     let reached = tab.wait_for(|now| *now == state, PATIENCE);
-    assert!(reached.is_some(), "{state:?} is not reached: {:?}", tab.state());
+    assert!(reached.is_some(), "{state:?} was not reached: {:?}", tab.state());
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn on_one_host_the_seventh_page_is_not_even_requested() {
     assert_eq!(server.accepted(), 12, "six pages and six streams");
     assert_eq!(seventh.page_port(), None);
 
-    // Another host has separate connections, and so has another browser.
+    // Another host has separate connections, and so does another browser.
     let elsewhere = browser.open(&format!("http://tab1.localhost:{}/", server.port), "stream").unwrap();
     reaches(&elsewhere, TabState::Streaming);
     let other = Browser::new().open(&server.url("/"), "stream").unwrap();
@@ -75,7 +75,7 @@ fn a_page_without_an_answer_waits_for_the_server_and_closing_frees_the_connectio
     let browser = Browser::new();
     let tabs: Vec<_> = (0..7).map(|_| browser.open(&silent.url("/"), "stream").unwrap()).collect();
     let waits = |waiting| tabs.iter().filter(|tab| tab.state() == TabState::Loading(waiting)).count();
-    wait_until("six pages are asked for", || {
+    wait_until("six pages are requested", || {
         silent.accepted() == 6 && (waits(Waiting::ForServer), waits(Waiting::ForSocket)) == (6, 1)
     });
     drop(tabs);
@@ -107,8 +107,8 @@ fn a_failed_page_or_stream_has_a_reason() {
     reaches(&no_stream, TabState::Failed(TabFailure::Stream(Reason::Status(404))));
 }
 
-/// A server that writes as fast as it can until its write blocks. It reports the client's port, and
-/// when the client is gone.
+/// A server that writes as fast as it can. Returns the number of bytes that it has written so far, and a channel
+/// that receives the client's port when a write fails.
 fn firehose() -> (Server, Arc<AtomicUsize>, mpsc::Receiver<u16>) {
     let written = Arc::new(AtomicUsize::new(0));
     let (tell, gone) = mpsc::channel();
@@ -126,7 +126,7 @@ fn firehose() -> (Server, Arc<AtomicUsize>, mpsc::Receiver<u16>) {
     (server, written, gone)
 }
 
-/// Blocks until nothing more is written for a while.
+/// Blocks until nothing has been written for 300 ms.
 fn wait_until_blocked(written: &AtomicUsize) -> usize {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -135,7 +135,7 @@ fn wait_until_blocked(written: &AtomicUsize) -> usize {
         if before > 0 && before == written.load(Ordering::SeqCst) {
             return before;
         }
-        assert!(Instant::now() < end, "the server still writes");
+        assert!(Instant::now() < end, "the server is still writing");
     }
 }
 
@@ -144,7 +144,7 @@ fn a_zombie_blocks_its_writer_until_it_is_dropped() {
     let (server, written, gone) = firehose();
     let zombie = Zombie::open(&server.url("/")).unwrap();
     wait_until_blocked(&written);
-    assert!(gone.try_recv().is_err(), "the writer sees no error");
+    assert!(gone.try_recv().is_err(), "a write has already failed");
     let port = zombie.local_port();
     drop(zombie);
     assert_eq!(gone.recv_timeout(PATIENCE), Ok(port));
@@ -158,9 +158,9 @@ fn a_stopped_curl_blocks_its_writer_until_it_is_killed() {
     }
     let stopped = Stopped::open(&server.url("/"));
     wait_until_blocked(&written);
-    assert!(gone.try_recv().is_err(), "the writer sees no error");
+    assert!(gone.try_recv().is_err(), "a write has already failed");
     drop(stopped);
-    gone.recv_timeout(PATIENCE).expect("its kernel closes the connection");
+    gone.recv_timeout(PATIENCE).expect("the kernel closes the connection of the killed curl");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Threads, descriptors and memory of the process before and after thousands of clients. Clients that reset
-//! are tested here only on tiny_http, and only measured. `front_fairness.rs` tests that they leave nothing on
+//! Compares the threads, descriptors and memory of the process before and after thousands of clients. Clients that
+//! reset are only measured here, and only on tiny_http. `front_fairness.rs` tests that they leave nothing behind on
 //! the Puma front.
 //!
-//! All figures are read from /proc, without any request to the server: each request would keep one more of
-//! tiny_http's threads from ending, which they do after five idle seconds.
+//! All figures are read from /proc, without requests to the server. tiny_http's threads end after five idle
+//! seconds, and each request would keep one of them alive.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::{FRONTS, Server, get, open_stream, send, wait_for};
 
-/// Clients that connect and close, half of them for a page and half for a stream.
+/// The number of clients that connect and close. Half of them request a page, the other half a stream.
 const CLIENTS: usize = 2_000;
-/// Clients of each kind that reset.
+/// The number of clients of each kind that reset their connection.
 const RESETS: usize = 1_000;
-/// Memory that may remain: the timeline's ring fills, and the allocator keeps its arenas.
+/// How much the memory may grow: the timeline's ring fills, and the allocator keeps its arenas.
 const SLACK_KB: u64 = 16 * 1024;
-/// Longer than tiny_http's idle threads stay.
+/// Longer than idle threads of tiny_http live.
 const IDLE: Duration = Duration::from_secs(6);
 
 /// The resources of a process at one moment.
@@ -49,7 +49,7 @@ impl Footprint {
     fn settled(server: &Server) -> Footprint {
         let mut last = Footprint::of(server);
         let mut since = Instant::now();
-        wait_for("rest", || {
+        wait_for("a stable footprint", || {
             let now = Footprint::of(server);
             if (now.threads, now.descriptors) != (last.threads, last.descriptors) {
                 since = Instant::now();
@@ -60,10 +60,11 @@ impl Footprint {
     }
 }
 
-/// A server that has had every kind of client, and its footprint afterward.
+/// A server that has already served every kind of client, and its footprint afterward.
 fn start(front: &str) -> (Server, Footprint) {
     let server = Server::on(front, &["--update-rate", "10ms"]);
-    // tiny_http starts its threads when it begins to accept, which may be a while after the greeting.
+    // tiny_http starts its threads when it begins to accept, which may be a while after the server has printed that
+    // it listens.
     assert_eq!(get(server.app, "/").0, 200);
     let fresh = Footprint::of(&server);
     // Every database connection opens its files at its first query, and every thread gets its part of the
@@ -73,8 +74,8 @@ fn start(front: &str) -> (Server, Footprint) {
     drop(streams);
     (0..100).for_each(|n| come_and_close(&server, n));
     let warm = Footprint::settled(&server);
-    // Idle threads of tiny_http end together, so fewer may remain than at its start. It starts threads again
-    // up to that number, and keeps them.
+    // Idle threads of tiny_http end together, so fewer may remain than at its start. tiny_http starts threads again
+    // up to the initial number, and keeps them.
     let before = Footprint { threads: warm.threads.max(fresh.threads), ..warm };
     (server, before)
 }
@@ -89,7 +90,7 @@ fn come_and_close(server: &Server, n: usize) {
 }
 
 #[test]
-fn clients_that_close_leave_nothing() {
+fn clients_that_close_leave_nothing_behind() {
     thread::scope(|scope| {
         for front in FRONTS {
             scope.spawn(move || clients_that_close(front));
@@ -100,7 +101,7 @@ fn clients_that_close_leave_nothing() {
 fn clients_that_close(front: &str) {
     let (server, before) = start(front);
     (0..CLIENTS).for_each(|n| come_and_close(&server, n));
-    let after = wait_for("all that the clients left to go", || {
+    let after = wait_for("the release of everything that the clients used", || {
         let now = Footprint::of(&server);
         (now.threads <= before.threads && now.descriptors <= before.descriptors).then_some(now)
     });
@@ -110,7 +111,7 @@ fn clients_that_close(front: &str) {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Closes with RST, which discards the rest of the connection.
+/// Closes a connection with RST.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
@@ -127,16 +128,16 @@ fn clients_that_reset(kind: &str, visit: fn(&Server) -> TcpStream) {
     let descriptors = Footprint::of(&server).descriptors;
     eprintln!(
         "{RESETS} clients that reset {kind}: before {before:?}, after {after:?}, {panics} panics; \
-         20 clients that close later {descriptors} descriptors"
+         after 20 clients that close, {descriptors} descriptors"
     );
 }
 
 #[test]
-fn after_clients_that_reset_the_server_answers() {
+fn the_server_still_answers_after_clients_that_reset() {
     const REQUEST: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     thread::scope(|scope| {
-        scope.spawn(|| clients_that_reset("at once", |server| TcpStream::connect(server.app).unwrap()));
-        scope.spawn(|| clients_that_reset("behind their request", |server| send(server.app, REQUEST)));
-        scope.spawn(|| clients_that_reset("their stream", |server| open_stream(server.app)));
+        scope.spawn(|| clients_that_reset("immediately", |server| TcpStream::connect(server.app).unwrap()));
+        scope.spawn(|| clients_that_reset("after their request", |server| send(server.app, REQUEST)));
+        scope.spawn(|| clients_that_reset("during their stream", |server| open_stream(server.app)));
     });
 }

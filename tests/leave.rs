@@ -1,4 +1,4 @@
-//! `leave`: a page that is left leaves no stream behind, whichever library swaps the pages.
+//! `leave`: a page that the user leaves does not leave a stream behind, whichever library swaps the pages.
 
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{Server, create, npm};
@@ -7,12 +7,12 @@ const STREAMS: &str = "document.getElementById('stream-state').textContent === '
 /// How many pages are visited, one after the other.
 const VISITS: usize = 20;
 
-/// A library that swaps pages: where it is fetched, and the script that makes it visit a page.
+/// A library that swaps pages: where it is fetched from, and the script that makes it visit a page.
 struct Swapper {
     package: &'static str,
     file: &'static str,
     visit: &'static str,
-    /// Whether it runs the scripts of a page from its cache with their nonce.
+    /// Whether the library runs the scripts of a page from its cache with their nonce.
     knows_nonces: bool,
 }
 
@@ -33,7 +33,7 @@ fn server() -> Server {
     Server::start(&["--update-rate", "50ms", "--threads", "32:32"])
 }
 
-/// Opens the first page, with the library in it.
+/// Opens the first page and loads the library in it. Returns false if the library cannot be fetched.
 fn open(browser: &Browser, tab: &Tab, server: &Server, swapper: &Swapper, query: &str) -> bool {
     let Some(source) = npm::fetch(swapper.package, swapper.file) else { return false };
     let anything_runs = serde_json::json!({ "enabled": !swapper.knows_nonces });
@@ -96,7 +96,7 @@ fn twenty_visits_and_going_back_and_forward_leave_no_stream_behind() {
             }
             browser.wait_for(&tab, STREAMS);
         }
-        assert_eq!(browser.eval(&tab, "stays"), true, "it is the same window all the time");
+        assert_eq!(browser.eval(&tab, "stays"), true, "the window was reloaded");
         server.wait_for_stats("one stream", |stats| stats["streams"]["open"] == 1);
         assert!(server.stats()["streams"]["opened"].as_u64() > Some(VISITS as u64));
         assert_eq!(create(server.app, "seen").0, 201);
@@ -107,11 +107,11 @@ fn twenty_visits_and_going_back_and_forward_leave_no_stream_behind() {
 }
 
 #[test]
-fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_cache() {
+fn a_page_first_shown_as_a_preview_has_one_stream_after_the_browsers_cache() {
     let Some(browser) = Browser::with_page_cache() else { return };
     let server = server();
     let tab = browser.first_tab();
-    // With this query, the page handles more events.
+    // With this query, the page also handles `visibilitychange` events.
     if !open(&browser, &tab, &server, &TURBO, "?hidden=close") {
         return;
     }
@@ -126,7 +126,7 @@ fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_ca
         browser.wait_for(&tab, "location.pathname === '/up'");
         browser.back(&tab);
         browser.wait_for(&tab, "location.pathname === '/fixes/leave/2'");
-        assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
+        assert_eq!(browser.eval(&tab, "window.stays"), true, "the page was not restored from the cache");
         browser.wait_for(&tab, STREAMS);
         server.wait_for_stats("one stream", |stats| stats["streams"]["open"] == 1);
         let opened = server.stats()["streams"]["opened"].clone();
@@ -137,7 +137,7 @@ fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_ca
 }
 
 #[test]
-fn without_the_listener_each_page_leaves_its_stream() {
+fn without_the_listener_each_page_leaves_its_stream_behind() {
     let Some(browser) = Browser::start() else { return };
     let home = browser.first_tab();
     for swapper in [TURBO, TURBOLINKS] {
@@ -172,7 +172,7 @@ fn a_page_from_the_browsers_cache_streams_again() {
     server.wait_for_stats("one stream", |stats| stats["streams"]["open"] == 1);
     browser.back(&tab);
     browser.wait_for(&tab, "location.pathname === '/fixes/leave'");
-    assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
+    assert_eq!(browser.eval(&tab, "window.stays"), true, "the page was not restored from the cache");
     browser.wait_for(&tab, STREAMS);
     assert_eq!(create(server.app, "seen").0, 201);
     browser.wait_for(&tab, "document.getElementById('models').textContent.includes('seen')");

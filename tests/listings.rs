@@ -1,5 +1,5 @@
-//! The listings of the fix pages: Ruby and Node accept each without a warning, and the controllers do what their page
-//! says, on stand-ins for Rails and in the real one.
+//! The listings of the fix pages: Ruby and Node accept each without a warning, and the controllers do what their
+//! page describes, both on stand-ins for Rails and in the real Rails.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::common::{Server, get, program};
 use crate::fixes::NAMES;
 
-/// The classes of Rails that the listings use, and a run of one action.
+/// Defines stand-ins for the Rails classes that the listings use, and runs one action.
 const STUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rails_stub.rb");
 
 /// How a rendered page marks a listing, up to the name of its language.
@@ -28,7 +28,7 @@ fn listings(page: &str) -> Vec<(String, String)> {
     marked.collect()
 }
 
-/// Standard output of Ruby, which must succeed and print nothing to standard error.
+/// Runs Ruby, which must succeed and print nothing to standard error. Returns its standard output.
 fn ruby(program: &Path, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -36,15 +36,19 @@ fn ruby(program: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Each listing of the pages in this language, in a file of its own with this ending: the page's name, the listing, and
-/// the file.
+/// Writes each listing in this language to a separate file with this ending. Returns the page's name, the listing,
+/// and the file's path.
 fn files(folder: &TempDir, language: &str, ending: &str) -> Vec<(&'static str, String, String)> {
     let server = Server::start(&[]);
     let mut files = Vec::new();
     for name in NAMES {
         let (_, page) = get(server.app, &format!("/fixes/{name}"));
         let code = page.split("<h2 id=\"rails\">").nth(1).unwrap();
-        assert_eq!(code.matches("<pre").count(), listings(code).len(), "{name}: a listing names no language");
+        assert_eq!(
+            code.matches("<pre").count(),
+            listings(code).len(),
+            "{name}: a listing does not name its language"
+        );
         assert!(!listings(code).is_empty(), "{name} has no listing");
         for (n, (of, code)) in listings(code).into_iter().enumerate() {
             if of == language {
@@ -78,7 +82,7 @@ fn node_accepts_each_listing_as_a_module() {
         let output = Command::new(&program).args(["--check", file]).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && errors.is_empty(), "{name}: {errors}");
-        // What a listing calls, it defines.
+        // A listing must define the function `show` if it calls it.
         assert!(!code.contains("show(") || code.contains("const show ="), "{name}: {code}");
     }
 }
@@ -105,7 +109,7 @@ fn each_listing_names_its_language() {
 }
 
 #[test]
-fn each_controller_of_a_listing_does_what_its_page_says() {
+fn each_controller_of_a_listing_does_what_its_page_describes() {
     let Some(program) = program("ruby") else { return };
     let folder = tempfile::tempdir().unwrap();
     let is_controller = |code: &str| code.contains("< ApplicationController");
@@ -120,7 +124,7 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
 
     let endless = json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000], [[5], 5, 3000]]);
     for (name, writes, log) in [
-        // It writes at 0, 2 and 4 s. Its time is up after 5 s.
+        // The action writes at 0, 2 and 4 s, and its time is up after 5 s.
         ("reaper", json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000]]), json!([])),
         ("short-stream", json!([[[2], 2, 2000]]), json!([])),
         ("cap", endless.clone(), json!(["client disconnected"])),
@@ -137,14 +141,18 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
     }
     assert_eq!(run("io-threads", "", "0", "0")["marked"], true);
 
-    assert_eq!(run("cap", "1", "2", "5")["permits"], 1, "it releases its own permit");
+    assert_eq!(run("cap", "1", "2", "5")["permits"], 1, "the action releases its permit");
     let refused = run("cap", "1", "2", "6");
-    assert_eq!(refused["writes"], json!([[[], 1, 3000]]), "no row, and the position stays");
+    assert_eq!(
+        refused["writes"],
+        json!([[[], 1, 3000]]),
+        "a refused client gets no rows, and its position does not change"
+    );
     assert_eq!((&refused["permits"], &refused["closed"]), (&json!(0), &json!(1)));
 
     let hijacked = run("push", "", "2", "0");
     assert_eq!(hijacked["head"], json!(["ok", "text/event-stream"]));
-    // Two listeners are cut: one took three bytes, and the other is gone.
+    // Two listeners are cut off: one took only three bytes, and the other has closed.
     let event = "id: 2\ndata: [1,2]\n\n";
     assert_eq!(hijacked["got"], json!([[event, event], ["id:"], []]));
     assert_eq!((&hijacked["cut"], &hijacked["listeners"]), (&json!([false, true, true]), &json!(1)));
@@ -154,11 +162,11 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
     assert_eq!(run("poll", "", "0", "0")["json"], json!([]));
 }
 
-/// The status of `tests/data/rails_app.rb` if Rails is not installed.
+/// The exit status of `tests/data/rails_app.rb` if Rails is not installed.
 const NO_RAILS: i32 = 3;
 
-/// What the real Rails makes of each of these files. `None`, with a message, if Debian's Rails is not installed; with
-/// `CI` set, that is a failure instead.
+/// Runs each of these files in the real Rails, and returns the results. If Debian's Rails is not installed, prints
+/// a message and returns `None`. With `CI` set, the test fails instead.
 fn in_rails(ruby: &Path, files: &[(&str, String, String)]) -> Option<Vec<Value>> {
     let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rails_app.rb");
     let output = Command::new(ruby).arg(app).args(files.iter().map(|(.., file)| file)).output().unwrap();
@@ -178,7 +186,7 @@ fn each_listing_works_in_a_real_rails_app() {
     let Some(program) = program("ruby") else { return };
     let folder = tempfile::tempdir().unwrap();
     let files = files(&folder, "ruby", "rb").into_iter();
-    // The others configure Puma.
+    // The other listings configure Puma.
     let files: Vec<_> = files.filter(|(_, code, _)| code.starts_with("class ")).collect();
     assert_eq!(files.len(), 14, "{files:?}");
     let Some(results) = in_rails(&program, &files) else { return };

@@ -1,4 +1,5 @@
-//! `--live rails` beside the real ActionController::Live: Debian's Rails on Debian's Puma, in the same situations.
+//! Compares `--live rails` with the real ActionController::Live (Debian's Rails on Debian's Puma) in the same
+//! situations.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -9,21 +10,22 @@ use crate::common::puma::Puma;
 use crate::common::{Server, get, json, open_stream, program, read_until, send, threads_named, wait_for};
 use serde_json::{Value, json as object};
 
-/// The app, with ActionController::Live.
+/// A Rails app that uses ActionController::Live.
 const APP: &str = include_str!("data/live_rails.ru");
-/// The app whose actions query.
+/// A Rails app whose actions query the database.
 const DATABASE_APP: &str = include_str!("data/live_rails_database.ru");
 const REQUESTS: u64 = 100;
 /// The size of both database pools.
 const CONNECTIONS: u64 = 5;
 
-/// Starts [`APP`] on eight threads. `None`, after a message, if Rails or Puma is not installed; with `CI` set, that
-/// fails.
+/// Starts [`APP`] on eight threads. If Rails or Puma is not installed, prints a message and returns `None`. With
+/// `CI` set, the test fails instead.
 fn rails() -> Option<Puma> {
     rails_with(APP, "require 'action_controller/railtie'", "ruby-rails")
 }
 
-/// Starts an app of Rails that needs what these lines of Ruby load, which is in these packages of Debian.
+/// Starts a Rails app that needs the libraries that these lines of Ruby load. The libraries are in these Debian
+/// packages.
 fn rails_with(app: &str, needs: &str, packages: &str) -> Option<Puma> {
     let ruby = program("ruby")?;
     if !Command::new(ruby).args(["-e", needs]).output().unwrap().status.success() {
@@ -38,8 +40,8 @@ fn state(app: SocketAddr) -> Value {
     json(app, "GET", "/state").1
 }
 
-/// `ab -n 100 -c 4`, as the article says. Returns how many requests completed, and how many of these failed because
-/// their answer is longer or shorter than the first.
+/// Runs `ab -n 100 -c 4`, as in the article. Returns how many requests completed, and how many of these `ab` counts
+/// as failed because their answer is longer or shorter than the first.
 fn ab(ab: &Path, url: &str) -> (u64, u64) {
     let output = Command::new(ab).args(["-n", "100", "-c", "4", url]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -49,15 +51,16 @@ fn ab(ab: &Path, url: &str) -> (u64, u64) {
     let (Some(completed), Some(failed)) = (number("Complete requests:"), number("Failed requests:")) else {
         panic!("ab: {output:?}")
     };
-    // It prints the causes of failures, and answers other than 200, only if there are any.
+    // `ab` prints the causes of failures, and the number of answers other than 2xx, only if there are any.
     let by_length = format!("Length: {failed}, Exceptions: 0)");
     assert!(failed == 0 || said.contains(&by_length), "{said}");
     assert!(!said.contains("Non-2xx"), "{said}");
     (completed, failed)
 }
 
-/// Asserts that all requests were answered, and that those are empty whose actions had no connection. ab compares with
-/// the first answer, which is not empty. On a slow machine, the others with a connection may have another length too.
+/// Asserts that all requests were answered, and that the answers of actions without a database connection were
+/// empty. `ab` compares each answer with the first one, which is not empty. On a slow machine, other answers of
+/// actions with a connection may differ in length as well.
 fn assert_empty((completed, other): (u64, u64), what: &str) {
     assert_eq!(completed, REQUESTS, "{what}");
     assert!((REQUESTS - CONNECTIONS..REQUESTS).contains(&other), "{what}: {other}");
@@ -109,7 +112,7 @@ fn ab_leaves_an_action_per_request_and_an_idle_pool_in_both() {
     assert_eq!(server.stats()["live_threads"]["orphaned"], REQUESTS);
 }
 
-/// Rails up to 7.1: an action keeps the connection of its first query until it ends.
+/// As in Rails up to 7.1, an action keeps the database connection of its first query until the action ends.
 #[test]
 fn ab_exhausts_the_database_pool_and_leaves_an_idle_pool_of_threads_in_both() {
     let needs = "require 'action_controller/railtie'; require 'active_record/railtie'; require 'sqlite3'";
@@ -142,19 +145,21 @@ fn ab_exhausts_the_database_pool_and_leaves_an_idle_pool_of_threads_in_both() {
     assert_eq!((get(server.app, "/").0, get(server.app, "/up").0), (500, 200), "ninetabs");
 }
 
-/// How many writes after the close of its client free the pool thread and end the action.
+/// Counts the writes after the client's close. Returns the number of the write that frees the pool thread, and of
+/// the one that ends the action.
 fn freed_by(rails: &Puma, tab: &str, leave: impl FnOnce(TcpStream)) -> (usize, usize) {
     let app = rails.app();
     let client = send(app, format!("GET /ordered?tab={tab} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     let write = || json(app, "GET", &format!("/write?tab={tab}")).1["result"] == "written";
-    // Puma has taken the request, which is held until the commit. The thread of a request before may take a moment.
+    // Puma has taken the request, and holds it until the commit. The thread of the previous request may take a
+    // moment.
     wait_for("the stream", || (state(app)["pool_capacity"] == 7).then_some(()));
-    assert!(write(), "the first one");
+    assert!(write(), "the first write");
     leave(client);
     let mut pool_thread = 0;
     for number in 1..10 {
         let goes_on = write();
-        // The pool thread fails within milliseconds, if it fails.
+        // If the pool thread fails, it does so within milliseconds.
         std::thread::sleep(Duration::from_millis(500));
         if pool_thread == 0 && state(app)["pool_capacity"] == 8 {
             pool_thread = number;
@@ -166,7 +171,7 @@ fn freed_by(rails: &Puma, tab: &str, leave: impl FnOnce(TcpStream)) -> (usize, u
     panic!("no write of {tab} failed");
 }
 
-/// The tests of the server's crate have the same numbers: `tests/own_thread.rs`.
+/// The tests of the server's crate expect the same numbers (`tests/own_thread.rs`).
 #[test]
 fn rails_frees_the_pool_thread_at_the_second_write_and_the_action_at_the_third() {
     let Some(rails) = rails() else { return };
@@ -181,7 +186,7 @@ fn rails_frees_the_pool_thread_at_the_second_write_and_the_action_at_the_third()
 }
 
 #[test]
-fn a_stream_is_two_threads_in_both() {
+fn a_stream_holds_two_threads_in_both() {
     let Some(rails) = rails() else { return };
     let before = state(rails.app())["threads"].as_u64().unwrap();
     let ask = |_| {

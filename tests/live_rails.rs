@@ -1,5 +1,5 @@
-//! `serve --live rails`: an action has a thread of its own, as in ActionController::Live. The rules themselves are
-//! tested in the server's crate (`tests/own_thread.rs`); this is what a user sees of them.
+//! `serve --live rails`: an action has its own thread, as in ActionController::Live. The rules themselves are
+//! tested in the server's crate (`tests/own_thread.rs`). These tests check what a user sees.
 
 use std::net::TcpStream;
 
@@ -74,12 +74,12 @@ fn an_http_1_0_client_leaves_an_orphaned_action_that_only_the_reaper_ends() {
 }
 
 #[test]
-fn orphaned_actions_that_keep_their_database_connections_fail_pages_of_an_idle_pool() {
+fn orphaned_actions_that_keep_database_connections_make_pages_of_an_idle_pool_fail() {
     let flags = ["--db-pool", "2", "--db-checkout-timeout", "300ms", "--db-lease", "action"];
     let server = rails("puma", &flags);
     for request in 0..4 {
         let answer = ask(server.app, STREAM);
-        // Those without a connection fail before their first write: an empty 200.
+        // Actions without a database connection fail before their first write, and the answer is an empty 200.
         assert_eq!(answer.contains("\ndata: ["), request < 2, "{answer}");
     }
     server.wait_for_stats("two orphans", |stats| {
@@ -114,7 +114,7 @@ fn the_record_has_the_four_events_of_an_action() {
     ask(server.app, STREAM);
     server.wait_for_stats("an orphan", |stats| stats["live_threads"]["orphaned"] == 1);
     json(server.control, "POST", "/reap");
-    server.wait_for_stats("its end", |stats| stats["live_threads"]["running"] == 0);
+    server.wait_for_stats("the end of the action", |stats| stats["live_threads"]["running"] == 0);
     let timeline = json(server.control, "GET", "/timeline").1;
     let of_actions: Vec<&Value> =
         timeline["moments"].as_array().unwrap().iter().filter(|it| it["worker"] == 1).collect();
@@ -131,7 +131,7 @@ fn top_draws_orphaned_actions_below_the_pool() {
     server.wait_for_stats("an orphan", |stats| stats["live_threads"]["orphaned"] == 1);
     let mut top = std::process::Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     top.args(["top", "--once", "--control-url", &format!("tcp://{}", server.control)]);
-    let screen = wait_for("its lane", || {
+    let screen = wait_for("the lane of the action", || {
         let screen = String::from_utf8(top.output().unwrap().stdout).unwrap();
         screen.contains("act 001").then_some(screen)
     });
@@ -143,7 +143,7 @@ fn top_draws_orphaned_actions_below_the_pool() {
 }
 
 #[test]
-fn the_model_with_one_thread_shows_nothing_of_the_other() {
+fn the_model_with_one_thread_shows_no_action_threads() {
     let server = Server::start(&["--live", "pool"]);
     let mut client = send(server.app, STREAM.as_bytes());
     server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
@@ -155,7 +155,7 @@ fn the_model_with_one_thread_shows_nothing_of_the_other() {
 }
 
 #[test]
-fn the_close_of_a_client_cannot_be_polled_by_an_action() {
+fn an_action_cannot_poll_for_the_close_of_its_client() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     let output = command.args(["serve", "--live", "rails", "--notice-close", "poll"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -181,7 +181,7 @@ fn dashboard_and_wall_draw_orphaned_actions_below_the_pool() {
         assert_eq!(browser.eval(&tab, is_below), true, "{path}");
         let label = browser.eval(&tab, "document.querySelector('[data-action=\"1\"]').lastChild.ariaLabel");
         assert_eq!(label, "action 1 orphaned: ab", "{path}");
-        // The pool's own picture shows that it is idle.
+        // The lanes of the pool show that its threads are idle.
         browser.wait_for(&tab, "document.querySelectorAll('[data-lane][data-state=\"idle\"]').length === 2");
         assert_eq!(browser.console(&tab), [""; 0], "{path}");
         assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 10, "{path}");

@@ -1,5 +1,5 @@
-//! All promises, one per module, in one binary. It is linked once, and the tests of all modules run in
-//! parallel.
+//! All integration tests, in one binary with one module per topic. One binary is linked only once, and the tests of
+//! all modules run in parallel.
 
 mod common;
 

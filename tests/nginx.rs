@@ -1,5 +1,5 @@
-//! nginx as Debian ships it (1.22), in front of `--live rails`. Before 1.29.7, nginx speaks HTTP/1.0 to the server
-//! behind it by default. Each stream then ends after its first event, and leaves an action behind.
+//! nginx 1.22, as shipped by Debian, in front of `--live rails`. By default, nginx before 1.29.7 speaks HTTP/1.0 to
+//! its upstream server. Each stream then ends after its first event and leaves an orphaned action running.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use crate::common::{Server, open_stream, program, wait_for};
 use ninetabs::lab::tab::{Settings, Tab};
 use serde_json::json as object;
 
-/// What `docs/your-server.md` says to set.
+/// The directives that `docs/your-server.md` recommends.
 const HTTP_1_1: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;";
 
 /// A running nginx. It is killed when dropped.
@@ -22,11 +22,11 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it in front of this address, with these directives in its location. `None`, after a message, if it is not
-    /// installed.
+    /// Starts nginx in front of `app`, with `directives` in its `location` block. Prints a message and returns `None`
+    /// if nginx is not installed.
     fn start(app: SocketAddr, directives: &str) -> Option<Nginx> {
         let nginx = program("nginx").or_else(|| {
-            // Debian installs it where only root has a PATH.
+            // Debian installs nginx in a folder that only root has in its PATH.
             let sbin = std::path::PathBuf::from("/usr/sbin/nginx");
             sbin.is_file().then_some(sbin)
         })?;
@@ -70,33 +70,33 @@ impl Drop for Nginx {
 }
 
 #[test]
-fn behind_nginx_as_shipped_each_reconnect_of_one_tab_leaves_an_action_behind() {
+fn behind_nginx_with_default_settings_each_reconnect_of_a_tab_leaves_an_orphaned_action() {
     let flags = ["--live", "rails", "--update-rate", "200ms", "--retry", "0.1", "--db-lease", "query"];
     let server = Server::start(&flags);
     let Some(nginx) = Nginx::start(server.app, "") else { return };
     let tab = nginx.event_source();
-    server.wait_for_stats("ten actions of one tab", |stats| {
+    server.wait_for_stats("ten orphaned actions", |stats| {
         stats["live_threads"]["orphaned"].as_u64() >= Some(10)
     });
     tab.close();
-    let stats = server.wait_for_stats("an idle pool", |stats| {
+    let stats = server.wait_for_stats("idle pool", |stats| {
         stats["busy_threads"] == 0 && stats["live_threads"]["attached"] == 0
     });
-    // As many as there were connections, and none ends.
+    // Every stream that was opened left an orphaned action, and none of these actions has ended.
     assert_eq!(stats["live_threads"]["orphaned"], stats["streams"]["opened"], "{stats}");
     assert_eq!(stats["streams"]["disconnected"], 0, "{stats}");
 }
 
 #[test]
-fn behind_nginx_with_http_1_1_a_tab_has_one_stream_and_its_close_ends_the_action() {
+fn behind_nginx_with_http_1_1_a_tab_has_one_stream_and_closing_it_ends_the_action() {
     let flags = ["--live", "rails", "--update-rate", "100ms", "--retry", "0.1"];
     let server = Server::start(&flags);
     let Some(nginx) = Nginx::start(server.app, HTTP_1_1) else { return };
     let stream = open_stream(nginx.address);
     let stats =
-        server.wait_for_stats("a stream with many writes", |stats| stats["queries"].as_u64() > Some(10));
+        server.wait_for_stats("stream with many writes", |stats| stats["queries"].as_u64() > Some(10));
     assert_eq!(stats["live_threads"], object!({ "running": 1, "attached": 1, "orphaned": 0 }));
     drop(stream);
-    let stats = server.wait_for_stats("its end", |stats| stats["live_threads"]["running"] == 0);
+    let stats = server.wait_for_stats("end of the action", |stats| stats["live_threads"]["running"] == 0);
     assert_eq!((&stats["streams"]["opened"], &stats["streams"]["disconnected"]), (&object!(1), &object!(1)));
 }

@@ -1,4 +1,5 @@
-//! An order does everything that its answer says, or nothing. A reset restores what orders have changed.
+//! Orders to the control server. An order takes effect completely, as its answer reports, or not at all. A reset
+//! undoes what earlier orders have changed.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -17,7 +18,7 @@ fn descriptors(server: &Server) -> usize {
     fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count()
 }
 
-/// The names of its threads, without those that the control server starts and ends with a request.
+/// The names of the server's threads, except those that the control server starts for each request.
 fn threads(server: &Server) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
@@ -27,7 +28,7 @@ fn threads(server: &Server) -> Vec<String> {
     names
 }
 
-/// The state that an order could change, of a server that only the test uses.
+/// The part of a server's state that an order can change. The test must be the server's only client.
 #[derive(Debug, PartialEq)]
 struct State {
     descriptors: usize,
@@ -39,8 +40,9 @@ struct State {
 
 impl State {
     fn of(server: &Server) -> State {
-        // Everything that an order opens temporarily is closed by then.
-        let mut stats = server.wait_for_stats("a server at rest", |stats| stats["connections"]["open"] == 0);
+        // By then, everything that an order opened temporarily is closed.
+        let mut stats = server
+            .wait_for_stats("server without open connections", |stats| stats["connections"]["open"] == 0);
         stats["queries"].take();
         State {
             descriptors: descriptors(server),
@@ -53,7 +55,7 @@ impl State {
 }
 
 #[test]
-fn an_order_that_is_refused_changes_nothing() {
+fn a_refused_order_changes_nothing() {
     let server = Server::with_descriptors(256, &[]);
     let refused = [
         "/resize?max=10000",
@@ -76,7 +78,7 @@ fn an_order_that_is_refused_changes_nothing() {
         "/max-stream-age?secs=0",
         "/max-stream-age?secs=inf",
     ];
-    let before = wait_for("a state that stays", || {
+    let before = wait_for("a stable state", || {
         let (one, two) = (State::of(&server), State::of(&server));
         (one == two).then_some(two)
     });
@@ -84,7 +86,7 @@ fn an_order_that_is_refused_changes_nothing() {
         let (status, said) = order(&server, path);
         assert_eq!(status, 422, "{path}: {said}");
         assert!(said.as_str().is_some_and(|said| said.lines().count() == 1), "{path}: {said}");
-        // The connection that brought the order may still be open for a moment.
+        // The connection that carried the order may stay open for a moment.
         let mut after = State::of(&server);
         poll(Duration::from_secs(30), || {
             let is_as_before = after == before;
@@ -95,17 +97,17 @@ fn an_order_that_is_refused_changes_nothing() {
         });
         assert_eq!(after, before, "after {path}: {said}");
     }
-    // The next orders have the same results as before.
+    // A valid order still starts from the unchanged state: the minimum is 8.
     assert_eq!(order(&server, "/resize?max=10"), (200, json!({ "min": 8, "max": 10 })));
 }
 
 #[test]
-fn a_resize_takes_its_descriptors_from_the_connections_of_clients() {
+fn a_resize_lowers_the_limit_of_client_connections_by_the_descriptors_it_takes() {
     let server = Server::with_descriptors(256, &[]);
     let most = |server: &Server| server.stats()["connections"]["max"].as_u64().unwrap();
     let room = most(&server);
-    // The connection of each order or question may still be open for a moment.
-    let before = wait_for("a number that stays", || {
+    // The connection of each control request may stay open for a moment.
+    let before = wait_for("a stable number of descriptors", || {
         let first = descriptors(&server);
         let stays = (0..10).all(|_| {
             thread::sleep(Duration::from_millis(30));
@@ -114,19 +116,27 @@ fn a_resize_takes_its_descriptors_from_the_connections_of_clients() {
         stays.then_some(first)
     });
     assert_eq!(order(&server, "/resize?max=18").0, 200);
-    assert_eq!(most(&server), room - 2 * 10, "two for each of ten connections more");
-    wait_for("two more for each of them", || (descriptors(&server) == before + 2 * 10).then_some(()));
+    assert_eq!(
+        most(&server),
+        room - 2 * 10,
+        "each of the ten new database connections must take two descriptors"
+    );
+    wait_for("two more open descriptors per new database connection", || {
+        (descriptors(&server) == before + 2 * 10).then_some(())
+    });
     let held: Vec<_> = (0..most(&server)).map(|_| TcpStream::connect(server.app).unwrap()).collect();
-    server.wait_for_stats("as many as there may be", |stats| stats["connections"]["open"] == held.len());
+    server.wait_for_stats("maximum number of open connections", |stats| {
+        stats["connections"]["open"] == held.len()
+    });
     let (status, said) = order(&server, "/resize?max=19");
     let said = said.as_str().unwrap();
     assert!(status == 422 && said.contains(&format!("{} are open", held.len())), "{status} {said}");
-    assert_eq!(most(&server), held.len() as u64, "nothing was changed");
+    assert_eq!(most(&server), held.len() as u64, "a refused resize must not change the maximum");
     assert_eq!(json(server.control, "GET", "/lab").0, 200);
 }
 
 #[test]
-fn a_reset_restores_all_that_orders_have_changed() {
+fn a_reset_undoes_everything_that_orders_have_changed() {
     let server = Server::start(&["--max-stream-age", "30", "--update-rate", "100ms"]);
     let fresh = State::of(&server);
     for path in [
@@ -140,15 +150,16 @@ fn a_reset_restores_all_that_orders_have_changed() {
     ] {
         assert_eq!(order(&server, path).0, 200, "{path}");
     }
-    // These connections are checked out while the pool shrinks.
+    // These streams keep database connections checked out while the pool shrinks.
     let held: Vec<_> = (0..10).map(|_| open_stream(server.app)).collect();
-    server
-        .wait_for_stats("streams of tests and tabs", |stats| stats["database"]["busy"].as_u64() >= Some(10));
+    server.wait_for_stats("ten busy database connections", |stats| {
+        stats["database"]["busy"].as_u64() >= Some(10)
+    });
     let restored = json!({ "min": 8, "max": 8, "max_stream_age_s": 30.0 });
     assert_eq!(order(&server, "/lab/reset"), (200, restored));
     drop(held);
     let wanted = |key: &str| fresh.stats[key].clone();
-    let state = wait_for("the state of the start", || {
+    let state = wait_for("a return to the initial state", || {
         let state = State::of(&server);
         let is_it = ["database", "running", "max_threads", "pool_capacity", "busy_threads", "backlog"]
             .iter()
@@ -157,17 +168,19 @@ fn a_reset_restores_all_that_orders_have_changed() {
     });
     assert_eq!((state.lab, state.size), (fresh.lab, fresh.size));
     assert_eq!(state.stats["streams"]["open"], 0);
-    // Further growing and shrinking takes no descriptors: SQLite reuses those that it keeps.
+    // Growing and shrinking again opens no further descriptors, because SQLite reuses the ones that it has kept.
     let kept = descriptors(&server);
     for _ in 0..3 {
         assert_eq!(order(&server, "/resize?max=20").0, 200);
         assert_eq!(order(&server, "/lab/reset").0, 200);
     }
-    wait_for("no more descriptors", || (descriptors(&server) <= kept).then_some(()));
+    wait_for("a return to the previous number of descriptors", || {
+        (descriptors(&server) <= kept).then_some(())
+    });
 }
 
 #[test]
-fn a_server_whose_database_file_is_gone_neither_grows_nor_creates_and_says_so_once() {
+fn a_server_whose_database_file_is_gone_refuses_to_grow_or_create_and_logs_the_reason_once() {
     let server = Server::start(&[]);
     assert_eq!(common::create(server.app, "kept").0, 201);
     let moved = server.folder.path().join("moved");

@@ -1,5 +1,6 @@
-//! The app's page is accessible, fits into a frame, says only what it knows, and requests nothing but itself and
-//! its stream. The palette of all pages has enough contrast, and the app's pages have no other colors.
+//! The app's page is accessible, fits into a frame, states only what it has observed, and requests nothing except
+//! itself and its stream. The palette that all pages share has enough contrast, and the app's pages use no other
+//! colors.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,10 +13,10 @@ use serde_json::json as object;
 
 const STREAMS: &str = "document.body.dataset.state === 'streaming'";
 
-/// How many pixels of the page are beyond its right edge.
+/// By how many pixels the page is wider than the window.
 const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
-/// A server whose page has something to show.
+/// A server with two rows for its page to show.
 fn server(flags: &[&str]) -> Server {
     let server = Server::start(&[flags, &["--update-rate", "100ms"]].concat());
     for name in ["first", "second"] {
@@ -40,7 +41,7 @@ fn text(browser: &Browser, tab: &Tab, id: &str) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-/// Types a name of this many letters, and sends the form as its button does.
+/// Types this name and submits the form in the same way as its button.
 fn submit(browser: &Browser, tab: &Tab, name: &str) {
     let name = object!(name);
     browser.run(
@@ -70,7 +71,8 @@ fn axe_finds_nothing_serious_on_the_page_in_any_color_scheme() {
     });
 }
 
-/// Shows every state of a page that streams. The `retry:` of its server must be long enough.
+/// Puts a streaming page into each of its states and calls `look` in each. The server's `retry:` must be long enough
+/// for the page to stay in the state `reconnecting`.
 fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl FnMut(&str)) {
     look("streaming");
     submit(browser, tab, &"x".repeat(16 * 1024 + 1));
@@ -81,14 +83,18 @@ fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl F
     look("reconnecting");
     browser.click(tab, "#toggle");
     browser.wait_for(tab, "document.body.dataset.state === 'closed'");
-    assert_eq!(text(browser, tab, "detail"), "by this page", "it held no thread");
+    assert_eq!(
+        text(browser, tab, "detail"),
+        "by this page",
+        "the page was reconnecting, so it held no thread"
+    );
     look("closed");
     browser.run(tab, "document.documentElement.dataset.framed = ''");
     look("in a frame");
 }
 
 #[test]
-fn a_tab_is_two_requests_and_none_leaves_the_server() {
+fn a_tab_makes_two_requests_and_none_to_another_origin() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let before = server.stats()["requests_count"].as_u64().unwrap();
@@ -97,29 +103,29 @@ fn a_tab_is_two_requests_and_none_leaves_the_server() {
     browser.wait_for(&tab, "document.querySelectorAll('#models tr.new').length === 1");
 
     let asked = server.stats()["requests_count"].as_u64().unwrap() - before;
-    assert_eq!(asked, 3, "the page, its stream, and the form");
+    assert_eq!(asked, 3, "expected the page, its stream, and the form");
     let elsewhere = browser.eval(
         &tab,
         "performance.getEntriesByType('resource').filter(it => new URL(it.name).origin !== location.origin).length",
     );
     assert_eq!(elsewhere, 0);
-    assert_eq!(browser.console(&tab), [""; 0], "no error, and nothing that the policy refused");
+    assert_eq!(browser.console(&tab), [""; 0], "the console has an error or a policy violation");
 }
 
 #[test]
-fn the_page_is_small_however_many_models_are_kept() {
+fn the_page_stays_small_even_if_many_models_are_kept() {
     let server = Server::start(&[]);
     for n in 1..=1000 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
     }
     let (_, page) = get(server.app, "/");
-    assert_eq!(page.matches("<tr><td>").count(), 100, "the newest");
-    assert!(page.contains("href=\"/?before=901"), "a link to the older ones: {page}");
+    assert_eq!(page.matches("<tr><td>").count(), 100, "expected only the newest rows");
+    assert!(page.contains("href=\"/?before=901"), "no link to the older rows: {page}");
     assert!(page.len() < 100_000, "{} bytes", page.len());
 }
 
 #[test]
-fn every_page_has_a_policy_and_a_nonce_of_its_own() {
+fn every_response_has_a_policy_with_a_new_nonce() {
     let server = Server::start(&["--allow-host", "example.com,.test"]);
     let page = |_| {
         let answer = ask(server.app, "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
@@ -153,12 +159,12 @@ fn every_page_has_a_policy_and_a_nonce_of_its_own() {
     assert!(up.contains("\r\ncontent-security-policy: default-src 'none'\r\n"), "{up}");
 }
 
-/// A page of another origin, with this header line and the app's page in a frame.
+/// Serves a page of another origin, with this header line and a frame that shows `src`. Returns the page's URL.
 fn page_with_a_frame(src: String, header: &'static str) -> String {
     page_with_a_frame_of(200, src, header)
 }
 
-/// The same, with a frame of this height in pixels.
+/// Like [`page_with_a_frame`], with a frame of this height in pixels.
 fn page_with_a_frame_of(height: u16, src: String, header: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -175,7 +181,7 @@ fn page_with_a_frame_of(height: u16, src: String, header: &'static str) -> Strin
 }
 
 #[test]
-fn a_frame_of_a_local_page_shows_the_state_and_the_models() {
+fn a_frame_in_a_local_page_shows_the_state_and_the_models() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--produce-every", "200ms"]);
     let tab = browser.first_tab();
@@ -217,7 +223,7 @@ fn a_tile_shows_only_the_newest_row() {
 }
 
 #[test]
-fn a_frame_of_a_page_that_is_not_local_is_empty() {
+fn a_frame_in_a_page_that_is_not_local_is_blocked() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = browser.first_tab();
@@ -225,7 +231,7 @@ fn a_frame_of_a_page_that_is_not_local_is_empty() {
     let sandbox = "content-security-policy: sandbox allow-scripts\r\n";
     browser.goto(&tab, &page_with_a_frame(tab_url(&server, 3), sandbox));
     server.wait_for_stats("request", |stats| stats["requests_count"].as_u64() > Some(2));
-    wait_for("the browser's own page in its place", || {
+    wait_for("the browser's error page in the frame", || {
         let shown = browser.eval_in_frame(&tab, "location.protocol");
         (shown == "chrome-error:").then_some(())
     });
@@ -233,7 +239,7 @@ fn a_frame_of_a_page_that_is_not_local_is_empty() {
 }
 
 #[test]
-fn a_new_row_can_be_read_from_its_first_moment_on() {
+fn a_new_row_is_readable_from_the_start_of_its_animation() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--retry", "600"]);
     let tab = open(&browser, &tab_url(&server, 4));
@@ -243,7 +249,7 @@ fn a_new_row_can_be_read_from_its_first_moment_on() {
         create(server.app, scheme);
         browser
             .wait_for(&tab, &format!("document.querySelector('tr.new').cells[1].textContent === '{scheme}'"));
-        // Calculates the colors as they are painted: each layer over the one below.
+        // Computes the colors as they are painted, each layer over the one below it.
         let contrast = browser.eval(
             &tab,
             "(() => {
@@ -286,7 +292,7 @@ fn nothing_overflows_in_a_narrow_window() {
 }
 
 #[test]
-fn a_model_from_the_form_arrives_in_all_tabs_and_an_error_stays_in_place() {
+fn a_model_from_the_form_appears_in_all_tabs_and_an_error_keeps_the_input() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = open(&browser, &tab_url(&server, 1));
@@ -311,12 +317,12 @@ fn a_model_from_the_form_arrives_in_all_tabs_and_an_error_stays_in_place() {
     wait_for_text(&browser, &tab, "note", "Row 3 was created");
     assert_eq!(browser.eval(&tab, "document.getElementById('name').value"), "");
     assert_eq!(browser.eval(&tab, "document.getElementById('name').ariaInvalid"), "false");
-    assert_eq!(browser.eval(&tab, "remembered"), true, "the page was loaded anew");
+    assert_eq!(browser.eval(&tab, "remembered"), true, "the page was reloaded");
     assert_eq!(server.stats()["streams"]["opened"], 2);
 }
 
 #[test]
-fn a_form_that_waits_for_a_thread_says_that_it_waits() {
+fn a_form_that_waits_for_a_thread_shows_that_it_is_waiting() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--threads", "1"]);
     let tab = open(&browser, &server.url("/"));
@@ -335,7 +341,7 @@ fn a_form_that_waits_for_a_thread_says_that_it_waits() {
 }
 
 #[test]
-fn the_browser_reconnects_when_the_server_said() {
+fn the_page_shows_when_the_browser_will_reconnect() {
     let Some(browser) = Browser::start() else { return };
     for (flags, wanted) in [
         (&["--retry", "50"][..], "reconnects in about "),
@@ -362,11 +368,11 @@ fn the_browser_reconnects_when_the_server_said() {
 }
 
 #[test]
-fn a_page_that_waits_says_no_more_than_it_knows() {
+fn a_waiting_page_claims_no_more_than_it_knows() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--threads", "1", "--retry", "2"]);
     let tab = open(&browser, &server.url("/"));
-    // Another client is in todo, so that it has the thread when the page reconnects.
+    // Another client is queued first, so it holds the thread when the page reconnects.
     let other = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     server.wait_for_stats("queued client", |stats| stats["backlog"] == 1);
     assert_eq!(json(server.control, "POST", "/reap").0, 200);
@@ -394,7 +400,7 @@ fn the_page_can_be_used_by_keyboard_alone() {
     assert_eq!(focused(), "name");
     press("typed\u{E007}");
     browser.wait_for(&tab, "document.querySelectorAll('#models tr.new').length === 1");
-    assert_eq!(focused(), "name", "the next name can be typed");
+    assert_eq!(focused(), "name", "the focus must stay in the field for the next name");
     press("\u{E004}");
     assert_eq!(focused(), "Create");
     press("\u{E004}");
@@ -415,7 +421,7 @@ fn the_title_and_the_icon_show_the_state_of_the_stream() {
     browser.click(&tab, "#toggle");
     browser.wait_for(&tab, "document.title === 'tab 3 · closed'");
     icons.push(browser.eval(&tab, icon));
-    // Green, amber and gray: those of the palette.
+    // The icons have the green, amber and gray of the palette.
     let palette = palette();
     for (icon, token) in icons.iter().zip(["answered", "waiting", "edge"]) {
         let icon = icon.as_str().unwrap();
@@ -423,7 +429,7 @@ fn the_title_and_the_icon_show_the_state_of_the_stream() {
         let color = format!("fill%3D%22rgb({red}%2C%20{green}%2C%20{blue})%22");
         assert!(icon.starts_with("data:image/svg+xml,") && icon.contains(&color), "{token}: {icon}");
     }
-    // The policy lets images alone be data.
+    // The policy allows data: URLs for images only.
     let picture = format!(
         "new Promise(done => {{ const it = new Image(); it.onload = () => done(true); it.onerror = () => done(false); it.src = {icon}; }})"
     );
@@ -431,11 +437,11 @@ fn the_title_and_the_icon_show_the_state_of_the_stream() {
     browser.wait_for(&tab, "window.drawn === true");
     let severe: Vec<_> =
         browser.console(&tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect();
-    assert_eq!(severe, [""; 0], "nothing that the policy refused");
+    assert_eq!(severe, [""; 0], "the console has an error, such as a policy violation");
 }
 
 #[test]
-fn a_note_moves_nothing_that_is_below_it() {
+fn a_note_does_not_move_what_is_below_it() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--threads", "1", "--retry", "1"]);
     let tab = open(&browser, &tab_url(&server, 1));
@@ -464,7 +470,7 @@ fn a_note_moves_nothing_that_is_below_it() {
             assert_eq!(browser.eval(&tab, fits), true, "{width}: {words}");
         }
         browser.run(&tab, "note('')");
-        // Another client gets the thread, and the page has no answer.
+        // Another client gets the thread, so the page gets no answer.
         let other = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
         server.wait_for_stats("queued client", |stats| stats["backlog"].as_u64() >= Some(1));
         assert_eq!(json(server.control, "POST", "/reap").0, 200);
@@ -474,9 +480,9 @@ fn a_note_moves_nothing_that_is_below_it() {
     }
 }
 
-/// The pages' own style, and the colors that each property may have.
+/// Checks the style sheets of the app's pages, including which colors each property may use.
 #[test]
-fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
+fn the_styles_of_the_app_use_only_colors_of_the_palette() {
     let palette = palette();
     let texts = ["ink", "paper", "quiet", "state-text"];
     let fills = ["paper", "card", "ink", "held", "held-tint", "state", "none", "transparent"];
@@ -491,7 +497,8 @@ fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
             for word in ["rgb(", "rgba(", "hsl(", "oklch(", "color-mix(", "accent)"] {
                 assert!(!line.contains(word), "{place}");
             }
-            // `#` begins selectors, and a value only if it is a color. A mask's black is not seen.
+            // In a value, `#` begins a color; elsewhere, it begins a selector. The black of a mask is allowed,
+            // because it is never visible.
             let declared = line.split_once('{').map_or(line, |(_, rest)| rest);
             let declared = declared.replace("linear-gradient(to right, #000", "");
             assert!(!declared.contains(": #") && !declared.contains(" #0"), "{place}");
@@ -513,7 +520,7 @@ fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
             }
         }
     }
-    // Labels and states on each ground that they have there.
+    // Labels and states on every background that these pages use for them.
     for (front, back, least) in [
         ("paper", "ink", 4.5),
         ("answered-text", "card", 4.5),
@@ -534,9 +541,10 @@ fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
     }
 }
 
-/// A browser puts a plate of the page's color behind text, and thus hid the text of a filled button.
+/// With forced colors, a browser paints a plate in the page's color behind text. This plate used to hide the text of
+/// filled buttons.
 #[test]
-fn filled_buttons_keep_their_colors_where_the_user_forces_colors() {
+fn filled_buttons_keep_their_colors_if_the_user_forces_colors() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = browser.first_tab();
@@ -560,7 +568,7 @@ fn filled_buttons_keep_their_colors_where_the_user_forces_colors() {
 }
 
 #[test]
-fn links_are_ink_and_underlined_and_the_focus_ring_is_ink() {
+fn links_and_the_focus_ring_have_the_ink_color_and_links_are_underlined() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = browser.first_tab();
@@ -613,7 +621,7 @@ fn on_a_phone_every_control_is_44_pixels_high() {
     }
 }
 
-/// The values of palette.css by name: light, then dark.
+/// The colors of palette.css by name, each in light and in dark mode.
 fn palette() -> std::collections::BTreeMap<String, [[f64; 3]; 2]> {
     let css = include_str!("../views/palette.css");
     let value = |hex: &str| {
@@ -631,7 +639,7 @@ fn palette() -> std::collections::BTreeMap<String, [[f64; 3]; 2]> {
         .collect()
 }
 
-/// The contrast of two colors, as WCAG 2 defines it.
+/// The contrast ratio of two colors as defined by WCAG 2.
 fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
     let luminance = |color: [f64; 3]| {
         let [r, g, b] =
@@ -659,7 +667,8 @@ fn texts_and_fills_of_the_palette_have_enough_contrast_in_both_modes() {
         }
     }
     wanted.extend(states.map(|it| (format!("on-{it}"), it.to_owned(), 4.5)));
-    // A row that has just arrived, and the tile of a tab that waits.
+    // `held-tint` is the background of a row that has just arrived. `waiting-tint` is the background of a waiting
+    // tab's tile.
     for text in ["ink", "quiet", "held-text"] {
         wanted.push((text.to_owned(), "held-tint".to_owned(), 4.5));
     }

@@ -1,10 +1,11 @@
 //! One scenario with nine tabs, run against the real Puma and against ninetabs.
 //!
-//! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the article's loop, and which records each
-//! write that it attempts. ninetabs records its writes itself. "At which write" is therefore counted, not
-//! timed. Each row has the behavior that both must have. Where ninetabs differs on purpose, the row says
-//! why, and a difference that no longer exists fails like a new one. `cargo test --test all parity:: --
-//! --nocapture` prints the table. It takes some seconds, in which it mostly waits for rounds.
+//! Puma runs a Rack app (`data/live_stream.ru`) that streams with the article's loop and records each write that it
+//! attempts. ninetabs records its own writes. The write at which a stream ends is therefore counted, not inferred
+//! from times. Each row states the behavior that both servers must show. If ninetabs differs on purpose, the row
+//! gives the reason. The test fails if an unexpected difference appears, and also if an expected one has disappeared.
+//! `cargo test --test all parity:: -- --nocapture` prints the table. The test takes some seconds, most of which it
+//! spends waiting for rounds.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -20,13 +21,13 @@ use tempfile::TempDir;
 
 const UPDATE_RATE: Duration = Duration::from_millis(500);
 
-/// A server that nine tabs are opened on.
+/// A server on which nine tabs are opened.
 trait Peer {
     fn app(&self) -> SocketAddr;
     fn control(&self) -> SocketAddr;
-    /// When it attempted each write of this tab's stream, including failed ones.
+    /// The times at which the server attempted each write of this tab's stream, including failed writes.
     fn writes(&self, tab: usize) -> Vec<SystemTime>;
-    /// Whether this tab's action has been left.
+    /// Whether this tab's action has returned.
     fn has_left(&self, tab: usize) -> bool;
 
     fn stats(&self) -> Value {
@@ -56,7 +57,7 @@ impl Peer for Server {
     }
 }
 
-/// The timeline's moments of a tab's stream, and its clock.
+/// The timeline's current time in microseconds, and its moments for the stream of a tab.
 fn story_of(server: &Server, tab: usize) -> (u64, Vec<Value>) {
     let (_, excerpt) = json(server.control, "GET", "/timeline");
     let moments = excerpt["moments"].as_array().unwrap();
@@ -66,7 +67,7 @@ fn story_of(server: &Server, tab: usize) -> (u64, Vec<Value>) {
     (excerpt["now_us"].as_u64().unwrap(), of_tab.cloned().collect())
 }
 
-/// The real Puma. Killed, and its folder removed, when dropped.
+/// The real Puma. Dropping it kills the process and removes its folder.
 struct Puma {
     _program: Program,
     version: String,
@@ -76,7 +77,7 @@ struct Puma {
 }
 
 impl Puma {
-    /// Returns `None` after a message if it is not installed.
+    /// Starts Puma. Prints a message and returns `None` if Puma is not installed.
     fn start() -> Option<Puma> {
         let puma = program("puma")?;
         program("ruby")?;
@@ -140,21 +141,22 @@ impl Peer for Puma {
     }
 }
 
-/// The observations of a server during the scenario.
+/// What was observed of one server during the scenario.
 struct Seen {
     /// Which of tabs 1 to 9 stream while all are open.
     streaming: String,
     page: &'static str,
     held: Value,
-    /// The number of the write after tab 3's close at which the server ended that stream.
+    /// The number of the write, counted from tab 3's close, at which the server ended tab 3's stream: the lowest and
+    /// the highest possible value.
     noticed_at_write: [usize; 2],
-    /// How many events the other tabs received from that close to tab 9's first byte (median).
+    /// How many events each of the other tabs received between tab 3's close and tab 9's first event (median).
     rounds: u64,
     ninth_streams: bool,
     capacity_after: u64,
     first_byte: Duration,
     event_after_write: Duration,
-    /// From tab 3's last write to tab 9's first byte.
+    /// The time from tab 3's last write to tab 9's first byte.
     handed_over: Duration,
 }
 
@@ -162,7 +164,7 @@ fn play(peer: &dyn Peer) -> Seen {
     let url = |n| format!("http://{}/models/live_stream?tab={n}", peer.app());
     let open = |n| Tab::open(&url(n), Settings { name: format!("tab {n}"), ..Settings::default() }).unwrap();
     let events = |tab: &Tab| tab.progress().events;
-    // Time is measured in rounds: an event is one turn of a stream's loop.
+    // Time is measured in rounds. Each iteration of a stream's loop sends one event.
     let wait_for_round = |tab: &Tab, rounds| {
         let count = events(tab) + rounds;
         tab.wait_for(|tab| tab.events >= count, PATIENCE).expect("another event");
@@ -188,9 +190,9 @@ fn play(peer: &dyn Peer) -> Seen {
 
     let third = tabs.remove(2);
     wait_for_round(&third, 1);
-    // A server records a write after it has made it.
+    // A server records a write only after making it.
     let received = events(&third) as usize;
-    let written_before = wait_for("the record of what tab 3 has received", || {
+    let written_before = wait_for("a record of every write that tab 3 received", || {
         Some(peer.writes(3).len()).filter(|written| *written >= received)
     });
     third.close();
@@ -209,15 +211,15 @@ fn play(peer: &dyn Peer) -> Seen {
     let handed_over = since(*third_writes.last().unwrap(), ninth_came);
 
     drop((tabs, ninth));
-    let capacity_after = wait_for("the whole capacity", || {
+    let capacity_after = wait_for("a return to the full pool capacity", || {
         peer.stats()["pool_capacity"].as_u64().filter(|capacity| *capacity == 8)
     });
     Seen {
         streaming,
         page,
         held,
-        // Both numbers are equal unless a write happened between the two reads. In that case the close may
-        // have been before or after the write.
+        // The two numbers are equal unless a write happened between the two readings. In that case the close may have
+        // come before or after that write.
         noticed_at_write: [third_writes.len() - written_after, third_writes.len() - written_before],
         rounds,
         ninth_streams,
@@ -233,7 +235,7 @@ fn arrivals(tab: &Tab, wanted: impl Fn(&Happens) -> bool) -> Vec<SystemTime> {
     happenings.map(|happening| SystemTime::now() - happening.at.elapsed()).collect()
 }
 
-/// Zero if the readings of two clocks are in the wrong order.
+/// The time between two readings, or zero if they are in the wrong order. They come from two clocks.
 fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }
@@ -253,7 +255,7 @@ struct Row {
     why: &'static str,
 }
 
-/// The table of observations as it grows.
+/// The table of observations. Each check adds a row.
 struct Table {
     version: String,
     puma: Seen,
@@ -268,13 +270,13 @@ impl Table {
         self.rows.last_mut().unwrap()
     }
 
-    /// Expects this value from both.
+    /// Adds a row that expects the same value from both servers.
     fn same(&mut self, what: &'static str, expected: &str, look: impl Fn(&Seen) -> String) {
         let row = self.row(what, look, "the same");
         row.held = row.puma == expected && row.ours == expected;
     }
 
-    /// Expects one value from Puma and another from ninetabs, for this reason.
+    /// Adds a row that expects different values from Puma and ninetabs, and gives the reason.
     fn differs(
         &mut self,
         what: &'static str,
@@ -299,18 +301,18 @@ fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
-/// The clocks of two records are compared, so values below a millisecond are meaningless.
+/// The times come from two clocks, so differences below a millisecond are meaningless.
 fn about_ms(duration: Duration) -> String {
     if duration < Duration::from_millis(1) { "under 1 ms".into() } else { ms(duration) }
 }
 
 #[test]
-fn nine_tabs_get_the_same_from_ninetabs_and_puma() {
+fn nine_tabs_see_the_same_behavior_from_ninetabs_and_puma() {
     const CORK: &str = "Puma corks the socket, and the kernel holds a corked write for 200 ms";
     let Some(puma) = Puma::start() else { return };
     let rate = humantime::format_duration(UPDATE_RATE).to_string();
     let ours = Server::start(&["--threads", "8:8", "--loop", "faithful", "--update-rate", &rate]);
-    // Both run at the same time, so that neither has a quieter machine.
+    // Both servers run at the same time, so that the machine is equally busy for both.
     let version = puma.version.clone();
     let (puma, ours) = std::thread::scope(|scope| {
         let puma = scope.spawn(|| play(&puma));
@@ -323,33 +325,33 @@ fn nine_tabs_get_the_same_from_ninetabs_and_puma() {
     let stat =
         |name: &'static str| move |seen: &Seen| seen.held.get(name).map_or("-".into(), Value::to_string);
     table.same("tabs that stream", "12345678", |seen| seen.streaming.clone());
-    table.same("a page meanwhile", "no byte", |seen| seen.page.into());
-    table.same("running meanwhile", "8", stat("running"));
-    table.same("pool_capacity meanwhile", "0", stat("pool_capacity"));
-    table.same("requests_count meanwhile", "8", stat("requests_count"));
+    table.same("a page while nine tabs are open", "no byte", |seen| seen.page.into());
+    table.same("running while nine tabs are open", "8", stat("running"));
+    table.same("pool_capacity while nine tabs are open", "0", stat("pool_capacity"));
+    table.same("requests_count while nine tabs are open", "8", stat("requests_count"));
     table.differs(
-        "backlog meanwhile",
+        "backlog while nine tabs are open",
         [if is_5 { "0" } else { "1" }, "1"],
-        "Puma 5 stops accepting while all threads are busy: tab 9 waits in the kernel. With Puma 8 and ninetabs it is in the queue",
+        "Puma 5 stops accepting while all threads are busy: tab 9 waits in the kernel. With Puma 8 and ninetabs, it waits in the queue",
         stat("backlog"),
     );
     table.differs(
-        "busy_threads meanwhile",
+        "busy_threads while nine tabs are open",
         [if is_5 { "-" } else { "9" }, "9"],
         "Puma 5 does not report it; with Puma 8 and ninetabs, queued requests count as busy",
         stat("busy_threads"),
     );
-    table.same("tab 3 has closed: its stream ends at which write", "2", |seen| {
+    table.same("write after tab 3's close that ends its stream", "2", |seen| {
         let [least, most] = seen.noticed_at_write;
         if least <= 2 && 2 <= most { "2".into() } else { format!("{least} to {most}") }
     });
-    table.same("tab 9 streams then", "true", |seen| seen.ninth_streams.to_string());
+    table.same("tab 9 streams afterward", "true", |seen| seen.ninth_streams.to_string());
     let rounds = |seen: &Seen| seen.rounds.to_string();
-    table.row("rounds of the other tabs until it does", rounds, "shown, not judged: about two");
-    table.same("all have closed: pool_capacity", "8", |seen| seen.capacity_after.to_string());
+    table.row("rounds of the other tabs until tab 9 streams", rounds, "for information: about two");
+    table.same("pool_capacity after all tabs have closed", "8", |seen| seen.capacity_after.to_string());
     let sooner = table.ours.first_byte < table.puma.first_byte;
     table.row("a tab's first byte, median of 8", |seen| ms(seen.first_byte), CORK).held = sooner;
-    table.row("an event after its write, median", |seen| about_ms(seen.event_after_write), CORK);
+    table.row("delay from a write to its event, median", |seen| about_ms(seen.event_after_write), CORK);
     table.row("tab 9's first byte after tab 3's last write", |seen| about_ms(seen.handed_over), CORK);
     table.print();
     let wrong: Vec<_> = table.rows.iter().filter(|row| !row.held).map(|row| row.what).collect();

@@ -1,5 +1,5 @@
-//! One word for each state and event: no page, report, help text, screen of the terminal or document uses a phrase
-//! that was replaced. And no page weighs more than 100,000 bytes.
+//! Each state and event has exactly one name: no page, report, help text, terminal screen or document uses a retired
+//! phrase. In addition, no page has more than 100,000 bytes.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use ninetabs::cli::Arguments;
 use ninetabs::words;
 
-/// Phrases that cannot be right anywhere, in lower case, and the words to use instead (`src/words.rs`).
+/// Retired phrases that must not appear anywhere, in lower case, and the words that replace them (`src/words.rs`).
 const RETIRED: &[(&str, &str)] = &[
     ("in todo", "in the queue"),
     ("in the todo", "in the queue"),
@@ -66,7 +66,7 @@ fn assert_no_retired_phrase(place: &str, text: &str) {
     }
 }
 
-/// The start of the character at this byte.
+/// The index of the first byte of the character that contains this byte.
 fn floor(text: &str, at: usize) -> usize {
     (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default()
 }
@@ -96,8 +96,8 @@ fn pages_of_the_control_server() -> Vec<String> {
     walls.into_iter().chain(steps).collect()
 }
 
-/// The page as it is sent, scripts included: that is what a page without its script shows, and every text that its
-/// script may show.
+/// Checks each page as it is sent. The source of a page includes the text that it shows without scripts and every
+/// text that its scripts may show.
 #[test]
 fn no_page_of_either_server_has_a_retired_phrase() {
     let server = Server::start(&[]);
@@ -111,13 +111,13 @@ fn no_page_of_either_server_has_a_retired_phrase() {
             let entry = |word: &str| page.contains(&format!("<span>{word}"));
             let explained =
                 [words::HELD, words::CLIENT_GONE, words::WAITING, words::WRITE_FAILED, words::REAPED];
-            assert!(explained.into_iter().all(entry), "the legend of {path}");
+            assert!(explained.into_iter().all(entry), "an entry is missing from the legend of {path}");
         }
     }
 }
 
 #[test]
-fn no_page_weighs_more_than_a_hundred_kilobytes() {
+fn no_page_is_larger_than_100_kilobytes() {
     let server = Server::start(&[]);
     for (address, path) in pages_of_the_app(&server)
         .into_iter()
@@ -125,18 +125,18 @@ fn no_page_weighs_more_than_a_hundred_kilobytes() {
         .chain(pages_of_the_control_server().into_iter().map(|path| (server.control, path)))
     {
         let (_, page) = get(address, &path);
-        // Styles and scripts that it names are files of the same server.
+        // The style sheets and scripts that a page names are files of the same server, and count as well.
         let files = page.split(['"', '\'']).filter(|text| {
             text.starts_with('/') && !text.contains('{') && (text.ends_with(".js") || text.ends_with(".css"))
         });
         let weight = page.len() + files.map(|path| get(address, path).1.len()).sum::<usize>();
-        assert!(weight < 100_000, "{path} weighs {weight} bytes");
+        assert!(weight < 100_000, "{path} has {weight} bytes");
     }
     // A step of the tour is loaded when it is opened.
     for step in 1..=7 {
         let (status, script) = get(server.control, &format!("/tour/{step}.js"));
         assert!(status == 200 && script.contains("STEPS["), "{step}: {script}");
-        assert!(script.len() < 4_000, "step {step} weighs {} bytes", script.len());
+        assert!(script.len() < 4_000, "step {step} has {} bytes", script.len());
     }
 }
 
@@ -150,7 +150,7 @@ fn shown(browser: &Browser, tab: &Tab) -> String {
 }
 
 #[test]
-fn no_screen_of_wall_dashboard_and_tour_has_a_retired_phrase() {
+fn no_screen_of_the_wall_the_dashboard_or_the_tour_has_a_retired_phrase() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "300ms", "--retry", "1"]);
     let tab = browser.first_tab();
@@ -174,7 +174,7 @@ fn no_screen_of_wall_dashboard_and_tour_has_a_retired_phrase() {
     browser.run(&tab, "wall.tabs[2].close()");
     look("one tab closed");
     states(8);
-    look("its thread freed");
+    look("the closed tab's thread freed");
     browser.run(&tab, "wall.begin(9, 'one')");
     states(6);
     look("one host");

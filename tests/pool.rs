@@ -1,4 +1,4 @@
-//! `GET /pool`, and the strip on the pages of the fixes that shows its numbers.
+//! `GET /pool`, and the strip on the fix pages that shows the numbers of the pool.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -8,27 +8,27 @@ use crate::common::chromedriver::Browser;
 use crate::common::{self, FRONTS, Server, ask, get, open_stream, send, split};
 use crate::fixes::NAMES;
 
-/// The numbers of the pool.
+/// The answer to `GET /pool`.
 fn pool(server: &Server) -> Value {
     let (status, pool) = common::json(server.control, "GET", "/pool");
     assert_eq!(status, 200, "{pool}");
     pool
 }
 
-/// The value of a field in an answer's head.
+/// The value of a header field of an answer.
 fn field<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next().unwrap();
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// A request of a browser's page with this origin.
+/// Sends a request as a browser would for a page of this origin, and returns the answer.
 fn asked_by(to: SocketAddr, method: &str, path: &str, origin: &str) -> String {
     let host = format!("Host: {to}\r\nUser-Agent: Mozilla/5.0\r\nOrigin: {origin}\r\n");
     ask(to, &format!("{method} {path} HTTP/1.0\r\n{host}Sec-Fetch-Site: cross-site\r\n\r\n"))
 }
 
 #[test]
-fn it_counts_held_threads_and_waiting_requests_but_no_spare_connection() {
+fn it_counts_held_threads_and_waiting_requests_but_not_spare_connections() {
     for front in FRONTS {
         let server = Server::on(front, &["--threads", "2"]);
         assert_eq!(pool(&server), json!({ "threads": 2, "held": 0, "waiting": 0 }));
@@ -36,18 +36,18 @@ fn it_counts_held_threads_and_waiting_requests_but_no_spare_connection() {
         let waiting = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let spare = TcpStream::connect(server.app).unwrap();
         let connections = if front == "puma" { 2 } else { 1 };
-        server.wait_for_stats("a queue", |stats| stats["backlog"] == connections);
+        server.wait_for_stats("queue", |stats| stats["backlog"] == connections);
         common::wait_for("the numbers", || {
             (pool(&server) == json!({ "threads": 2, "held": 2, "waiting": 1 })).then_some(())
         });
         assert_eq!(common::json(server.control, "POST", "/resize?max=4").0, 200);
-        assert_eq!(pool(&server)["threads"], 4, "it is the maximum that is in force");
+        assert_eq!(pool(&server)["threads"], 4, "/pool must report the new maximum");
         drop((streams, waiting, spare));
     }
 }
 
 #[test]
-fn pages_of_the_app_may_read_it_and_nothing_else() {
+fn pages_of_the_app_may_read_the_pool_but_nothing_else_of_the_control_server() {
     let server = Server::start(&["--allow-host", "app.test"]);
     let port = server.app.port();
     let allow = "access-control-allow-origin";
@@ -95,7 +95,7 @@ fn pages_of_the_app_may_read_it_and_nothing_else() {
     assert_eq!(get(server.control, "/pool?x=1").0, 400);
 }
 
-/// The page at this path, as the browser gets it, and the sources that its policy lets it connect to.
+/// The page at this path as a browser receives it, and the sources to which its policy allows connections.
 fn page(server: &Server, path: &str) -> (String, String) {
     let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", server.app));
     let policy = field(&answer, "content-security-policy").unwrap();
@@ -104,7 +104,7 @@ fn page(server: &Server, path: &str) -> (String, String) {
 }
 
 #[test]
-fn only_the_pages_of_the_fixes_have_the_strip_and_may_connect_to_the_control_server() {
+fn only_the_fix_pages_have_the_strip_and_may_connect_to_the_control_server() {
     let server = Server::start(&[]);
     let control = format!("http://{}", server.control);
     let fixes = NAMES.map(|name| format!("/fixes/{name}"));
@@ -127,7 +127,11 @@ fn with_a_control_token_there_is_no_strip_and_no_page_names_the_control_server()
         assert_eq!(field(&answer, "access-control-allow-origin"), None, "{answer}");
     }
     assert_eq!(split(&asked_by(server.control, "GET", "/pool", &origin)).0, 403);
-    assert_eq!(get(server.control, "/pool?token=s3cret-s3cret-s3cret").0, 200, "a program may read it");
+    assert_eq!(
+        get(server.control, "/pool?token=s3cret-s3cret-s3cret").0,
+        200,
+        "a program with the token may read the pool"
+    );
     for path in ["/", "/fixes", "/fixes/push"] {
         let (page, sources) = page(&server, path);
         assert_eq!(sources, "'self'", "{path}");
@@ -139,7 +143,7 @@ fn with_a_control_token_there_is_no_strip_and_no_page_names_the_control_server()
 }
 
 #[test]
-fn the_strip_follows_the_pool_and_rests_while_its_page_is_hidden() {
+fn the_strip_follows_the_pool_and_pauses_while_its_page_is_hidden() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--threads", "4", "--update-rate", "200ms"]);
     let tab = browser.first_tab();
@@ -156,7 +160,7 @@ fn the_strip_follows_the_pool_and_rests_while_its_page_is_hidden() {
     let waiting = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     browser.wait_for(&tab, &says("4 of 4 · 1 waiting"));
 
-    // It sends no request while it is hidden, and one at once when it is shown again.
+    // The strip sends no requests while the page is hidden, and sends one immediately when the page is shown again.
     let hide = |hidden: bool| {
         browser.run(
             &tab,
@@ -168,14 +172,18 @@ fn the_strip_follows_the_pool_and_rests_while_its_page_is_hidden() {
     };
     let asked = "performance.getEntriesByType('resource').filter(it => it.name.endsWith('/pool')).length";
     hide(true);
-    // A request may be under way.
+    // A request may still be in flight.
     std::thread::sleep(std::time::Duration::from_secs(2));
     let before = browser.eval(&tab, asked).as_u64().unwrap();
     drop((streams, waiting));
     server.wait_for_stats("free threads", |stats| stats["pool_capacity"] == 4);
     std::thread::sleep(std::time::Duration::from_secs(3));
     assert_eq!(browser.eval(&tab, asked), before);
-    assert_eq!(browser.eval(&tab, &says("4 of 4 · 1 waiting")), true, "it shows what it knew");
+    assert_eq!(
+        browser.eval(&tab, &says("4 of 4 · 1 waiting")),
+        true,
+        "a hidden page must keep its last numbers"
+    );
     hide(false);
     browser.wait_for(&tab, &says("0 of 4 · 0 waiting"));
     browser.wait_for(&tab, &format!("{asked} > {before} + 2"));
@@ -183,14 +191,14 @@ fn the_strip_follows_the_pool_and_rests_while_its_page_is_hidden() {
         browser.console(&tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect();
     assert_eq!(severe, [""; 0]);
 
-    // More threads than there are blocks.
+    // With more threads than blocks, the strip shows a bar instead.
     assert_eq!(common::json(server.control, "POST", "/resize?max=40").0, 200);
     browser.wait_for(&tab, &says("0 of 40 · 0 waiting"));
     assert_eq!(browser.eval(&tab, "document.querySelectorAll('#pool-blocks.pool-bar i').length"), 1);
 }
 
 #[test]
-fn the_strip_says_that_the_control_server_does_not_answer_and_recovers() {
+fn the_strip_reports_that_the_control_server_does_not_answer_and_recovers() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let tab = browser.first_tab();

@@ -1,4 +1,5 @@
-//! A client's position means the same on every route that takes one.
+//! A client's position, the id of the last model that it has received, means the same on every route that accepts
+//! one.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -9,8 +10,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
-/// Positions as a client sends them, and which of the models 1, 2 and 3 it then gets from a list
-/// and from a stream. Five models were created, and the last two were deleted.
+/// Positions as a client sends them, and which of the models 1, 2 and 3 it then receives from a list and from a
+/// stream. Five models were created, and the last two were deleted.
 const CASES: [(Option<&str>, &[i64], &[i64]); 10] = [
     (None, &[1, 2, 3], &[]),
     (Some("0"), &[1, 2, 3], &[1, 2, 3]),
@@ -30,7 +31,7 @@ fn theirs(server: &Server) -> Connection {
     db
 }
 
-/// Makes the table of the cases.
+/// Creates the table that `CASES` describes.
 fn make_table(server: &Server) {
     for n in 1..=5 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
@@ -46,7 +47,8 @@ fn query(name: &str, position: Option<&str>) -> String {
 fn a_position_means_the_same_to_every_list() {
     let server = Server::start(&["--produce-every", "off"]);
     make_table(&server);
-    // The last id is tested as the server remembers it, and as it reads it at its start.
+    // The cases are checked twice: with the last id as the server remembers it, and as it reads the id from the
+    // database when it starts.
     let check = |server: &Server| {
         for (position, wanted, _) in CASES {
             let since = query("since", position);
@@ -66,7 +68,7 @@ fn a_position_means_the_same_to_every_list() {
     check(&server.restart(&[]));
 }
 
-/// A stream, and the format of ids in it.
+/// An open stream, the ids that it must deliver, and a function that finds the ids in its text.
 struct Listening {
     case: String,
     wanted: Vec<i64>,
@@ -96,7 +98,7 @@ fn a_position_means_the_same_to_every_stream() {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", header.unwrap_or_default());
             let mut stream = send(server.app, request.as_bytes());
-            // The greeting, or the first models.
+            // Reads the greeting or the first models.
             let begun = read_until(&mut stream, "\n\n");
             assert!(begun.starts_with("HTTP/1.1 200 "), "{path}: {begun}");
             let case = format!("{path}, {position:?}");
@@ -123,11 +125,11 @@ fn a_position_means_the_same_to_every_stream() {
             ids_of_events,
         );
         listen(wanted, "/fixes/partials/stream", true, ids_of_rows);
-        // It ends by itself.
+        // This stream ends by itself, so it is read to its end here.
         let since = query("last_event_id", position);
         let whole = ask(server.app, &format!("GET /fixes/short-stream/stream?{since} HTTP/1.0\r\n\r\n"));
         assert_eq!(ids_of_events(&whole), wanted, "short-stream, {position:?}");
-        // Of two positions in one address, the greater one counts, or the only one that is an id.
+        // If an address has two positions, the greater one counts. A position that is not an id is ignored.
         let is_id = position.is_some_and(|id| id.parse::<i64>().is_ok_and(|id| id >= 0));
         let both = format!("last_event_id=0&{}", query("lastEventId", position));
         let wanted = if is_id { wanted } else { &[1, 2, 3] };
@@ -164,7 +166,9 @@ fn a_position_means_the_same_to_a_long_poll() {
             assert_eq!((status, ids(&body).as_slice()), (200, wanted), "{position:?}");
         }
     }
-    server.wait_for_stats("all that wait", |stats| stats["listeners"]["open"] == waiting.len());
+    server.wait_for_stats("listener for each waiting poll", |stats| {
+        stats["listeners"]["open"] == waiting.len()
+    });
     assert_eq!(create(server.app, "the last").0, 201);
     for (position, mut stream) in waiting {
         let answer = read_to_end(&mut stream);
@@ -173,7 +177,7 @@ fn a_position_means_the_same_to_a_long_poll() {
 }
 
 #[test]
-fn a_gap_that_opens_while_a_stream_runs_is_named_and_counted() {
+fn a_gap_that_appears_during_a_stream_is_reported_and_counted() {
     let server = Server::start(&["--update-rate", "50ms"]);
     let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {
         let mut stream =
@@ -181,7 +185,7 @@ fn a_gap_that_opens_while_a_stream_runs_is_named_and_counted() {
         read_until(&mut stream, "data: []");
         (path, stream)
     });
-    // This has the same effect as more models between two queries than are kept.
+    // This has the same effect as creating more models between two queries than the table keeps.
     theirs(&server)
         .execute_batch(
             "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
@@ -204,7 +208,7 @@ fn a_gap_that_opens_while_a_stream_runs_is_named_and_counted() {
 }
 
 #[test]
-fn a_gap_between_two_events_of_a_client_that_catches_up_is_named_and_counted() {
+fn a_gap_between_two_events_of_a_client_that_catches_up_is_reported_and_counted() {
     let server = Server::start(&[]);
     theirs(&server)
         .execute_batch(
@@ -227,8 +231,7 @@ fn a_gap_between_two_events_of_a_client_that_catches_up_is_named_and_counted() {
     }
 }
 
-/// Subscribes a client of `cable` with this `since`. Returns the kind of the answer, and the
-/// socket.
+/// Subscribes a client of `cable` with this `since`. Returns the type of the server's answer, and the socket.
 fn subscribe(app: SocketAddr, since: &Value) -> (String, WebSocket<TcpStream>) {
     let stream = TcpStream::connect(app).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -291,13 +294,13 @@ fn an_invalid_or_unknown_position_is_logged_but_not_for_each_request() {
         }
     }
     let log = server.log();
-    for words in ["what comes after model 99, but 5 is the last id", "\"abc\" is not the id of a model"] {
+    for words in ["the models after 99, but 5 is the last id", "\"abc\" is not the id of a model"] {
         let lines = log.matches(words).count();
         assert!((1..100).contains(&lines), "{lines} lines: {words}");
     }
 }
 
-/// The answer to a poll with this tag: its status, its tag, and its ids.
+/// Polls with this tag. Returns the status, the tag and the ids of the answer.
 fn poll(server: &Server, rung: &str, since: i64, tag: &str) -> (u16, String, Vec<i64>) {
     let path = format!("/fixes/poll/models.json?rung={rung}&since={since}");
     let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\nIf-None-Match: {tag}\r\n\r\n"));
@@ -317,11 +320,11 @@ fn a_tag_does_not_match_another_table_with_the_same_ids() {
         assert_eq!(poll(&one, rung, 1, &tag).0, 304, "{rung}");
         assert_eq!(poll(&other, rung, 1, &tag).0, 200, "{rung}");
     }
-    // The table has the same identity after a restart.
+    // The table keeps its identity across a restart.
     let (_, tag, _) = poll(&one, "etag", 0, "");
     let one = one.restart(&[]);
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
-    // A deleted tail does not change the tag, but a model after it does.
+    // Deleting the last models does not change the tag, but creating another one does.
     theirs(&one).execute("DELETE FROM models", []).unwrap();
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
     assert_eq!(create(one.app, "a model").0, 201);
@@ -329,7 +332,7 @@ fn a_tag_does_not_match_another_table_with_the_same_ids() {
 }
 
 #[test]
-fn connected_clients_get_all_of_a_table_whose_ids_restart() {
+fn connected_clients_receive_every_row_of_a_table_whose_ids_restart() {
     let server = Server::start(&["--update-rate", "50ms"]);
     make_table(&server);
     let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {

@@ -1,4 +1,5 @@
-//! `ninetabs probe` against scripted servers: a test per kind of finding and per trap.
+//! `ninetabs probe` against scripted servers: one test per kind of finding, and one per case that is easily mistaken
+//! for another.
 
 mod bodies;
 mod caches;
@@ -30,10 +31,10 @@ use crate::common::batch::Batch;
 use crate::common::poll;
 use crate::common::scripted::{Client, GAP, Request, Scripted, Slots};
 
-/// A run takes up to half a minute, two of them one or two minutes, and sleeps most of the time.
+/// A run takes up to half a minute, or one to two minutes for the two that are listed. It sleeps most of the time.
 pub static BATCH: Batch = Batch::new(
     12,
-    &["slots_that_never_come_back", "a_slot_that_comes_back_late_does_not_blame_compression"],
+    &["slots_that_never_return", "a_slot_that_returns_late_does_not_blame_compression"],
     &[
         bodies::BODIES,
         caches::BODIES,
@@ -53,18 +54,18 @@ pub static BATCH: Batch = Batch::new(
 /// How long waiting tabs and open streams are watched in these tests.
 const WATCH: Duration = Duration::from_secs(3);
 
-/// A plan for this server: its stream, these pages, and at most eight tabs.
+/// A plan for this server, with its stream, these pages, and at most eight tabs.
 fn plan(server: &Scripted, pages: &[&str]) -> ProbePlan {
     let url = |path: &str| Url::parse(&server.url(path)).unwrap();
     let pages = pages.iter().map(|path| url(path)).collect();
     ProbePlan { tabs: 8, patience: Some(WATCH), ..ProbePlan::new(url("/stream"), pages, server.address) }
 }
 
-/// What a run found.
+/// The result of a run.
 struct Found {
     measured: Measured,
     findings: Findings,
-    /// The most connections that were open when the count was known.
+    /// The maximum number of connections that had been open at the same time when the count was known.
     open_at_the_count: Option<usize>,
 }
 
@@ -73,7 +74,8 @@ fn probe(server: &Scripted) -> Found {
     probe_with(server, &plan(server, &["/page"]))
 }
 
-/// Once more if a page did not settle: on a busy machine, that is no fault of the server.
+/// Probes the server with this plan. Repeats the run if the answers of a page varied, which can happen on a busy
+/// machine.
 fn probe_with(server: &Scripted, plan: &ProbePlan) -> Found {
     let mut found = probe_once(server, plan);
     for _ in 0..3 {
@@ -103,7 +105,7 @@ impl Found {
         self.measured.climbs.first().unwrap_or_else(|| panic!("no climb: {self}"))
     }
 
-    /// Checks the first climb: streams at one moment, and streams beside which every page was answered.
+    /// Checks the first climb: how many streams ran at the same time, and beside how many every page was answered.
     #[track_caller]
     fn counts(&self, streams: usize, pages_until: usize) -> &Found {
         let first = self.first();
@@ -147,10 +149,10 @@ impl Found {
         self.findings.notes.iter().any(|note| note.kind == kind)
     }
 
-    /// Checks what became of the first tab that got nothing, and where its request waited.
+    /// Checks the outcome of the first tab that got nothing, and where its request waited.
     #[track_caller]
     fn next_tab(&self, outcome: TabOutcome, place: Option<WaitPlace>) -> &Found {
-        let next = self.measured.waiting.first().unwrap_or_else(|| panic!("every tab flowed: {self}"));
+        let next = self.measured.waiting.first().unwrap_or_else(|| panic!("every tab streamed: {self}"));
         assert_eq!((next.outcome, next.place), (outcome, place), "{self}");
         self
     }
@@ -160,7 +162,7 @@ impl Found {
     fn has_slots_again(&self, server: &Scripted, slots: usize) -> &Found {
         let mut last = 0;
         let came_back = poll(Duration::from_secs(30), || {
-            // The server notices at its writes that the previous climb has ended.
+            // The server notices the end of the previous climb only at its next writes.
             std::thread::sleep(GAP * 4);
             last = streams_of(server.address);
             (last == slots).then_some(())
@@ -178,7 +180,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Opens streams one after another until one gets no event in two seconds, and says how many flow.
+/// Opens streams one after another until one gets no event within two seconds. Returns how many got one.
 fn streams_of(server: SocketAddr) -> usize {
     let mut open = Vec::new();
     while open.len() < 20 {
@@ -217,7 +219,7 @@ fn a_scripted_accept_queue_becomes_full() {
     let connections = Slots::new(2);
     let admit = move || connections.take();
     let server = Scripted::queueing(0, admit, |client, _connection| client.each(app));
-    // Two are accepted and one is queued.
+    // Two connections are accepted and one is queued.
     let open: Vec<_> = (0..3).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     let patience = Duration::from_millis(500);
     assert!(TcpStream::connect_timeout(&server.address, patience).is_err());

@@ -1,4 +1,4 @@
-//! The command line of `ninetabs probe`: what is refused before anything is sent.
+//! The command line of `ninetabs probe`: wrong usage is refused before anything is sent.
 
 use std::process::{Command, Output, Stdio};
 
@@ -13,7 +13,7 @@ fn probe(args: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The only line on standard error. Nothing is on standard output.
+/// Returns the error message. Checks that it is the only output, and that it is one line on standard error.
 fn refusal(args: &[&str]) -> String {
     let output = probe(args);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -25,17 +25,17 @@ fn refusal(args: &[&str]) -> String {
 const URL: &str = "http://127.0.0.1:1/stream";
 
 #[test]
-fn wrong_usage_is_one_line_that_names_a_valid_value() {
+fn a_usage_error_is_one_line_that_names_a_valid_value() {
     for (args, says) in [
         (&[][..], "give the URL of a stream, such as http://127.0.0.1:3000/stream"),
-        (&["localhost:3000/stream"], "does not say http or https; give http://localhost:3000/stream"),
+        (&["localhost:3000/stream"], "has no scheme; give http://localhost:3000/stream"),
         (&[URL, "--tabs", "nine"], "--tabs 'nine': give a number from 2 to 1000"),
         (&[URL, "--tabs", "1"], "--tabs '1': give a number from 2 to 1000"),
         (&[URL, "--patience", "0"], "--patience '0': give seconds above 0"),
         (&[URL, "--patience", "4000"], "give at most 3600 seconds"),
-        (&[URL, "--fail-on", "worker"], "Did you mean workers? Else give one of session-lock, "),
+        (&[URL, "--fail-on", "worker"], "Did you mean workers? If not, give one of session-lock, "),
         (&[URL, "--fail-on", "help"], "--fail-on 'help': give one of session-lock, blocked-loop, "),
-        (&[URL, "--fail-below", "41"], "--fail-below 41: give a number up to that of --tabs, 40"),
+        (&[URL, "--fail-below", "41"], "--fail-below 41: give a number up to the value of --tabs, 40"),
         (&[URL, "--json", "--markdown"], "--json cannot be used with --markdown: give only one of them"),
         (&[URL, "--page", "http://127.0.0.1:2/"], "it is on another host; give a page of http://127.0.0.1:1"),
         (&[URL, "-X", "HEAD"], "-X 'HEAD': "),
@@ -59,7 +59,7 @@ fn another_machine_is_refused_unless_its_owner_confirms() {
 }
 
 #[test]
-fn the_help_has_a_first_run_and_the_exit_statuses() {
+fn the_help_shows_a_first_run_and_the_exit_statuses() {
     let output = probe(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));

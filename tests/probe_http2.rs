@@ -1,4 +1,4 @@
-//! `probe --http2` against scripted HTTP/2 servers: a maximum by SETTINGS, refused streams, streams that wait.
+//! `probe --http2` against scripted HTTP/2 servers: a maximum in SETTINGS, refused streams, streams that wait.
 
 use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ use crate::common::wire::{PATIENCE, Server, wait_until, write};
 
 const EVENT_WITHIN: Duration = Duration::from_secs(3);
 
-/// What a server does with a stream when all workers have one.
+/// How a server treats a stream when all workers are busy.
 #[derive(Clone, Copy)]
 enum Beyond {
     Waits,
@@ -35,7 +35,7 @@ enum Beyond {
 struct Script {
     /// SETTINGS_MAX_CONCURRENT_STREAMS.
     announced: Option<u32>,
-    /// Streams that get events at one moment, over all connections.
+    /// Maximum number of streams that get events at the same time, over all connections.
     workers: usize,
     beyond: Beyond,
     /// What each stream sends first.
@@ -45,12 +45,12 @@ struct Script {
 const USUAL: Script =
     Script { announced: None, workers: usize::MAX, beyond: Beyond::Waits, first: "data: 1\n\n" };
 
-/// What the server sees.
+/// What the server observes.
 #[derive(Default)]
 struct Seen {
     connections: AtomicUsize,
     streaming: AtomicUsize,
-    /// Streams and pages that were asked for.
+    /// Number of streams and pages that were requested.
     requests: AtomicUsize,
 }
 
@@ -212,12 +212,12 @@ fn a_refused_stream_and_a_waiting_one_are_distinguished() {
 }
 
 #[test]
-fn without_a_limit_as_many_streams_flow_as_there_are_tabs() {
+fn without_a_limit_every_tab_streams() {
     let server = Http2Server::start(USUAL);
     let found = server.measure("http");
     assert_eq!((found.reached, found.stopped_by, found.page), (4, None, Some(true)));
     assert_eq!((found.second_connection, found.after_cancel), (Some(true), Some(true)));
-    // A comment is a sign of life if no event comes, and an empty stream is none.
+    // If no event arrives, a comment counts as a sign of life. An unfinished event does not.
     let server = Http2Server::start(Script { workers: 1, first: ":\n", ..USUAL });
     assert_eq!(server.measure("http").reached, 1);
     let server = Http2Server::start(Script { first: "data: 1\n", ..USUAL });
@@ -227,7 +227,7 @@ fn without_a_limit_as_many_streams_flow_as_there_are_tabs() {
 }
 
 #[test]
-fn by_https_the_certificate_and_alpn_decide() {
+fn https_needs_a_valid_certificate_and_alpn() {
     let (config, _) = server_config(&[b"h2", b"http/1.1"]);
     let server = Http2Server::behind(Script { announced: Some(2), ..USUAL }, Some(config));
     let refused = server.measure("https").error.unwrap();
@@ -261,7 +261,7 @@ fn a_server_without_http2_is_an_error_and_not_a_limit() {
 }
 
 #[test]
-fn a_stop_signal_ends_it_and_closes_every_connection() {
+fn a_stop_signal_ends_the_experiment_and_closes_every_connection() {
     let server = Http2Server::start(Script { workers: 2, ..USUAL });
     let plan = ProbePlan { patience: Some(PATIENCE), ..server.plan("http") };
     let (stop, signal) = StopSignal::new();
@@ -270,11 +270,11 @@ fn a_stop_signal_ends_it_and_closes_every_connection() {
         tell.send(measure(&plan, &baseline(), EVENT_WITHIN, &signal, &mut 0)).unwrap();
     });
     let streaming = || server.seen.streaming.load(Ordering::SeqCst);
-    wait_until("two streams flow", || streaming() == 2);
+    wait_until("two streams run", || streaming() == 2);
     drop(stop);
     let found = ended.recv_timeout(PATIENCE).unwrap();
     measuring.join().unwrap();
     assert_eq!(found.error.as_deref(), Some(INTERRUPTED));
-    wait_until("the server has its streams back", || streaming() == 0);
+    wait_until("the server has noticed the end of all streams", || streaming() == 0);
     wait_until("the connection is closed", || server.seen.connections.load(Ordering::SeqCst) == 0);
 }

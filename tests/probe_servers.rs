@@ -1,5 +1,5 @@
-//! `ninetabs probe` against ten real servers, and its experiments on request against three. Only counts, kinds, places
-//! and classes are checked: the times belong to an idle machine.
+//! `ninetabs probe` against ten real servers, and its optional experiments against three. Only counts, kinds, places
+//! and classes are checked, because times depend on how busy the machine is.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -28,36 +28,36 @@ batch! { super::BATCH:
     http10_to_rails,
 }
 
-/// What a run has to find.
+/// The expected result of a run.
 #[derive(Default)]
 struct Expected {
     streams: u64,
     pages_until: u64,
-    /// Where the first request that is not served waits.
+    /// Where the first tab that is not served waits.
     waits: Option<&'static str>,
     limit: &'static str,
     or: &'static [&'static str],
     notes: &'static [&'static str],
 }
 
-/// Notes that none of the ten servers deserves.
+/// Notes that must not appear for any of the ten servers.
 const NEVER: &[&str] = &["leak", "several-queues", "own-limit", "not-a-stream", "unreachable", "cached"];
 
-/// What a second run, which shows that every slot came back, may leave out.
+/// Arguments that shorten the second run, which only has to show that every slot has returned.
 const SHORT: &[&str] = &["--patience", "4"];
 
 impl Expected {
-    /// Probes it, checks what was found, and probes it again.
+    /// Probes the server, checks the result, and probes it again.
     fn of(&self, server: &Probed, args: &[&str]) -> Value {
         let found = probe(server, args);
         self.check(&found);
-        // The server notices at a write, or by a timeout of five seconds, that the last stream has ended.
+        // The server notices the end of the last stream at a write, or through a timeout of five seconds.
         std::thread::sleep(Duration::from_secs(10));
         let again = probe(server, &[args, SHORT].concat());
         assert_eq!(again["streams"]["low"], self.streams, "the second run: {again:#}");
         assert_eq!(again["pages_until"]["low"], self.pages_until, "the second run: {again:#}");
         for note in self.notes {
-            // A busy machine may blur a time in one of the two.
+            // On a busy machine, the times of one of the two runs may be too inaccurate for a note.
             let was_found = notes(&found).contains(note) || notes(&again).contains(note);
             assert!(was_found, "no {note}: {found:#}\nand {again:#}");
         }
@@ -122,7 +122,8 @@ fn four_threads_of_gunicorn() {
     };
     let found = expected.of(&server, &[]);
     assert_eq!(class_of_returns(&found), "at-a-write");
-    // It gives up an idle connection after five seconds: on a busy machine, before the page is given up.
+    // gunicorn closes an idle connection after five seconds. On a busy machine, that may be before the probe gives up
+    // the page.
     let idle = found["idle"].as_array().unwrap();
     assert!(idle.iter().any(|held| held["answered"] == false), "{found:#}");
     assert_eq!(found["kept"]["answered"], true, "{found:#}");
@@ -223,7 +224,7 @@ fn forty_descriptors() {
     let Some(server) = Probed::puma_with_descriptors("60:60", 40) else { return };
     let found = probe(&server, &[]);
     let streams = found["streams"]["low"].as_u64().unwrap();
-    // Descriptors that the test process hands down count as well.
+    // Descriptors that the server inherits from the test process count as well.
     assert!((24..=28).contains(&streams), "{found:#}");
     let expected = Expected {
         streams,
@@ -242,7 +243,7 @@ fn forty_descriptors() {
     assert_eq!(again["streams"]["low"], streams, "the second run: {again:#}");
 }
 
-/// Two threads, whose small events never fill a buffer: gunicorn cannot notice that its clients do not read.
+/// The small events of two threads never fill a buffer, so gunicorn cannot notice that its clients do not read.
 fn zombies_on_two_threads_of_gunicorn() {
     let Some(server) = Probed::gunicorn(&["-k", "gthread", "-w", "1", "--threads", "2"]) else { return };
     let found = probe(&server, &["--zombies", "2", "--patience", "13"]);
@@ -258,8 +259,11 @@ fn zombies_on_two_threads_of_gunicorn() {
     );
     assert!(zombies["free_s"]["stream"].is_number(), "{found:#}");
     let text = note(&found, "zombies-stay")["text"].as_str().unwrap();
-    assert!(text.contains("neither the next tab nor the page was served: not noticed yet"), "{text}");
-    // One zombie leaves the other thread to the tab, which shows nothing.
+    assert!(
+        text.contains("neither the next tab nor the page was served: the server has not noticed yet"),
+        "{text}"
+    );
+    // With one zombie, the other thread serves the tab, which proves nothing.
     let found = probe(&server, &["--zombies", "1", "--patience", "10"]);
     let notes = notes(&found);
     assert!(!notes.contains(&"zombies-freed") && !notes.contains(&"zombies-stay"), "{found:#}");
@@ -269,7 +273,7 @@ fn zombies_on_two_threads_of_gunicorn() {
     );
 }
 
-/// A browser uses HTTP/2 here, so it does not stop at six streams.
+/// A browser would use HTTP/2 with this server, so it would not stop at six streams.
 fn eight_http2_streams_of_nginx() {
     let Some(server) = Probed::node().and_then(|node| node.behind_nginx_with_http2(8)) else { return };
     let found = probe(&server, &["-k", "--http2", "--tabs", "12", "--patience", "4"]);
@@ -285,7 +289,7 @@ fn eight_http2_streams_of_nginx() {
     assert!(!notes(&found).contains(&"browsers-six"), "{found:#}");
 }
 
-/// ActionController::Live ends the response of an HTTP/1.0 client after the first event, and loses no thread by it.
+/// ActionController::Live ends the response to an HTTP/1.0 client after the first event.
 fn http10_to_rails() {
     let Some(server) = Probed::rails() else { return };
     let found = probe(&server, &["--http10", "--patience", "8"]);
@@ -295,7 +299,7 @@ fn http10_to_rails() {
     assert!(http10["streams_after"].is_number(), "{found:#}");
 }
 
-/// Runs `ninetabs probe --json` with `/page` and these arguments. The control server is asked if there is one.
+/// Runs `ninetabs probe --json` with `/page` and these arguments, and with the control server if there is one.
 fn probe(server: &Probed, args: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["probe", &server.url("/stream"), "--page", &server.url("/page"), "--json"]).args(args);
@@ -303,7 +307,7 @@ fn probe(server: &Probed, args: &[&str]) -> Value {
         command.args(["--control-url", &url]);
     }
     command.stdin(Stdio::null());
-    // Nothing was measured if a page did not settle: on a busy machine, that is no fault of the server.
+    // If the answers of a page varied, nothing was measured. This can happen on a busy machine, so the run is repeated.
     let mut output = command.output().unwrap();
     for _ in 0..2 {
         if output.status.code() == Some(3) {
@@ -315,13 +319,13 @@ fn probe(server: &Probed, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"))
 }
 
-/// The first tab that did not flow.
+/// The first tab that did not stream.
 fn first_that_is_not_served(found: &Value) -> Option<&Value> {
     let steps = found["steps"].as_array().unwrap();
     steps.iter().find(|step| !["flows", "late", "cut"].contains(&step["outcome"].as_str().unwrap()))
 }
 
-/// Where its request waits; without an unserved tab, where the page waits.
+/// Where the request of the first tab that is not served waits.
 fn place(found: &Value) -> Option<&str> {
     first_that_is_not_served(found).and_then(|step| step["waits"].as_str())
 }

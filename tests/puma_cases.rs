@@ -1,11 +1,10 @@
 //! The observed behavior of Puma as a table of cases, which are played against our front door and
 //! against the real Puma 5.
 //!
-//! Our front door must pass every case. Puma must pass all cases except those that the table marks
-//! as failing, and those where we are stricter on purpose. The table's statements about Puma are
-//! therefore tested as well, and each difference between the two is a row with its reason (`cargo
-//! test --test all puma_cases:: -- --nocapture` prints them). Some cases wait for a time limit, so
-//! a run takes half a minute.
+//! Our front door must pass every case. Puma must pass all cases except those that the table marks as failing, and
+//! those where we are stricter on purpose. The table's statements about Puma are therefore tested as well, and each
+//! difference between the two is a row with its reason (`cargo test --test all puma_cases:: -- --nocapture` prints
+//! these rows). Some cases wait for a time limit, so a run takes half a minute.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -38,7 +37,7 @@ fn play_all(cases: &[Case], server: SocketAddr) -> BTreeMap<&str, Verdict> {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (seen, verdict) = play(case, server);
-                    assert!(is_alive(server), "no server answers after {}", case.name);
+                    assert!(is_alive(server), "the server does not answer after {}", case.name);
                     verdicts.lock().unwrap().insert(case.name.as_str(), (seen.summary(), verdict));
                 }
             });
@@ -79,7 +78,7 @@ fn our_front_door_passes_every_case() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// The real Puma with the limits that the cases want. Killed when dropped.
+/// Starts the real Puma with the limits that the cases assume. It is killed when dropped.
 fn puma() -> Option<(Program, tempfile::TempDir, SocketAddr)> {
     let puma = program("puma")?;
     program("ruby")?;
@@ -106,7 +105,7 @@ fn puma() -> Option<(Program, tempfile::TempDir, SocketAddr)> {
     });
     let version = said.split_once("Puma version: ").unwrap().1;
     if !version.starts_with("5.6.5") {
-        eprintln!("skipped: the table speaks of Puma 5.6.5, and here is {}", version.lines().next().unwrap());
+        eprintln!("skipped: the table describes Puma 5.6.5, but this is {}", version.lines().next().unwrap());
         return None;
     }
     let address = said.split_once("Listening on http://").unwrap().1.split_whitespace().next().unwrap();
@@ -127,7 +126,7 @@ fn the_real_puma_differs_where_the_table_says_so_and_nowhere_else() {
         }
         match verdict {
             Ok(()) if is_said_to_pass || case.stricter => {}
-            Ok(()) => surprises.push(format!("{name} passes: {seen}, and the table has {}", case.puma5)),
+            Ok(()) => surprises.push(format!("{name} passes: {seen}, but the table has {}", case.puma5)),
             Err(why) if is_said_to_pass && !case.stricter => surprises.push(format!("{name} fails: {why}")),
             Err(_) => {
                 let reason = if case.reason.is_empty() { &case.why } else { &case.reason };

@@ -11,7 +11,7 @@ use crate::common::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Runs pumactl in a folder without a configuration that it would read.
+/// Runs pumactl in a folder that contains no configuration file.
 fn pumactl(program: &Path, folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(args).current_dir(folder).stdin(Stdio::null());
@@ -21,7 +21,7 @@ fn pumactl(program: &Path, folder: &Path, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Its output, if it ended with this status.
+/// The standard output of pumactl, which must have ended with this status.
 fn said(output: &Output, status: i32) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -29,7 +29,7 @@ fn said(output: &Output, status: i32) -> String {
     stdout
 }
 
-/// The last of its lines, as JSON.
+/// The last line of pumactl's output, parsed as JSON.
 fn answer(said: &str) -> Value {
     serde_json::from_str(said.lines().last().unwrap()).unwrap_or_else(|error| panic!("{error} in {said:?}"))
 }
@@ -54,7 +54,7 @@ fn it_shows_the_numbers_and_the_threads() {
     assert_eq!(threads.iter().filter(serves).count(), 1);
 
     assert_eq!(said(&ask("status"), 0), "Puma is started\n");
-    assert_eq!(get(server.app, "/up").0, 200, "none of these commands changed anything");
+    assert_eq!(get(server.app, "/up").0, 200, "none of these commands may stop the server");
 }
 
 #[test]
@@ -68,11 +68,15 @@ fn commands_that_ninetabs_lacks_are_errors() {
         let said = said(&pumactl(&program, folder.path(), &["-C", &url, command]), 1);
         assert_eq!(said, format!("Command error: {{ \"error\": \"{name} not available\" }}\n"));
     }
-    assert_eq!(get(server.app, "/up").0, 200, "Puma would have restarted");
+    assert_eq!(
+        get(server.app, "/up").0,
+        200,
+        "the server must keep running, although Puma would have restarted"
+    );
 }
 
 #[test]
-fn it_stops_the_server_as_a_signal_does() {
+fn it_stops_the_server_in_the_same_way_as_a_signal() {
     let Some(program) = program("pumactl") else { return };
     let flags = ["--threads", "1:1", "--update-rate", "60", "--retry", "1234ms"];
     let (mut server, mut stdout, _) = start_and_hear(&flags, "Ctrl-C stops.");
@@ -94,7 +98,7 @@ fn it_stops_the_server_as_a_signal_does() {
     assert_eq!(names(server.folder.path()), ["log", "models.sqlite3"]);
 
     let gone = pumactl(&program, folder.path(), &["-C", &url, "status"]);
-    assert!(said(&gone, 1).contains("refused"), "the port is closed");
+    assert!(said(&gone, 1).contains("refused"), "the port must be closed");
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn it_halts_the_server_in_the_middle_of_a_stream() {
     assert_eq!(said(&halt, 0), "Command halt sent success\n");
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     let mut rest = Vec::new();
-    // A cut may reach the client as an end or as a reset.
+    // The client may see the closed connection as an end of the stream or as a reset.
     let _ = stream.read_to_end(&mut rest);
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.contains("stopping") && !rest.ends_with("0\r\n\r\n"), "{rest:?}");
@@ -129,7 +133,7 @@ fn it_halts_the_server_in_the_middle_of_a_stream() {
 #[test]
 fn a_halt_ends_a_stop_that_is_blocked() {
     let Some(program) = program("pumactl") else { return };
-    // On the other front, the stop would cut the write and end at once.
+    // On the puma front, the stop would cut off the write and end immediately.
     let front = ["--front", "tiny-http"];
     let long = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
     let flags = [&front[..], &long].concat();
@@ -142,14 +146,18 @@ fn a_halt_ends_a_stop_that_is_blocked() {
         if by_signal {
             server.signal(Signal::TERM);
         } else {
-            // Repeating the order changes nothing, and fills no queue.
+            // Repeating the order has no effect and does not fill a queue.
             for _ in 0..4 {
                 assert_eq!(said(&ask("stop"), 0), "Command stop sent success\n");
             }
         }
         hear(&mut stdout, "Gracefully stopping");
-        wait_for("a refusal", || std::net::TcpStream::connect(server.app).is_err().then_some(()));
-        assert_eq!(answer(&said(&ask("stats"), 0))["busy_threads"], 1, "it answers during the stop");
+        wait_for("a refused connection", || std::net::TcpStream::connect(server.app).is_err().then_some(()));
+        assert_eq!(
+            answer(&said(&ask("stats"), 0))["busy_threads"],
+            1,
+            "the control server must answer during the stop"
+        );
         assert!(server.child.try_wait().unwrap().is_none());
         assert_eq!(said(&ask("halt"), 0), "Command halt sent success\n");
         assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
@@ -161,7 +169,7 @@ fn a_halt_ends_a_stop_that_is_blocked() {
 #[test]
 fn a_token_is_required_by_flag_or_state_file() {
     let Some(program) = program("pumactl") else { return };
-    // Bare digits are a number to Puma's state file, and 007 would be 7.
+    // In Puma's state file, unquoted digits are a number, and 007 would be read as 7.
     for token in ["s3cret_-+/=", "007", "1.50"] {
         let mut server = Server::start(&["--control-token", token]);
         let (url, folder) = (format!("tcp://{}", server.control), tempfile::tempdir().unwrap());
@@ -181,7 +189,7 @@ fn a_token_is_required_by_flag_or_state_file() {
 }
 
 #[test]
-fn without_a_token_the_state_file_says_none() {
+fn without_a_token_the_state_file_is_enough_for_pumactl() {
     let Some(program) = program("pumactl") else { return };
     let mut server = Server::start(&[]);
     let state = server.folder.path().join("state");

@@ -1,4 +1,4 @@
-//! The stream reaper against everything that holds a thread: more tabs than threads, clients that stay but
+//! The stream reaper against everything that holds a thread: more tabs than threads, clients that stay connected but
 //! do not read, and a wait for a database connection.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +13,11 @@ use ninetabs::lab::zombies::Zombie;
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
-/// What a slow machine may add to a promised age.
+/// By how many seconds a slow machine may exceed a promised age.
 const SCHEDULING_DELAY: f64 = 10.0;
-/// A write counts as blocked if no byte is sent and no thread works for this long.
+/// A write counts as blocked if nothing is sent and no pool thread runs for this long.
 const STILL: Duration = Duration::from_millis(1500);
-/// Models of 16 KiB that no pair of send and receive buffers holds.
+/// A number of 16 KiB models that is too large for any pair of send and receive buffers.
 const LARGE_MODELS: u32 = 400;
 
 /// Runs twelve tabs on eight threads until each has had this many turns, with a maximum age in seconds.
@@ -30,7 +30,7 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
     let deadline = Instant::now() + patience;
     let mut oldest: f64 = 0.0;
     while tabs.iter().any(|tab| tab.progress().opened < turns) {
-        assert!(Instant::now() < deadline, "no {turns} turns each in {patience:?}");
+        assert!(Instant::now() < deadline, "not every tab had {turns} turns within {patience:?}");
         let stats = server.stats();
         oldest = oldest.max(stats["streams"]["oldest_age_s"].as_f64().unwrap_or(0.0));
         assert!(oldest <= max_age + 0.1 + SCHEDULING_DELAY, "{stats}");
@@ -46,19 +46,21 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
         assert_gapless(&received, 1, &format!("tab {n}"));
         assert!(received.len() as i64 >= newest);
     }
-    eprintln!("twelve tabs, {turns} turns each: the oldest stream was {oldest:.2} s old, of {max_age} s");
+    eprintln!(
+        "twelve tabs, {turns} turns each: the oldest stream was {oldest:.2} s old (maximum: {max_age} s)"
+    );
 }
 
 #[test]
 fn twelve_tabs_on_eight_threads_take_turns_and_miss_no_model() {
-    // The full length, a minute with turns of 5 s, runs the same code.
+    // If the variable is set, the same code runs for a minute, with turns of 5 s.
     match std::env::var_os("NINETABS_TEST_A_MINUTE") {
         Some(_) => twelve_tabs_take_turns(5.0, 6, 8 * PATIENCE),
         None => twelve_tabs_take_turns(1.0, 5, 2 * PATIENCE),
     }
 }
 
-/// The ages in ms at which this many streams were interrupted. They are opened eight at a time.
+/// The ages [ms] at which at least `count` streams were interrupted. Eight streams are open at a time.
 fn ages_at_the_end(jitter: &str, count: usize) -> Vec<u64> {
     let server = Server::start_with(&format!(
         "--max-stream-age 1s --max-stream-age-jitter {jitter} --reap-every 10ms --update-rate 3600 --retry 10ms"
@@ -87,8 +89,7 @@ fn a_jitter_spreads_the_ages_and_never_lengthens_them() {
     assert!(*min < 1000, "{spread:?}");
 }
 
-/// A server without a maximum age whose eight threads are held by eight of these readers, which have stopped
-/// reading.
+/// Starts a server without a maximum age, and opens eight clients that hold its eight threads and read nothing more.
 fn held_by<R>(front: &str, flags: &str, open: impl Fn(&str) -> R) -> (Server, Vec<R>) {
     let server =
         Server::start_with(&format!("--front {front} --update-rate 50ms --reap-every 100ms {flags}"));
@@ -109,7 +110,7 @@ fn set_max_stream_age(server: &Server, secs: &str) {
 
 /// Waits until all threads are idle again, and checks that a page and a stream are answered.
 fn wait_until_free(server: &Server) -> Value {
-    let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+    let stats = server.wait_for_stats("idle pool", |stats| stats["pool_capacity"] == 8);
     assert_eq!(get(server.app, "/up").0, 200);
     open_stream(server.app);
     stats
@@ -132,10 +133,10 @@ fn only_the_maximum_age_ends_zombies_that_never_fill_a_buffer() {
     }
 }
 
-/// Large models are created while the eight clients do not read, so that the writes of their streams block.
-/// Then the maximum age becomes a second. This tests tiny-http, on which a write must end first;
-/// `front_streams.rs` tests writes that are cut.
-fn held_by_blocked_writes<R>(who: &str, open: impl Fn(&str) -> R) {
+/// Creates large models while eight clients do not read, so that the writes of their streams block. Then sets the
+/// maximum age to one second. This tests the tiny-http front, on which a blocked write must end before its stream can
+/// end. `front_streams.rs` tests the front that cuts blocked writes off.
+fn held_by_blocked_writes<R>(clients: &str, open: impl Fn(&str) -> R) {
     let (server, readers) = held_by("tiny-http", "--write-timeout 8s", open);
     create_large_models(&server, LARGE_MODELS);
     wait_for_blocked_writes(&server, 8);
@@ -143,16 +144,16 @@ fn held_by_blocked_writes<R>(who: &str, open: impl Fn(&str) -> R) {
     set_max_stream_age(&server, "1");
     wait_until_free(&server);
     assert_eq!(connections(&server, |what| matches!(what, What::Blocked { .. })), 8);
-    let (reaped, longest) = longest_way_out(&server);
+    let (reaped, longest) = slowest_end(&server);
     eprintln!(
-        "{who}: {reaped} streams reaped, the last of them ended after {longest:.2} s of a blocked write"
+        "{clients}: {reaped} streams reaped; the slowest ended {longest:.2} s later, after a blocked write"
     );
     assert!(longest <= 8.0 + SCHEDULING_DELAY, "{longest} s");
     drop(readers);
 }
 
-/// Waits until `count` connections have been sent much, and then nothing more for a while. Those whose write
-/// timed out in this time count as well.
+/// Waits until `count` connections have been sent large writes, and then nothing more for a while. Connections whose
+/// write times out during the wait count as well.
 fn wait_for_blocked_writes(server: &Server, count: usize) {
     let is_large = |what: &What| matches!(what, What::Wrote { bytes } if *bytes > 60_000);
     wait_for("large writes", || (connections(server, is_large) == count).then_some(()));
@@ -184,20 +185,20 @@ fn connections(server: &Server, wanted: impl Fn(&What) -> bool) -> usize {
     timeline(server).into_iter().filter_map(its).collect::<BTreeSet<_>>().len()
 }
 
-/// How many streams were reaped, and the maximum seconds until one ended.
-fn longest_way_out(server: &Server) -> (usize, f64) {
-    let (mut told, mut longest) = (BTreeMap::new(), 0.0_f64);
+/// How many streams were reaped, and the maximum time from the reaping to the end of the stream [s].
+fn slowest_end(server: &Server) -> (usize, f64) {
+    let (mut reaped_at, mut longest) = (BTreeMap::new(), 0.0_f64);
     for moment in timeline(server) {
         match (moment.subject, &moment.what) {
-            (Some(subject), What::Reaped { .. }) => _ = told.insert(subject.request, moment.at_us),
+            (Some(subject), What::Reaped { .. }) => _ = reaped_at.insert(subject.request, moment.at_us),
             (Some(subject), What::Finished) => {
-                let since = told.get(&subject.request).map(|at_us| moment.at_us - at_us);
+                let since = reaped_at.get(&subject.request).map(|at_us| moment.at_us - at_us);
                 longest = longest.max(since.unwrap_or(0) as f64 / 1e6);
             }
             _ => {}
         }
     }
-    (told.len(), longest)
+    (reaped_at.len(), longest)
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn the_reaper_ends_a_wait_for_a_database_connection() {
     let server = Server::start_with(
         "--front tiny-http --db-pool 1 --db-checkout-timeout 60s --reap-every 100ms --write-timeout 120s --retry 1500ms",
     );
-    // The only connection is held by an action that cannot return: its write is blocked.
+    // An action holds the only database connection, and cannot return because its write is blocked.
     create_large_models(&server, LARGE_MODELS);
     let holder = Zombie::open(&server.url(&format!("{STREAM}?last_event_id=0"))).unwrap();
     wait_for_blocked_writes(&server, 1);
@@ -247,8 +248,8 @@ fn the_reaper_ends_a_wait_for_a_database_connection() {
     assert!(!answer.contains("data:"), "{answer:?}");
     let stats = server.wait_for_stats("end of the wait", |stats| stats["database"]["waiting"] == 0);
     assert_eq!((&stats["database"]["busy"], &stats["database"]["checkout_timeouts"]), (&1.into(), &0.into()));
-    assert!(server.log().contains("ended while it waited for a database connection"));
+    assert!(server.log().contains("ended while waiting for a database connection"));
 
     drop(holder);
-    server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8 && stats["database"]["busy"] == 0);
+    server.wait_for_stats("idle pool", |stats| stats["pool_capacity"] == 8 && stats["database"]["busy"] == 0);
 }

@@ -1,5 +1,5 @@
-//! `reproduce --report` and `compare --report`: pages that need nothing else and begin with what failed. `GET /report`: a
-//! page of the same kind about a running server.
+//! `reproduce --report` and `compare --report` write self-contained pages that begin with the failures. `GET /report`
+//! returns a page of the same kind about a running server.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ fn reproduce(path: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn one_page_contains_the_whole_run_and_loads_nothing() {
+fn one_page_contains_the_whole_run_and_loads_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run <1>.html");
     let output = reproduce(&path, &[]);
@@ -33,7 +33,7 @@ fn one_page_contains_the_whole_run_and_loads_nothing() {
     for seen in [
         "<h1 class=\"as-expected\">All 6 claims held.</h1>",
         "Nine browser tabs, each with an event stream, were opened on a model of Puma with eight threads.",
-        "8 of 9 tabs stream; tab 9 waits in the queue, and a page got no byte within 0.5 s.</li>",
+        "8 of 9 tabs stream; tab 9 waits in the queue, and a page got no response within 0.5 s.</li>",
         "Act 1: nine tabs, eight threads",
         "As expected ✓",
         "8 of 9 tabs stream and 1 waits in the queue",
@@ -44,7 +44,7 @@ fn one_page_contains_the_whole_run_and_loads_nothing() {
         "<dd>8:8</dd>",
         "run &lt;1&gt;.html&#x27;",
     ] {
-        assert!(page.contains(seen), "{seen} is missing in {page}");
+        assert!(page.contains(seen), "{seen} is missing from {page}");
     }
     for loads in ["<script", "@import", "url(", "src=", "<link rel=\"stylesheet\"", "<iframe", "<base"] {
         assert!(!page.contains(loads), "{loads} in {page}");
@@ -52,7 +52,7 @@ fn one_page_contains_the_whole_run_and_loads_nothing() {
     for target in page.split("href=\"").skip(1) {
         assert!(target.starts_with('#') || target.starts_with("data:,\""), "{target:.40}");
     }
-    // The only address is the name of a format, which is not requested.
+    // The only URL is the XML namespace of SVG, which browsers do not request.
     let addresses = page.matches("://").count();
     assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
 }
@@ -95,7 +95,7 @@ fn a_path_that_cannot_be_written_is_reported_before_the_first_act() {
         ["/no/such/folder/x", folder.path().to_str().unwrap(), &new_folder, too_long.to_str().unwrap()];
     for flag in ["--report", "--trace", "--svg"] {
         for path in paths {
-            // The command runs without --json, so that an act that began would have printed something.
+            // The command runs without --json, so an act that had begun would have printed something.
             let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
             command.args(["reproduce", "--fast", "--act", "1", flag, path]).stdin(Stdio::null());
             let output = command.output().unwrap();
@@ -129,17 +129,17 @@ fn an_interrupted_run_leaves_the_file_as_it_was() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // The first output is printed after the paths were checked.
+        // The program checks the paths before it prints anything.
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         kill_process(Pid::from_child(&child), signal).unwrap();
         drop(child.stdout.take());
-        wait_for("its end", || child.try_wait().unwrap());
+        wait_for("the end of the run", || child.try_wait().unwrap());
         assert_eq!(names(folder.path()), ["run.html"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "the run before");
     }
 }
 
-/// Only the lanes may be wider than the window: they scroll in a box of their own.
+/// Only the lanes may be wider than the window, because they scroll in their own box.
 #[test]
 fn a_report_is_accessible_and_fits_a_phone() {
     let (Some(browser), Some(axe)) = (Browser::start(), Axe::fetch()) else { return };
@@ -167,7 +167,7 @@ fn a_report_is_accessible_and_fits_a_phone() {
     assert_eq!(browser.console(&tab), [""; 0]);
 }
 
-/// The pages of a document as Chromium prints it.
+/// The number of pages that Chromium prints for a document.
 fn printed_pages(chromium: &Path, document: &Path) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let pdf = folder.path().join("printed.pdf");
@@ -187,7 +187,7 @@ fn a_printed_act_takes_at_most_a_page_and_the_last_section_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.html");
     reproduce(&path, &[]);
-    // The verdict with the act, and the configuration.
+    // The verdict and the act fit on one page. The configuration may need a second one.
     let pages = printed_pages(&chromium, &path);
     assert!((1..=2).contains(&pages), "{pages} pages");
 }
@@ -217,7 +217,7 @@ fn the_printed_comparison_has_all_its_columns() {
     assert_eq!(browser.eval(&tab, beyond), 0);
 }
 
-/// The head and the body of an answer of the control server.
+/// The head and the body of the control server's answer.
 fn saved(server: &Server, path: &str) -> (String, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut stream = send(server.control, request.as_bytes());
@@ -247,10 +247,10 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
     let order = |path: &str| assert_eq!(json(server.control, "POST", path).0, 200, "{path}");
     for tab in [1, 2] {
         order(&format!("/lab/tabs/open?tab={tab}"));
-        server.wait_for_stats("its stream", |stats| stats["streams"]["open"] == tab);
+        server.wait_for_stats("stream of the new tab", |stats| stats["streams"]["open"] == tab);
     }
     order("/lab/tabs/open?tab=3");
-    server.wait_for_stats("its wait", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("queued third tab", |stats| stats["backlog"] == 1);
     order("/max-stream-age?secs=99");
     order("/lab/tabs/close?tab=2");
 
@@ -266,14 +266,14 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
         "--threads 2:2",
         "--control-token …",
     ] {
-        assert!(page.contains(seen), "{seen} is missing in {page}");
+        assert!(page.contains(seen), "{seen} is missing from {page}");
     }
     for loads in
         ["<script", "@import", "url(", "src=", "<link rel=\"stylesheet\"", "<iframe", "<base", "href=\"http"]
     {
         assert!(!page.contains(loads), "{loads} in {page}");
     }
-    // The threads and the queue at its end.
+    // The page has the threads and the queue at the end of its window.
     let threads = json(server.control, "GET", "/threads").1;
     let rows = states(&page);
     let (rows, queue): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.0 != "queue");
@@ -284,7 +284,7 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
     assert_eq!(states.iter().filter(|state| **state == "held, client gone").count(), 1, "{rows:?}");
     let waits: Vec<_> = queue.iter().map(|row| (row.1.as_str(), row.2.as_str())).collect();
     assert_eq!(waits, [("waiting", "/models/live_stream?tab=3")]);
-    // The orders of the record.
+    // The page lists the orders of the record.
     let moments = json(server.control, "GET", "/timeline").1["moments"].clone();
     let moments = moments.as_array().unwrap();
     let orders: Vec<_> = moments.iter().filter(|it| it["kind"] == "ordered").collect();
@@ -293,7 +293,7 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
     let listed = page.matches("<td data-label=\"order\">").count();
     assert_eq!(listed, texts.len());
 
-    // A window in the past has the state of its end, and no order that came later.
+    // A window in the past has the state at its end, and no later orders.
     let wrote: Vec<_> = moments.iter().filter(|it| it["kind"] == "wrote").collect();
     let to = wrote[1]["at_us"].as_f64().unwrap() / 1e6;
     let (_, past) = saved(&server, &format!("/report?from=0&to={to}"));
@@ -303,7 +303,7 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
 }
 
 #[test]
-fn a_saved_file_follows_the_rules_of_the_record() {
+fn saved_files_require_the_token_and_check_their_parameters() {
     let server = Server::start(&["--control-token", "secret-of-the-test"]);
     for path in ["/report", "/trace"] {
         let (status, said) = get(server.control, path);
@@ -329,10 +329,10 @@ fn a_saved_file_follows_the_rules_of_the_record() {
     }
 }
 
-/// More events than the record keeps.
+/// Waits until the server has had more events than its record keeps.
 pub fn overflow(server: &Server) {
     wait_for("more events than the record keeps", || {
-        // Each answer has all that the record keeps.
+        // Each answer contains the whole record, so the requests are a second apart.
         thread::sleep(Duration::from_secs(1));
         let after = json(server.control, "GET", "/timeline?after=0").1;
         (after["forgotten"].as_u64().unwrap() > 1_000).then_some(())
@@ -340,7 +340,7 @@ pub fn overflow(server: &Server) {
 }
 
 #[test]
-fn a_saved_report_says_what_the_record_has_lost_and_shows_older_streams() {
+fn a_saved_report_states_what_the_record_has_lost_and_shows_older_streams() {
     let server = Server::start(&["--threads", "3:3", "--update-rate", "0.001", "--produce-every", "off"]);
     let _streams: Vec<_> = (1..=3)
         .map(|tab| {
@@ -361,7 +361,7 @@ fn a_saved_report_says_what_the_record_has_lost_and_shows_older_streams() {
     let mut paths: Vec<_> = states(&page).into_iter().map(|row| row.2).collect();
     paths.sort();
     assert_eq!(paths, [1, 2, 3].map(|tab| format!("/models/live_stream?tab={tab}")));
-    // The size is bounded by that of the record.
+    // The size of the record limits the size of the page.
     assert!(page.len() < 8_000_000, "{} bytes", page.len());
     let (_, page) = saved(&server, "/report?last=0.05");
     assert!(!page.contains("ot recorded") && page.contains(">tab 3</text>"), "{page:.2000}");

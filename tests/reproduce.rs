@@ -1,4 +1,4 @@
-//! `reproduce`, as users and as programs run it.
+//! `reproduce`, as run by users and by programs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,8 +17,7 @@ fn reproduce(arguments: &[&str]) -> Output {
     command.arg("reproduce").args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The command with these arguments, without input and output, and with its temporary files in this
-/// folder.
+/// The command with these arguments, without input and output. It creates its temporary files in this folder.
 fn quiet(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(arguments).env("TMPDIR", folder);
@@ -40,7 +39,7 @@ fn measured<'a>(report: &'a Value, claim: &str) -> &'a str {
 }
 
 #[test]
-fn every_act_is_as_expected_on_both_fronts_and_in_json() {
+fn every_act_goes_as_expected_on_both_fronts_and_is_reported_as_json() {
     // Without these programs the acts make fewer claims. If CI is set, they must be installed.
     common::chromium();
     for tool in ["curl", "ab"] {
@@ -125,13 +124,13 @@ fn in_a_pipe_the_output_is_plain_and_at_most_80_columns_wide() {
     assert!(!text.contains('\u{1b}'), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for word in ["Act 1 of 7:", "Expected", " ✓ ", "Why", "tp 008", "queue", "claims held in"] {
-        assert!(text.contains(word), "{word} is missing in {text}");
+        assert!(text.contains(word), "{word} is missing from {text}");
     }
     assert!(text.find("Expected") < text.find("✓"));
 }
 
 #[test]
-fn the_text_has_one_legend_and_a_caption_per_picture_and_ended_lanes_keep_their_names() {
+fn the_text_has_one_legend_and_a_caption_per_picture_and_lanes_of_ended_streams_keep_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("x.svg");
     let output = reproduce(&["--fast", "--act", "2,4,5", "--svg", svg.to_str().unwrap()]);
@@ -169,7 +168,7 @@ fn the_text_has_one_legend_and_a_caption_per_picture_and_ended_lanes_keep_their_
     assert!(rows.iter().all(|rows| *rows <= 24), "{rows:?}: {text}");
 }
 
-/// The rows of each act, from its title to the end of its cause.
+/// The number of rows of each act, from its title to the end of its explanation.
 fn acts(text: &str) -> Vec<usize> {
     let acts = text.split("\nAct ").skip(1);
     acts.map(|act| act.lines().take_while(|line| !line.is_empty()).count()).collect()
@@ -204,7 +203,7 @@ fn every_act_fits_on_a_screen_of_24_rows() {
 }
 
 #[test]
-fn at_the_end_of_an_act_q_quits() {
+fn q_quits_at_the_end_of_an_act() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["reproduce", "--fast", "--act", "1,2", "--tabs", "1", "--step"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -217,7 +216,7 @@ fn at_the_end_of_an_act_q_quits() {
 }
 
 #[test]
-fn another_encoding_and_a_dumb_terminal_get_ascii_and_no_color_gets_no_color() {
+fn output_is_ascii_without_utf_8_or_on_a_dumb_terminal_and_no_color_disables_colors() {
     for (name, value) in [("LC_ALL", "C"), ("TERM", "dumb")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         command.args(["reproduce", "--fast", "--act", "2"]).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
@@ -231,7 +230,7 @@ fn another_encoding_and_a_dumb_terminal_get_ascii_and_no_color_gets_no_color() {
     let arguments = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
     for (variables, is_colored) in [(&[("NO_COLOR", "1")][..], false), (&[], true)] {
         let Some(terminal) = Terminal::start(&arguments, variables, (80, 24)) else { return };
-        terminal.wait_for("its end", |screen| screen.contains("See it live"));
+        terminal.wait_for("the end of the run", |screen| screen.contains("See it live"));
         assert_eq!(terminal.has_colors(), is_colored, "{variables:?}");
     }
 }
@@ -242,7 +241,7 @@ fn the_text_follows_the_plan() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     for word in ["turn", "queue"] {
-        // On a slow machine a page waits for a moment, and the picture shows it.
+        // On a slow machine a page may wait for a moment, and the picture then has a row for the queue.
         let is_drawn = |line: &str| line.starts_with(" ● write") || line.starts_with(" queue ");
         let sentences = text.lines().filter(|line| !is_drawn(line) && line.contains(word));
         assert_eq!(sentences.collect::<Vec<_>>(), [""; 0], "{word}: {text}");
@@ -259,7 +258,7 @@ fn the_text_follows_the_plan() {
 }
 
 #[test]
-fn an_animated_picture_tells_the_second_act() {
+fn an_animated_picture_shows_the_second_act() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lanes.svg");
     let output = reproduce(&["--fast", "--act", "2", "--animate", "--svg", path.to_str().unwrap()]);
@@ -269,14 +268,14 @@ fn an_animated_picture_tells_the_second_act() {
         "<title>Nine tabs, eight threads: tab 9 waits for tab 3&#x27;s thread</title>",
         ">Nine tabs open, each with an event stream.<",
         ">All 8 threads are held. Tab 9 waits in the queue.<",
-        ">Tab 3 closed. The server does not know it: the thread stays held.<",
-        // The number of writes before that depends on the speed of the machine.
+        ">Tab 3 closed. The server has not noticed: its thread stays held.<",
+        // How many writes precede the failed one depends on the speed of the machine.
         " fails with EPIPE: the thread is freed.<",
         ">Tab 9 takes the thread of tab 3, and streams.<",
         "prefers-reduced-motion: no-preference",
         "class=\"client-gone\"",
     ] {
-        assert!(picture.contains(seen), "{seen} is missing in {picture}");
+        assert!(picture.contains(seen), "{seen} is missing from {picture}");
     }
     for other in ["<script", "<animate", "url(", "http://www.w3.org/1999"] {
         assert!(!picture.contains(other), "{other} in {picture}");
@@ -300,7 +299,7 @@ fn a_picture_is_drawn_from_the_run() {
 }
 
 #[test]
-fn a_wrong_argument_is_answered_with_what_is_accepted() {
+fn an_invalid_argument_is_reported_with_what_is_accepted() {
     for (arguments, word) in [
         (["--act", "8"], "--act"),
         (["--tabs", "0"], "--tabs"),
@@ -314,29 +313,29 @@ fn a_wrong_argument_is_answered_with_what_is_accepted() {
     }
 }
 
-/// The interrupt comes at different times: before the server listens, between the tabs, with an
-/// open browser.
+/// Interrupts runs at different times: before the server listens, while the tabs are being opened, and with an open
+/// browser.
 #[test]
-fn an_interrupt_leaves_nothing_behind() {
+fn an_interrupted_run_leaves_nothing_behind() {
     for (act, after_ms) in [("1", 0), ("1", 150), ("1", 600), ("3", 1500), ("4", 1500), ("5", 700)] {
         let folder = tempfile::tempdir().unwrap();
         let mut child =
             quiet(folder.path(), &["reproduce", "--act", act]).stdout(Stdio::piped()).spawn().unwrap();
-        // It listens for signals before it prints anything.
+        // The program handles signals before it prints anything.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(after_ms));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         drop(child.stdout.take());
-        let status = wait_for("its end", || child.try_wait().unwrap());
+        let status = wait_for("the end of the run", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "act {act} after {after_ms} ms");
         let mark = folder.path().to_str().unwrap();
-        wait_for("the end of all", || processes_of(mark).is_empty().then_some(()));
+        wait_for("the end of every process of the run", || processes_of(mark).is_empty().then_some(()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} after {after_ms} ms");
     }
 }
 
 #[test]
-fn a_killed_run_leaves_no_server_and_no_browser() {
+fn a_killed_run_leaves_no_server_and_no_browser_behind() {
     let a_browser = common::chromium().map(|_| ("3", "kill -s KILL"));
     for (act, word) in [("1", "serve")].into_iter().chain(a_browser) {
         let folder = tempfile::tempdir().unwrap();
@@ -348,14 +347,15 @@ fn a_killed_run_leaves_no_server_and_no_browser() {
         wait_for(word, || processes_of(&mark).iter().any(is_it).then_some(()));
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_for("the end of all", || processes_of(&mark).is_empty().then_some(()));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} leaves something");
+        wait_for("the end of every process of the run", || processes_of(&mark).is_empty().then_some(()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} left a file behind");
     }
 }
 
-/// This holds from its first moment on: everything is created after the process that removes it.
+/// Even an early kill leaves nothing behind, because the process that cleans up is started before anything else is
+/// created.
 #[test]
-fn a_run_killed_at_any_moment_leaves_nothing() {
+fn a_run_killed_at_any_moment_leaves_nothing_behind() {
     for (command, after_ms) in [
         ("reproduce", 5),
         ("reproduce", 60),
@@ -370,14 +370,14 @@ fn a_run_killed_at_any_moment_leaves_nothing() {
         child.kill().unwrap();
         child.wait().unwrap();
         let mark = folder.path().to_str().unwrap();
-        wait_for("the end of all", || processes_of(mark).is_empty().then_some(()));
+        wait_for("the end of every process of the run", || processes_of(mark).is_empty().then_some(()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{command} after {after_ms} ms");
     }
 }
 
-/// The second interrupt comes while the first one is still being handled.
+/// The second interrupt arrives while the first one is still being handled.
 #[test]
-fn a_second_interrupt_ends_the_run_at_once_and_leaves_nothing() {
+fn a_second_interrupt_ends_the_run_immediately_and_leaves_nothing_behind() {
     for command in ["reproduce", "compare"] {
         let folder = tempfile::tempdir().unwrap();
         let mut child = quiet(folder.path(), &[command]).spawn().unwrap();
@@ -389,15 +389,15 @@ fn a_second_interrupt_ends_the_run_at_once_and_leaves_nothing() {
             // Two interrupts that are closer together count as one.
             std::thread::sleep(REPEATS_WITHIN * 3 / 2);
         }
-        let status = wait_for("its end", || child.try_wait().unwrap());
+        let status = wait_for("the end of the run", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "{command}");
-        wait_for("the end of all", || processes_of(&mark).is_empty().then_some(()));
+        wait_for("the end of every process of the run", || processes_of(&mark).is_empty().then_some(()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{command}");
     }
 }
 
 #[test]
-fn each_prompt_names_what_enter_does_and_an_interrupt_is_reported() {
+fn each_prompt_states_what_enter_does_and_an_interrupt_is_reported() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
         .args(["reproduce", "--fast", "--act", "1", "--tabs", "1", "--step"])
         .stdin(Stdio::piped())
@@ -409,7 +409,7 @@ fn each_prompt_names_what_enter_does_and_an_interrupt_is_reported() {
     common::hear(&mut stdout, "[Enter] run act 1");
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
     common::hear(&mut stdout, "[Enter] show the verdict");
-    // The end of its standard input would count as Enter.
+    // Standard input stays open, because its end would count as Enter.
     let stdin = child.stdin.take();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -434,7 +434,7 @@ fn processes_of(folder: &str) -> BTreeSet<String> {
 const SHORT: [&str; 6] = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
 
 #[test]
-fn a_picture_on_standard_output_replaces_nothing_in_the_file_it_goes_to() {
+fn a_picture_on_standard_output_overwrites_nothing_in_the_redirected_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     for is_appended in [true, false] {
@@ -444,7 +444,7 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_it_goes_to() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         command.args(SHORT).args(["--svg", "/dev/stdout", "--trace", "/dev/stdout"]);
         let status = command.stdin(Stdio::null()).stdout(file).status().unwrap();
-        assert_eq!(status.code(), Some(2), "two flags, one file");
+        assert_eq!(status.code(), Some(2), "two flags that name the same file must be refused");
         let file = fs::OpenOptions::new().append(is_appended).write(true).open(&path).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         command.args(SHORT).args(["--svg", "/dev/stdout", "--report", "/dev/null", "--trace", "/dev/null"]);
@@ -455,7 +455,7 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_it_goes_to() {
         let text = &text[before.len()..];
         assert!(text.contains("Act 1 of 7:"), "{text}");
         let picture = &text[text.find("<svg").unwrap()..text.find("</svg>").unwrap()];
-        assert!(!picture.contains("claims held"), "the picture is whole: {picture}");
+        assert!(!picture.contains("claims held"), "the picture contains other output: {picture}");
     }
 }
 
@@ -479,15 +479,15 @@ fn the_file_of_another_user_in_a_sticky_folder_is_written_in_place() {
     let mut command = as_another_user(folder.path()).expect("this is root");
     command.args(["reproduce", "--report"]).arg(&path).env("TMPDIR", folder.path());
     let output = command.output().unwrap();
-    assert!(output.stdout.is_empty(), "it is refused before the first act: {output:?}");
+    assert!(output.stdout.is_empty(), "the file must be refused before the first act: {output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("permission denied"), "{output:?}");
 }
 
 #[test]
-fn a_temporary_folder_that_cannot_be_created_is_named() {
+fn the_error_names_a_temporary_folder_that_cannot_be_created() {
     for (name, value, wanted) in [
         ("TMPDIR", "/nowhere", "cannot create a temporary folder in /nowhere: No such file"),
-        ("PATH", "/nowhere", "cannot start sh, which removes a temporary folder: No such file"),
+        ("PATH", "/nowhere", "cannot start sh to clean up a temporary folder: No such file"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         let output = command.args(SHORT).env(name, value).stdin(Stdio::null()).output().unwrap();

@@ -1,8 +1,8 @@
-//! Properties of any bytes, however the network cuts them: the requests (or chunks, or events) are the
-//! same, nothing panics, and the kept bytes are limited.
+//! Properties of the parsers for any input: however the network splits the bytes, the requests (or chunks, or events)
+//! are the same, nothing panics, and the number of buffered bytes is limited.
 //!
-//! The bytes are those of the case files, unchanged and damaged; `fuzz/` searches for more with the same
-//! properties.
+//! The input comes from the case files, both unchanged and damaged. `fuzz/` checks the same properties with generated
+//! input.
 
 use crate::common::{case_bytes, cuts};
 use std::sync::LazyLock;
@@ -22,9 +22,9 @@ enum Damage {
     Change(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
-    /// A part is repeated.
+    /// Repeats a part.
     Repeat(Index, usize, usize),
-    /// Later bytes belong to another case.
+    /// Replaces the rest with another case.
     GoOnAs(Index, Index),
 }
 
@@ -88,12 +88,12 @@ fn damaged(cases: &[Case], chosen: Index, damages: &[Damage]) -> Vec<u8> {
             }
         }
     }
-    // This exceeds every limit. Longer input takes more time and shows nothing more.
+    // This length exceeds every limit. Longer input would take more time and test nothing more.
     bytes.truncate(20 * 1024);
     bytes
 }
 
-/// A few kinds of damage, and the lengths of the pieces.
+/// The index of a case, the damage to it, and the lengths of the pieces into which it is split.
 fn how() -> impl Strategy<Value = (Index, Vec<Damage>, Vec<usize>)> {
     (any::<Index>(), vec(damage(), 0..5), vec(prop_oneof![2..100_usize, 1..5_000_usize], 1..8))
 }
@@ -107,23 +107,23 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn requests_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+    fn requests_are_the_same_however_they_are_split((chosen, damages, lengths) in how()) {
         cuts::same_requests(&damaged(&REQUESTS, chosen, &damages), &lengths);
     }
 
     #[test]
-    fn chunks_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+    fn chunks_are_the_same_however_they_are_split((chosen, damages, lengths) in how()) {
         cuts::same_chunks(&damaged(&BODIES, chosen, &damages), &lengths);
     }
 
     #[test]
-    fn events_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+    fn events_are_the_same_however_they_are_split((chosen, damages, lengths) in how()) {
         cuts::same_events(&damaged(&STREAMS, chosen, &damages), &lengths);
     }
 }
 
 #[test]
-fn every_case_is_the_same_however_it_is_cut() {
+fn every_case_has_the_same_result_however_it_is_split() {
     let several = [[2].as_slice(), &[7, 5], &[100], &[4_096], &[5_000, 1]];
     for lengths in several {
         assert!(BODIES.len() > 10, "only {} cases have chunks", BODIES.len());

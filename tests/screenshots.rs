@@ -4,7 +4,8 @@
 //! $ NINETABS_SCREENSHOTS=/tmp/shots cargo test --test all screenshots:: -- --ignored
 //! ```
 //!
-//! A test cannot judge whether a picture is clear. These take pictures, and check only that they could be taken.
+//! A test cannot judge whether a picture is clear. These tests take the pictures, and check only that they can be
+//! taken.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,10 +19,11 @@ use serde_json::json as object;
 
 const SIZES: [(u32, u32); 4] = [(1280, 720), (1920, 1080), (1024, 768), (390, 844)];
 const COLORED: &[&str] = &["light", "dark"];
-/// Chromium keeps the black canvas of forced colors, so their pictures have a browser of their own.
+/// Chromium keeps the black canvas after forced colors are turned off, so pictures in forced colors use a separate
+/// browser.
 const FORCED: &[&str] = &["forced"];
 
-/// The folder for the pictures. None if the variable is not set.
+/// The folder for the pictures, or `None` if the variable is not set.
 fn folder() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("NINETABS_SCREENSHOTS")?);
     fs::create_dir_all(&folder).unwrap();
@@ -50,7 +52,7 @@ impl Camera {
         self.wait("document.readyState === 'complete'");
     }
 
-    /// Opens a page of the control server and waits until it has numbers.
+    /// Opens a page of the control server and waits until it shows numbers.
     fn open_control(&self, server: &Server, path: &str) {
         self.open(&format!("http://{}{path}", server.control));
         self.wait("document.body.dataset.connection === 'live' && feed.state !== null");
@@ -65,7 +67,7 @@ impl Camera {
             object!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.browser.devtools(&self.tab, "Emulation.setDeviceMetricsOverride", &size);
         self.browser.prefer(&self.tab, scheme);
-        // The canvas is drawn again.
+        // The page needs this time to redraw its canvas.
         thread::sleep(Duration::from_millis(250));
     }
 
@@ -73,13 +75,13 @@ impl Camera {
         fs::write(self.folder.join(format!("{name}.png")), self.browser.screenshot(&self.tab)).unwrap();
     }
 
-    /// The page in one size, in the camera's first scheme.
+    /// Takes a picture of the page in one size and in the camera's first scheme.
     fn take_one(&self, name: &str, size: (u32, u32)) {
         self.set(size, self.schemes[0]);
         self.take(&format!("{name}-{}x{}-{}", size.0, size.1, self.schemes[0]));
     }
 
-    /// The page in every size and scheme.
+    /// Takes a picture of the page in every size and scheme.
     fn take_all(&self, name: &str) {
         for size in SIZES {
             for scheme in self.schemes {
@@ -89,7 +91,7 @@ impl Camera {
         }
     }
 
-    /// The whole page, also what is below the edge of the screen.
+    /// Takes pictures of the whole page, including the part below the edge of the screen.
     fn take_whole(&self, name: &str) {
         for width in [1280, 390] {
             for scheme in self.schemes {
@@ -101,7 +103,8 @@ impl Camera {
         }
     }
 
-    /// The page on paper as a PDF, and its pages in shades of gray if pdftoppm is installed. Paper has no forced colors.
+    /// Prints the page to a PDF, and converts its pages to shades of gray if pdftoppm is installed. Does nothing for
+    /// forced colors, because paper has none.
     fn print(&self, name: &str) {
         if self.schemes != COLORED {
             return;

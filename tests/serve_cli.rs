@@ -1,5 +1,4 @@
-//! `ninetabs serve` as a command: its refusals and their messages, its use of the environment, its
-//! output, and its files.
+//! `ninetabs serve` as a command: its error messages, its environment variables, its output, and its files.
 
 use std::fs;
 use std::io::BufReader;
@@ -13,8 +12,8 @@ use crate::common::{
 };
 use rustix::process::Signal;
 
-/// Runs the program in a folder of its own. If it starts although it should have refused, it ends at
-/// once with status 0, because its standard input has ended.
+/// A command that runs the program in this folder. A server that starts although it should have refused ends
+/// immediately with status 0, because its standard input is empty.
 fn ninetabs(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(args).current_dir(folder).stdin(Stdio::null());
@@ -31,7 +30,7 @@ fn ninetabs(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Gives a command the arguments and the variables of another one.
+/// Copies the arguments and the environment variables of one command to another.
 fn copy_command(from: &Command, to: &mut Command) {
     to.args(from.get_args()).envs(from.get_envs().filter_map(|(key, value)| Some((key, value?))));
 }
@@ -40,7 +39,7 @@ fn serve(folder: &Path, args: &[&str]) -> Output {
     ninetabs(folder, &[&["serve"], args].concat()).output().unwrap()
 }
 
-/// Its output on stderr, which must be one line with these words.
+/// Checks the exit status, and that stderr is a single line with these words.
 fn one_line(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -63,9 +62,9 @@ fn a_pool_with_more_connections_than_descriptors_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
+fn an_invalid_value_is_reported_in_one_line_with_the_flag_the_value_and_a_valid_value() {
     let folder = tempfile::tempdir().unwrap();
-    for (flag, value, way_out) in [
+    for (flag, value, valid) in [
         ("--bind", "nonsense", "tcp://127.0.0.1:9292"),
         ("--bind", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:9292"),
         ("--bind", "tcp://127.0.0.1", "tcp://127.0.0.1:9292"),
@@ -105,7 +104,7 @@ fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
     ] {
         let output = serve(folder.path(), &[&format!("{flag}={value}")]);
         let value = if flag == "--nonesuch" { flag } else { value };
-        one_line(&output, 2, &[flag, value, way_out]);
+        one_line(&output, 2, &[flag, value, valid]);
     }
     for (args, words) in [
         (&["--threads"][..], &["--threads", "--help"][..]),
@@ -126,8 +125,8 @@ fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
     one_line(&ninetabs(folder.path(), &["nonesuch"]).output().unwrap(), 2, &["nonesuch", "--help"]);
     let by_environment = ninetabs(folder.path(), &["serve"]).env("NINETABS_THREADS", "x").output().unwrap();
     one_line(&by_environment, 2, &["ninetabs: NINETABS_THREADS=x: ", "8:8"]);
-    // The same for an error that appears only at the start, and for a flag that overrides the
-    // variable.
+    // The variable is also named in an error that appears only when the server starts. It is not named if a flag
+    // overrides it.
     let mut late = ninetabs(folder.path(), &["serve"]);
     one_line(
         &late.env("NINETABS_VIEWS", "/nowhere").output().unwrap(),
@@ -136,11 +135,11 @@ fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
     );
     let mut typed = ninetabs(folder.path(), &["serve", "--threads", "y"]);
     one_line(&typed.env("NINETABS_THREADS", "8").output().unwrap(), 2, &["--threads 'y': "]);
-    assert_eq!(names(folder.path()), [""; 0], "something is left");
+    assert_eq!(names(folder.path()), [""; 0], "a file was left behind");
 }
 
 #[test]
-fn the_longest_times_and_greatest_numbers_are_accepted() {
+fn the_longest_durations_and_largest_numbers_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let mut args = Vec::new();
     for flag in [
@@ -184,12 +183,12 @@ fn a_port_in_use_is_reported_with_the_flag_and_what_to_do() {
         let database = folder.path().join("models.sqlite3");
         let output = serve(folder.path(), &[flag, &address, "--database", database.to_str().unwrap()]);
         one_line(&output, 1, &[flag, &address, "in use", "another port"]);
-        assert_eq!(names(folder.path()), [""; 0], "something is left");
+        assert_eq!(names(folder.path()), [""; 0], "a file was left behind");
     }
 }
 
 #[test]
-fn a_database_that_is_not_ours_is_not_changed() {
+fn a_file_that_is_not_a_database_of_ninetabs_is_refused_and_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("text"), "dear diary").unwrap();
@@ -204,7 +203,7 @@ fn a_database_that_is_not_ours_is_not_changed() {
     let database = ours.database();
     ours.signal(Signal::TERM);
     assert_eq!(ours.wait_for_exit().code(), Some(0));
-    assert!(!database.with_extension("sqlite3-wal").exists(), "a stop closes the database");
+    assert!(!database.with_extension("sqlite3-wal").exists(), "a stop must close the database");
     let mut bytes = fs::read(&database).unwrap();
     assert!(bytes.len() > 5 * 4096);
     bytes[2 * 4096..].fill(0xa5);
@@ -229,7 +228,7 @@ fn a_database_that_is_not_ours_is_not_changed() {
         let output = serve(temporary.path(), &["--database", file.to_str().unwrap()]);
         one_line(&output, 1, &["--database", file.to_str().unwrap(), word, "another path"]);
         assert_eq!(fs::read(&file).ok(), bytes, "{name} was changed");
-        assert_eq!(names(folder.path()), before, "{name}: another file is beside it");
+        assert_eq!(names(folder.path()), before, "{name}: a file was created beside it");
     }
 }
 
@@ -251,7 +250,7 @@ fn missing_views_and_an_unwritable_state_file_are_refused() {
     ] {
         let output = serve(folder.path(), &[flag, &path(name)]);
         one_line(&output, 1, &[flag, &path(name), words[0], words[1]]);
-        assert_eq!(names(folder.path()), before, "{flag} {name}: something is left");
+        assert_eq!(names(folder.path()), before, "{flag} {name}: a file was left behind");
     }
 }
 
@@ -278,13 +277,13 @@ fn each_flag_has_an_environment_variable_and_overrides_it() {
     let server = Server::spawn(command, folder);
     let stats = server.stats();
     assert_eq!((&stats["running"], &stats["max_threads"]), (&3.into(), &5.into()));
-    assert_eq!(stats["database"]["size"], 4, "a flag wins over the environment");
+    assert_eq!(stats["database"]["size"], 4, "a flag must override the environment");
     let mut stream = send(server.app, b"GET /models/live_stream HTTP/1.0\r\nHost: b.example\r\n\r\n");
     assert!(read_until(&mut stream, "data: []").ends_with("\r\n\r\ndata: []\n\n"));
 }
 
 #[test]
-fn the_state_file_has_the_addresses_and_is_removed_at_the_end() {
+fn the_state_file_has_the_addresses_and_is_removed_at_a_stop() {
     let mut server = Server::start(&["--control-token", "s3cret"]);
     let state = server.folder.path().join("state");
     let here = std::env::current_dir().unwrap();
@@ -297,7 +296,7 @@ fn the_state_file_has_the_addresses_and_is_removed_at_the_end() {
     );
     assert_eq!(fs::read_to_string(&state).unwrap(), wanted);
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&state).unwrap().permissions());
-    assert_eq!(mode & 0o077, 0, "it contains the token");
+    assert_eq!(mode & 0o077, 0, "other users must not be able to read the token");
     assert_eq!(json(server.control, "GET", "/stats?token=s3cret").0, 200);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));
@@ -340,7 +339,11 @@ fn help_man_page_and_completions_are_printed() {
         let mut unread = ninetabs(folder.path(), args);
         unread.stdout(closed_pipe()).stderr(Stdio::piped());
         let output = unread.output().unwrap();
-        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}, unread");
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(0), &b""[..]),
+            "{args:?}, closed pipe"
+        );
     }
     one_line(&ninetabs(folder.path(), &["completions", "tcsh"]).output().unwrap(), 2, &["tcsh", "bash"]);
 }
@@ -381,7 +384,7 @@ fn lost_output_is_not_success() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains("standard output") && said.contains("No space left"), "{args:?}: {said}");
-        // Its status depends on whether the claims hold on this machine.
+        // The status of this command depends on whether its claims hold on this machine.
         let is_measured = args[0] == "compare";
         if !is_measured {
             assert_eq!(with(closed_pipe().into()).status.code(), Some(0), "{args:?}, closed pipe");
@@ -392,18 +395,21 @@ fn lost_output_is_not_success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let status = output.status.code();
         let is_as_with_null = if is_measured { matches!(status, Some(0 | 1)) } else { status == Some(0) };
-        assert!(is_as_with_null && !said.contains("panicked"), "{args:?}, closed: {status:?}: {said}");
+        assert!(
+            is_as_with_null && !said.contains("panicked"),
+            "{args:?}, closed standard output: {status:?}: {said}"
+        );
     }
-    assert_eq!(names(folder.path()), [""; 0], "something is left");
+    assert_eq!(names(folder.path()), [""; 0], "a file was left behind");
 }
 
-/// The writing end of a pipe whose reading end is closed.
+/// The write end of a pipe whose read end is closed.
 fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
 }
 
 #[test]
-fn it_keeps_serving_while_its_output_is_not_read() {
+fn it_keeps_serving_after_its_output_pipes_are_closed() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
     command.stdout(closed_pipe()).stderr(closed_pipe());
@@ -419,7 +425,7 @@ fn it_keeps_serving_while_its_output_is_not_read() {
     assert_eq!(wrong.stderr(closed_pipe()).status().unwrap().code(), Some(2));
 }
 
-/// The output of a child that must end in time. Otherwise it is killed.
+/// The output of a command, which must end within `PATIENCE`. Otherwise it is killed, and the test fails.
 fn output_in_time(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = common::poll(common::PATIENCE, || child.try_wait().unwrap());
@@ -427,7 +433,7 @@ fn output_in_time(mut command: Command) -> Output {
         child.kill().unwrap();
     }
     let output = child.wait_with_output().unwrap();
-    assert!(ended.is_some(), "it waits: {command:?}: {output:?}");
+    assert!(ended.is_some(), "the command did not end in time: {command:?}: {output:?}");
     output
 }
 
@@ -436,7 +442,7 @@ fn make(program: &str, path: &Path, more: &[&str]) -> bool {
 }
 
 #[test]
-fn no_path_flag_waits_for_a_pipe_or_replaces_anything_but_a_file() {
+fn no_path_flag_waits_for_a_pipe_or_replaces_anything_except_a_regular_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert!(make("mkfifo", Path::new(&path("fifo")), &[]));
@@ -478,18 +484,18 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_anything_but_a_file() {
         }
     }
     assert_eq!(names(folder.path()), before);
-    assert_eq!(names(temporary.path()), [""; 0], "something is left");
+    assert_eq!(names(temporary.path()), [""; 0], "a file was left behind");
 }
 
 #[test]
-fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
+fn a_start_that_is_refused_because_of_a_path_changes_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert!(make("mkfifo", Path::new(&path("fifo")), &[]));
     fs::write(path("old"), "old").unwrap();
     let before = names(folder.path());
     let temporary = tempfile::tempdir().unwrap();
-    // The last of these errors appears only at the first write.
+    // /dev/full fails only at the first write.
     for bad in [path("nowhere/x"), path("fifo"), "/dev/full".to_owned()] {
         for (flag, other) in [("--state", "--trace"), ("--trace", "--state")] {
             for good in ["old", "new"] {
@@ -498,11 +504,11 @@ fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
                 one_line(&output_in_time(given), 1, &[flag, &bad, "give a path that can be written"]);
                 let what = format!("{flag} {bad} {other} {good}");
                 assert_eq!(fs::read_to_string(path("old")).unwrap(), "old", "{what}");
-                assert_eq!(names(folder.path()), before, "{what}: something is left");
+                assert_eq!(names(folder.path()), before, "{what}: a file was left behind");
             }
         }
     }
-    // An existing database stays, with its contents.
+    // An existing database is kept, with its contents.
     let mut given = ninetabs(temporary.path(), &["serve", "--database", &path("database")]);
     assert_eq!(output_in_time(given).status.code(), Some(0));
     given = ninetabs(temporary.path(), &["serve", "--database", &path("database"), "--state", "/dev/full"]);
@@ -511,7 +517,7 @@ fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn a_write_to_the_path_of_standard_output_appends_to_its_file() {
+fn a_write_to_dev_stdout_appends_to_the_redirected_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     for (flag, wanted) in [("--state", "control_url:"), ("--trace", "process_name")] {
@@ -524,7 +530,7 @@ fn a_write_to_the_path_of_standard_output_appends_to_its_file() {
         assert!(text.starts_with(&"before\n".repeat(100)), "{flag}: {text}");
         assert!(text.contains(wanted) && text.contains("Goodbye"), "{flag}: {text}");
     }
-    // A socket cannot be opened by its path.
+    // If standard output is a socket, /dev/stdout cannot be opened.
     let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut command = ninetabs(folder.path(), &["serve", "--state", "/dev/stdout"]);
     let writer = std::os::fd::OwnedFd::from(writer);
@@ -561,7 +567,7 @@ fn a_file_in_a_folder_of_another_user_is_written_in_place() {
     assert_eq!((there.ino(), there.mode() & 0o777), (inode, 0o600));
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(fs::read_to_string(&state).unwrap(), "", "it is emptied");
+    assert_eq!(fs::read_to_string(&state).unwrap(), "", "the state file must be emptied");
 }
 
 #[test]
@@ -580,14 +586,14 @@ fn a_token_is_not_written_into_the_file_of_another_user() {
 }
 
 #[test]
-fn one_device_may_be_named_by_two_flags() {
+fn two_flags_may_name_the_same_device() {
     let folder = tempfile::tempdir().unwrap();
     let output = serve(folder.path(), &["--state", "/dev/null", "--trace", "/dev/null"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]
-fn devices_pipes_and_links_at_a_written_path_survive_the_stop() {
+fn devices_pipes_and_links_at_the_path_of_an_output_file_survive_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let has_device = make("mknod", &path("device"), &["c", "1", "3"]);
@@ -608,7 +614,7 @@ fn devices_pipes_and_links_at_a_written_path_survive_the_stop() {
             assert!(fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{what}");
         }
         let left = names(folder.path());
-        assert!(!left.contains(&"state".to_owned()), "{what}: the state file is removed");
+        assert!(!left.contains(&"state".to_owned()), "{what}: the state file was not removed");
         for name in before.iter().filter(|name| *name != "state") {
             assert!(left.contains(name), "{what}: {name} is gone");
         }
@@ -624,10 +630,11 @@ fn devices_pipes_and_links_at_a_written_path_survive_the_stop() {
     drop(reader);
 }
 
-/// Reads everything from a pipe, until it is dropped.
+/// Starts a thread that reads everything from a named pipe until the test process ends.
 fn open_pipe(path: &Path) -> std::thread::JoinHandle<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    // It is opened for both, so that it neither waits for a writer nor ends with one.
+    // The pipe is opened for reading and writing, so that opening it does not wait for a writer and reading does not
+    // end when a writer closes it.
     let file = fs::OpenOptions::new().read(true).write(true).custom_flags(0).open(path).unwrap();
     std::thread::spawn(move || {
         let mut file = file;
@@ -645,7 +652,7 @@ fn run_with(state: &Path, trace: &Path) {
     let mut child = command.spawn().unwrap();
     common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Ctrl-C stops.");
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
-    let status = common::wait_for("its end", || child.try_wait().unwrap());
+    let status = common::wait_for("the end of the server", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "{state:?}, {trace:?}");
 }
 
@@ -659,11 +666,11 @@ fn a_state_file_that_another_server_has_replaced_stays() {
     assert_eq!(first.wait_for_exit().code(), Some(0));
     assert!(fs::read_to_string(&state).unwrap().contains(&second.child.id().to_string()));
     second.signal(Signal::TERM);
-    assert_eq!(second.wait_for_exit().code(), Some(0), "its own is gone, which is not a failure");
+    assert_eq!(second.wait_for_exit().code(), Some(0), "a stop must not fail because its state file is gone");
 }
 
 #[test]
-fn two_flags_never_lead_to_one_file() {
+fn two_flags_cannot_name_the_same_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::create_dir_all(path("views/models")).unwrap();
@@ -689,7 +696,7 @@ fn two_flags_never_lead_to_one_file() {
     ] {
         let output =
             output_in_time(ninetabs(folder.path(), &[command, first, &path(one), second, &path(other)]));
-        one_line(&output, 2, &[first, second, "name the same file", "give each its own"]);
+        one_line(&output, 2, &[first, second, "name the same file", "give two different files"]);
     }
     let output =
         output_in_time(ninetabs(folder.path(), &["serve", "--state", "new", "--trace", &path("new")]));
@@ -780,7 +787,7 @@ fn nothing_prints_the_token() {
     }
 }
 
-/// The addresses of `http` in a text.
+/// The http URLs in a text.
 fn addresses(text: &str) -> Vec<&str> {
     text.split_whitespace().filter(|word| word.starts_with("http://")).collect()
 }
@@ -821,14 +828,14 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
             assert_eq!(addresses(&address).len(), 1, "{page}: {address}");
             said += &address;
         }
-        // A stream does not end, so another test checks its answer.
+        // A stream does not end, so its address is checked by another test.
         for address in addresses(&said).into_iter().filter(|it| !it.ends_with("live_stream")) {
             // The app ignores this parameter.
             let opened = match flags.contains(&"--control-token") && !address.contains('?') {
                 true => format!("{address}?token={token}"),
                 false => address.to_owned(),
             };
-            // The lab's client resolves names below localhost as a browser does.
+            // The lab's client resolves names under localhost in the same way as a browser.
             let answer = ninetabs::lab::http::get(&opened, common::PATIENCE);
             let status =
                 answer.unwrap_or_else(|error| panic!("{bind}, {control}: {address}: {error}")).status();
@@ -839,7 +846,7 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
     }
 }
 
-/// Kubernetes sets such variables for a service that is named ninetabs.
+/// Kubernetes sets these variables for a service named ninetabs.
 #[test]
 fn variables_of_a_kubernetes_service_are_reported_and_ignored() {
     let folder = tempfile::tempdir().unwrap();
@@ -860,7 +867,7 @@ fn variables_of_a_kubernetes_service_are_reported_and_ignored() {
 }
 
 #[test]
-fn a_variable_of_a_flag_that_the_command_lacks_has_no_effect() {
+fn a_variable_for_a_flag_that_the_command_lacks_has_no_effect() {
     let folder = tempfile::tempdir().unwrap();
     let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -964,7 +971,7 @@ fn the_command_line_overrides_the_environment() {
     one_line(&ctl("serve", &[(token, "a b")]), 2, &["ninetabs: NINETABS_CONTROL_TOKEN: give a token"]);
 }
 
-/// Compose files write it in this way: `NINETABS_THREADS=`.
+/// Compose files leave a variable unset in this way: `NINETABS_THREADS=`.
 #[test]
 fn an_empty_variable_counts_as_unset() {
     let folder = tempfile::tempdir().unwrap();
@@ -999,7 +1006,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn the_name_of_a_page_as_a_command_prints_its_address() {
+fn a_command_named_after_a_page_prints_the_address_of_the_page() {
     let server = Server::start(&[]);
     let state = server.folder.path().join("state");
     for (command, path) in [("wall", "wall"), ("dashboard", "the dashboard"), ("fixes", "fixes")] {
@@ -1022,10 +1029,10 @@ fn the_name_of_a_page_as_a_command_prints_its_address() {
 }
 
 #[test]
-fn the_name_of_a_page_without_a_server_says_that_the_page_belongs_to_serve() {
+fn a_command_named_after_a_page_explains_without_a_server_that_serve_provides_the_page() {
     let folder = tempfile::tempdir().unwrap();
     for (command, said) in [("wall", "the wall is a page"), ("fixes", "the list of fixes is a page")] {
-        // Port 1 is below the ephemeral ports.
+        // Nothing listens on port 1, because it is below the ephemeral ports.
         let output =
             ninetabs(folder.path(), &[command, "--control-url", "http://127.0.0.1:1"]).output().unwrap();
         let words =
@@ -1060,7 +1067,7 @@ fn no_help_prints_the_value_of_a_secret_from_the_environment() {
 fn start_up_message(flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut command = ninetabs(folder.path(), &[&["serve"], flags].concat());
-    // The end of standard input stops it, even if the test fails.
+    // The end of standard input stops the server, even if the test fails.
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let said = hear(&mut stdout, "Ctrl-C stops.");
@@ -1071,7 +1078,7 @@ fn start_up_message(flags: &[&str]) -> String {
 }
 
 #[test]
-fn the_start_up_message_says_what_the_flags_do() {
+fn the_start_up_message_describes_the_effect_of_the_flags() {
     let other = "http://127.0.0.1:9294";
     for (flags, sentences) in [
         (&["--threads", "3:3"][..], &["Open 4 tabs. 3 stream; tab 4 waits for a thread:"][..]),
@@ -1125,7 +1132,7 @@ fn every_address_in_the_start_up_message_is_served() {
         assert_eq!(addresses.len(), 5, "{said}");
         for address in addresses {
             let (host, path) = address.split_once('/').unwrap();
-            // Names below localhost lead to loopback.
+            // Names under localhost resolve to loopback.
             let port = host.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
             let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
             let answer = common::ask(([127, 0, 0, 1], port).into(), &request);

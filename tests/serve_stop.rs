@@ -1,6 +1,5 @@
-//! Every way in which `ninetabs serve` ends: by one signal, by two signals, or by the end of its
-//! standard input; with streams whose clients reconnect, and with clients that would delay the end
-//! forever.
+//! The ways to end `ninetabs serve`: one signal, two signals, or the end of its standard input. The tests include
+//! streams whose clients reconnect, and clients that would delay the end forever.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -17,13 +16,13 @@ use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// A server whose only thread is held by a stalled reader for as long as it stays connected,
-/// because this front cannot cut the write.
+/// Flags of a server whose only thread a stalled reader can hold until it disconnects, because this front cannot cut
+/// off a blocked write.
 const HELD_UP: [&str; 8] =
     ["--front", "tiny-http", "--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
 
 #[test]
-fn a_signal_stops_it_and_the_clients_of_streams_reconnect() {
+fn a_signal_stops_the_server_and_its_streams_send_a_retry() {
     for (signal, front) in
         [Signal::INT, Signal::TERM, Signal::HUP].into_iter().zip(FRONTS.into_iter().cycle())
     {
@@ -42,21 +41,21 @@ fn a_signal_stops_it_and_the_clients_of_streams_reconnect() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_server_immediately() {
     for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::HUP)] {
-        expect_end_at_once(|server| server.signal(first), second);
+        expect_immediate_end(|server| server.signal(first), second);
     }
 }
 
-/// Ctrl-C after an order to stop ends the process at once.
+/// Ctrl-C after any other request to stop ends the process immediately.
 #[test]
-fn the_first_signal_after_another_order_to_stop_ends_it_at_once() {
-    expect_end_at_once(|server| assert_eq!(get(server.control, "/stop").0, 200), Signal::INT);
-    expect_end_at_once(|server| drop(server.child.stdin.take()), Signal::TERM);
+fn the_first_signal_after_another_request_to_stop_ends_the_server_immediately() {
+    expect_immediate_end(|server| assert_eq!(get(server.control, "/stop").0, 200), Signal::INT);
+    expect_immediate_end(|server| drop(server.child.stdin.take()), Signal::TERM);
 }
 
-/// Expects the end of a server that was asked to stop and waits for its reader.
-fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
+/// Calls `stop` on a server, and sends it the signal while it waits for a reader. The signal must end it.
+fn expect_immediate_end(stop: impl FnOnce(&mut Server), signal: Signal) {
     let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Ctrl-C stops.");
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
@@ -68,7 +67,7 @@ fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
     drop(reader);
 }
 
-/// A server with everything that a stop removes, and the folder of its database.
+/// A server with everything that a stop must remove or complete, and the parent folder of its temporary database.
 fn with_state_folder_and_trace(flags: &[&str]) -> (Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("tmp");
@@ -83,16 +82,16 @@ fn with_state_folder_and_trace(flags: &[&str]) -> (Server, PathBuf) {
 }
 
 fn expect_nothing_left(server: &Server, temporary: &Path) {
-    assert_eq!(names(temporary), [""; 0], "the folder of the database");
-    assert_eq!(names(server.folder.path()), ["log", "tmp", "trace"], "the state file");
+    assert_eq!(names(temporary), [""; 0], "the folder of the database was left behind");
+    assert_eq!(names(server.folder.path()), ["log", "tmp", "trace"], "the state file was left behind");
     let trace = std::fs::read(server.folder.path().join("trace")).unwrap();
-    let events: Value = serde_json::from_slice(&trace).expect("the trace has its end");
+    let events: Value = serde_json::from_slice(&trace).expect("the trace must be complete");
     assert!(!events.as_array().unwrap().is_empty());
 }
 
-/// npm, foreman and nested `timeout`s deliver signals in this way.
+/// npm, foreman and nested `timeout` commands deliver a signal twice in this way.
 #[test]
-fn two_signals_within_milliseconds_stop_it_as_one() {
+fn two_signals_within_milliseconds_count_as_one() {
     for second in [Signal::TERM, Signal::INT] {
         let (mut server, temporary) = with_state_folder_and_trace(&["--update-rate", "60"]);
         let mut stream = open_stream(server.app);
@@ -106,38 +105,38 @@ fn two_signals_within_milliseconds_stop_it_as_one() {
 }
 
 #[test]
-fn a_second_signal_leaves_no_state_file_no_folder_and_a_whole_trace() {
+fn a_second_signal_leaves_no_state_file_no_temporary_folder_and_a_complete_trace() {
     let (mut server, temporary) = with_state_folder_and_trace(&HELD_UP);
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
     server.signal(Signal::TERM);
     thread::sleep(REPEATS_WITHIN * 3);
-    assert!(server.child.try_wait().unwrap().is_none(), "it waits for its reader");
+    assert!(server.child.try_wait().unwrap().is_none(), "the server must wait for its reader");
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(130), "{}", server.log());
     expect_nothing_left(&server, &temporary);
     drop(reader);
 }
 
-/// A stop that waits for a lock does not notice a second signal, but the process ends.
+/// A stop that is waiting for a lock does not notice a second signal, but the signal still ends the process.
 #[test]
 fn a_second_signal_ends_a_stop_that_is_blocked() {
     let mut server = Server::start(&["--produce-every", "1ms", "--force-shutdown-after", "600"]);
     let mut other = rusqlite::Connection::open(server.database()).unwrap();
     other.busy_timeout(common::PATIENCE).unwrap();
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    wait_for("a write in vain", || server.log().contains("database is locked").then_some(()));
+    wait_for("a failed write", || server.log().contains("database is locked").then_some(()));
     server.signal(Signal::TERM);
     thread::sleep(REPEATS_WITHIN * 3);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(130), "{}", server.log());
-    assert!(!server.folder.path().join("state").exists(), "the state file is left");
+    assert!(!server.folder.path().join("state").exists(), "the state file was left behind");
     drop(lock);
 }
 
 #[test]
-fn a_stop_is_bounded_whatever_its_clients_do() {
-    // These requests wait in todo behind a stalled reader, on a connection of their own or on the reader's.
+fn the_time_for_a_stop_is_limited_whatever_clients_do() {
+    // These requests are queued behind a stalled reader: one on the reader's connection, the others on their own.
     let huge = b"GET /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70368744177664\r\n\r\n";
     let plain = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut server = Server::start(&[&HELD_UP[..6], &["--force-shutdown-after", "500ms"]].concat());
@@ -147,28 +146,28 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
     let mut others = Vec::new();
     for (queued, request) in (2..).zip([&plain[..], huge, huge]) {
         others.push(send(server.app, request));
-        server.wait_for_stats("one more in todo", |stats| stats["backlog"] == queued);
+        server.wait_for_stats("additional queued request", |stats| stats["backlog"] == queued);
     }
-    // The reader's packets announced a slightly larger window.
+    // The reader's last packets announced a slightly larger window, so the write may have continued.
     wait_until_blocked(&server, &reader);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
-    assert!(server.log().contains("were still busy after 500ms"), "{}", server.log());
+    assert!(server.log().contains("had not finished after 500ms"), "{}", server.log());
     drop((reader, others));
 }
 
 #[test]
-fn a_stop_does_not_wait_for_another_program_that_writes() {
+fn a_stop_does_not_wait_for_another_program_that_holds_the_write_lock() {
     let flags = ["--produce-every", "1ms", "--force-shutdown-after", "100ms"];
     let mut server = Server::start(&flags);
     let mut other = rusqlite::Connection::open(server.database()).unwrap();
     other.busy_timeout(common::PATIENCE).unwrap();
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    // It has waited for the lock once without success, and waits again a millisecond later.
-    wait_for("a write in vain", || server.log().contains("database is locked").then_some(()));
+    // The server has failed to get the lock once, and waits for it again a millisecond later.
+    wait_for("a failed write", || server.log().contains("database is locked").then_some(()));
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
-    assert!(server.log().contains("a write still waits"), "{}", server.log());
+    assert!(server.log().contains("a write is still waiting"), "{}", server.log());
     drop(lock);
 }
 
@@ -178,8 +177,8 @@ fn a_connection_during_a_stop_is_refused() {
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
     server.signal(Signal::TERM);
-    wait_for("a refusal", || TcpStream::connect(server.app).is_err().then_some(()));
-    assert!(server.child.try_wait().unwrap().is_none(), "it still waits for its reader");
+    wait_for("a refused connection", || TcpStream::connect(server.app).is_err().then_some(()));
+    assert!(server.child.try_wait().unwrap().is_none(), "the server must still wait for its reader");
     drop(reader);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
@@ -191,7 +190,7 @@ fn requests_that_are_queued_at_a_stop_are_still_answered() {
         let mut stream = open_stream(server.app);
         let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
         let mut next = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
-        server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+        server.wait_for_stats("two queued requests", |stats| stats["backlog"] == 2);
         server.signal(Signal::TERM);
         read_until(&mut stream, "0\r\n\r\n");
         read_until(&mut page, "up\n");
@@ -201,7 +200,7 @@ fn requests_that_are_queued_at_a_stop_are_still_answered() {
 }
 
 #[test]
-fn it_ends_with_its_standard_input_if_the_flag_says_so() {
+fn the_end_of_standard_input_stops_the_server_only_with_the_flag() {
     let mut server = Server::start(&["--update-rate", "60"]);
     let mut stream = open_stream(server.app);
     server.child.stdin.as_mut().unwrap().write_all(b"still here\n").unwrap();
@@ -218,12 +217,12 @@ fn it_ends_with_its_standard_input_if_the_flag_says_so() {
     let mut server = Server::spawn(command, folder);
     assert_eq!(create(server.app, "x").0, 201);
     server.signal(Signal::INT);
-    assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until the end of standard input");
+    assert_eq!(server.wait_for_exit().code(), Some(0), "without the flag, only the signal stops the server");
 }
 
-/// Another process that shares the pipe or the terminal may have left it so.
+/// Another process that shares the pipe or the terminal may have made it nonblocking.
 #[test]
-fn a_standard_input_that_does_not_block_has_not_ended() {
+fn a_nonblocking_standard_input_without_data_has_not_ended() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&reader, true).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -240,7 +239,7 @@ fn a_standard_input_that_does_not_block_has_not_ended() {
 }
 
 #[test]
-fn a_memory_database_leaves_nothing() {
+fn a_memory_database_leaves_no_files_behind() {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
@@ -257,7 +256,7 @@ fn a_memory_database_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
+fn a_signal_or_the_end_of_standard_input_ends_a_start_that_is_blocked() {
     let mut before = Server::start(&[]);
     let database = before.database();
     before.signal(Signal::TERM);
@@ -271,25 +270,30 @@ fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
         command.env("NINETABS_DATABASE", &database).env("RUST_LOG", "off");
         let mut child = command.spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
-        // It handles signals from here on.
+        // The program handles signals before it creates this thread.
         let takes_them = || threads_of(child.id()).contains(&"start".to_owned()).then_some(());
         wait_for("the thread that starts", takes_them);
         rustix::process::kill_process(pid, signal).unwrap();
-        let status = wait_for("its end", || child.try_wait().unwrap());
-        assert_eq!(status.code(), Some(130), "{signal:?}: it did not wait for the lock");
+        let status = wait_for("the end of the program", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130), "{signal:?} must end the start, which waits for the lock");
     }
-    // The same for the end of standard input, if it was asked to end with it.
+    // With --stop-with-stdin, the end of standard input has the same effect.
     let mut command = Server::command(folder.path());
     command.env("NINETABS_DATABASE", &database);
     let mut child = command.spawn().unwrap();
     wait_for("the thread that starts", || threads_of(child.id()).contains(&"start".to_owned()).then_some(()));
     drop(child.stdin.take());
-    let status = wait_for("its end", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(130), "end of standard input: it did not wait for the lock");
+    let status = wait_for("the end of the program", || child.try_wait().unwrap());
+    assert_eq!(
+        status.code(),
+        Some(130),
+        "the end of standard input must end the start, which waits for the lock"
+    );
     drop(lock);
 }
 
-/// A start that completes within its grace time ends as it was asked to.
+/// If a signal arrives during a start, and the start completes within its grace time, the server ends in the way that
+/// the signal requests.
 #[test]
 fn a_halt_during_a_start_does_not_become_a_stop() {
     let mut before = Server::start(&[]);
@@ -302,8 +306,8 @@ fn a_halt_during_a_start_does_not_become_a_stop() {
         (&[Signal::QUIT], "Stopping immediately!"),
         (&[Signal::QUIT, Signal::TERM], "Stopping immediately!"),
     ] {
-        // The start may exceed its grace time once.
-        wait_for("a start that ends within its grace", || {
+        // On a slow machine, a start may exceed its grace time. It is then repeated.
+        wait_for("a start that completes within its grace time", || {
             let mut lock = rusqlite::Connection::open(&database).unwrap();
             lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE").unwrap();
             let held = lock.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
@@ -314,7 +318,7 @@ fn a_halt_during_a_start_does_not_become_a_stop() {
             wait_for("the thread that starts", takes_them);
             for signal in signals {
                 rustix::process::kill_process(rustix::process::Pid::from_child(&child), *signal).unwrap();
-                // It is received before the next one is sent.
+                // The program needs this time to receive the signal before the next one.
                 thread::sleep(Duration::from_millis(20));
             }
             drop(held);
@@ -335,7 +339,7 @@ fn threads_of(process: u32) -> Vec<String> {
 }
 
 #[test]
-fn every_signal_has_its_effect() {
+fn each_signal_has_the_documented_effect() {
     let mut server = Server::start(&[]);
     let numbers = [
         Signal::USR1,
@@ -364,14 +368,14 @@ fn every_signal_has_its_effect() {
         assert!(Command::new("kill").args(["-s", number, &pid]).status().unwrap().success());
         assert_eq!(get(server.app, "/up").0, 200, "{number}");
     }
-    wait_for("both lines", || {
+    wait_for("a log line for each of the two signals", || {
         let log = server.log();
         let said = |name: &str| log.contains(&format!("{name}: a restart is not available"));
         (said("SIGUSR1") && said("SIGUSR2")).then_some(())
     });
     server.signal(Signal::QUIT);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
-    assert!(!server.folder.path().join("state").exists(), "QUIT removes the state file");
+    assert!(!server.folder.path().join("state").exists(), "QUIT must remove the state file");
 
     let mut server = Server::start(&["--update-rate", "60"]);
     let mut stream = open_stream(server.app);
@@ -380,7 +384,7 @@ fn every_signal_has_its_effect() {
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-/// QUIT has the effect of `/halt`: it cuts what a stop would wait for, even during a stop.
+/// QUIT has the effect of `/halt`: it cuts off every connection that a stop would wait for, even during a stop.
 #[test]
 fn quit_does_not_wait_for_readers() {
     for stop_first in [false, true] {
@@ -399,7 +403,7 @@ fn quit_does_not_wait_for_readers() {
 }
 
 #[test]
-fn nothing_waits_for_a_log_that_is_not_read() {
+fn an_unread_log_blocks_nothing() {
     let (reader, mut filler) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&filler, true).unwrap();
     // The pipe is full before the start, so no line can be written.
@@ -409,7 +413,7 @@ fn nothing_waits_for_a_log_that_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
     command.args(["--update-rate", "10ms", "--max-stream-age", "300ms", "--reap-every", "100ms"]);
-    // This causes a line before the server starts.
+    // This variable causes a log line before the server starts.
     command.env("NINETABS_PORT", "tcp://10.0.0.1:80");
     command.env("RUST_LOG", "debug").stdout(filler.try_clone().unwrap()).stderr(filler);
     let mut server = Server::spawn(command, folder);
@@ -417,12 +421,12 @@ fn nothing_waits_for_a_log_that_is_not_read() {
     for stream in &mut streams {
         read_until(stream, "0\r\n\r\n");
     }
-    // These are more lines than are kept.
+    // These requests cause further log lines.
     let bad = b"GET /models/live_stream HTTP/1.0\r\nHost: localhost\r\n\r\n";
     for _ in 0..3 {
         read_until(&mut send(server.app, bad), "retry: ");
     }
-    let stats = server.wait_for_stats("no stream", |stats| stats["streams"]["open"] == 0);
+    let stats = server.wait_for_stats("end of all streams", |stats| stats["streams"]["open"] == 0);
     assert!(stats["streams"]["reaped"].as_u64() >= Some(3), "{stats}");
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));
@@ -430,7 +434,7 @@ fn nothing_waits_for_a_log_that_is_not_read() {
 }
 
 #[test]
-fn a_file_that_reaches_the_size_limit_costs_one_answer() {
+fn a_write_beyond_the_file_size_limit_fails_only_its_request() {
     let folder = tempfile::tempdir().unwrap();
     let plain = Server::command(folder.path());
     let mut command = Command::new("sh");
@@ -442,8 +446,7 @@ fn a_file_that_reaches_the_size_limit_costs_one_answer() {
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
     let mut server = Server::spawn(command, folder);
-    // This body is written to the disk, and exceeds the limit whatever the size of the shell's
-    // blocks.
+    // This body is buffered on disk, and exceeds the limit whatever block size the shell uses.
     assert_eq!(create(server.app, &"x".repeat(900_000)).0, 503, "{}", server.log());
     // The database cannot grow either.
     let name = "x".repeat(16_000);

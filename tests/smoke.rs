@@ -1,4 +1,4 @@
-//! The smallest thing that must work: a page, and nine tabs on eight threads.
+//! The minimum that must work: a page, and nine tabs on eight threads.
 
 use crate::common::{self, PATIENCE, Server, get, open_stream, send};
 
@@ -26,12 +26,12 @@ fn the_ninth_tab_waits_until_another_closes() {
 }
 
 #[test]
-fn the_binary_does_not_name_the_folder_where_it_was_built() {
+fn the_binary_does_not_contain_the_path_of_the_cargo_home() {
     let cargo_home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
     let home =
         cargo_home.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let home = home.unwrap().to_str().unwrap().to_owned();
-    // Debug information names the folders of C sources. A release has none.
+    // Debug information contains the paths of C sources. A release has no debug information, so it is removed here.
     let Some(strip) = common::program("strip") else { return };
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("ninetabs");

@@ -1,8 +1,8 @@
-//! Request smuggling: whatever length a request declares, the bytes after it are answered as a second
-//! request only if every parser takes them for one. A proxy might take them for the body.
+//! Request smuggling: the bytes after a request are answered as a second request only if every parser would read them
+//! as one, whatever length the first request declares. Otherwise a proxy might have read the same bytes as a body.
 //!
-//! Each row is sent on a socket of its own, in one piece and cut in two. The test counts the answers, and
-//! checks whether the hidden request was answered.
+//! Each row is sent on its own socket, once in one piece and once split in two. The test compares the statuses of the
+//! answers, and checks that no hidden request was served.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::common::{PATIENCE, Server, create, get, json};
 
-/// The request that is hidden: it leaves a model behind if it is ever served.
+/// The hidden request. If it is ever served, it creates a model.
 const HIDDEN: &str = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\nConnection: close\r\n\r\nname=smuggled";
 
-/// The answers to the bytes of a row: their statuses, in order.
+/// The statuses of the answers to the bytes of a row, in order.
 type Answers = &'static [u16];
 
 /// A request with these fields, and the hidden one directly after its head.
@@ -28,14 +28,14 @@ fn behind_chunks(fields: &str, body: &str) -> Vec<u8> {
     format!("{head}{fields}\r\n{body}{HIDDEN}").into_bytes()
 }
 
-/// Fields that make the end of a request uncertain.
+/// Fields that make the end of a request ambiguous.
 fn fields() -> Vec<(String, Answers)> {
     let rows: &[(&str, Answers)] = &[
-        // Given twice.
+        // A length given twice.
         ("Content-Length: 0\r\nContent-Length: 0\r\n", &[400]),
         ("Content-Length: 0\r\nContent-Length: 120\r\n", &[400]),
         ("Content-Length: 120\r\ncontent-length: 0\r\n", &[400]),
-        // Lists.
+        // Lists of lengths.
         ("Content-Length: 0, 0\r\n", &[400]),
         ("Content-Length: 0,120\r\n", &[400]),
         ("Content-Length: ,0\r\n", &[400]),
@@ -55,10 +55,10 @@ fn fields() -> Vec<(String, Answers)> {
         ("Content-Length: 0\0\r\n", &[400]),
         ("Content-Length: 0\x0b\r\n", &[400]),
         ("Content-Length: 0;x\r\n", &[400]),
-        // Beyond u64: a server that wraps around sees 0.
+        // Larger than a u64: a parser that wraps around would read 0.
         ("Content-Length: 18446744073709551616\r\n", &[413]),
         ("Content-Length: 340282366920938463463374607431768211456\r\n", &[413]),
-        // A field's name and its end.
+        // Invalid field names and line endings.
         ("Content-Length : 0\r\n", &[400]),
         ("Content-Length\t: 0\r\n", &[400]),
         ("\tContent-Length: 0\r\n", &[400]),
@@ -72,7 +72,7 @@ fn fields() -> Vec<(String, Answers)> {
         ("X: 1\r\n Content-Length: 120\r\n", &[400]),
         ("Transfer-Encoding:\r\n chunked\r\n", &[400]),
         ("Transfer-Encoding: chunked\r\n ,identity\r\n", &[400]),
-        // Codings.
+        // Transfer codings.
         ("Transfer-Encoding: identity\r\n", &[501]),
         ("Transfer-Encoding: xchunked\r\n", &[501]),
         ("Transfer-Encoding: chunked, identity\r\n", &[501]),
@@ -89,17 +89,17 @@ fn fields() -> Vec<(String, Answers)> {
         ("Transfer-Encoding: chun ked\r\n", &[501]),
         ("Transfer-Encoding:\r\n", &[501]),
         ("Transfer-Encoding : chunked\r\n", &[400]),
-        // The text that would begin the chunks is a request line.
+        // The hidden request begins where the size of the first chunk should be.
         ("Transfer-Encoding: chunked\r\n", &[400]),
         ("Transfer-Encoding: cHuNkEd\r\nContent-Length: 120\r\n", &[400]),
         ("Content-Length: 120\r\nTransfer-Encoding: chunked\r\n", &[400]),
-        // Two hosts, or an invalid one.
+        // A second host.
         ("Host: elsewhere\r\n", &[400]),
     ];
     rows.iter().map(|(fields, answers)| ((*fields).to_owned(), *answers)).collect()
 }
 
-/// Chunked bodies that are invalid, or whose end is also declared in another way.
+/// Chunked bodies that are invalid, or whose request has a Content-Length as well.
 fn bodies() -> Vec<(&'static str, String, Answers)> {
     let large = "x".repeat(5_000);
     let rows: Vec<(&str, String, Answers)> = vec![
@@ -122,12 +122,12 @@ fn bodies() -> Vec<(&'static str, String, Answers)> {
         ("", "0\r\nX: 1\n\r\n".into(), &[400]),
         ("", "10000000000000000\r\n\r\n".into(), &[413]),
         ("", "10000000000000001\r\nx\r\n0\r\n\r\n".into(), &[413]),
-        // The extensions, and the trailers, do not end.
+        // Extensions or trailers that are too long.
         ("", format!("1;{large}\r\nx\r\n0\r\n\r\n"), &[400]),
         ("", "1;xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nx\r\n".repeat(2_000) + "0\r\n\r\n", &[400]),
         ("", format!("0\r\nX: {large}\r\n\r\n"), &[400]),
         ("", format!("0\r\n{}\r\n", "X: 1\r\n".repeat(5_000)), &[400]),
-        // The request is served, but nothing after it, because a length was given as well.
+        // The request has a length as well. If the length is valid, the request is served, but nothing after it.
         ("Content-Length: 5\r\n", "0\r\n\r\n".into(), &[404]),
         ("Content-Length: 500\r\n", "0\r\n\r\n".into(), &[404]),
         ("Content-Length: 0\r\n", "1\r\nx\r\n0\r\n\r\n".into(), &[404]),
@@ -137,7 +137,7 @@ fn bodies() -> Vec<(&'static str, String, Answers)> {
     rows
 }
 
-/// Complete requests with the hidden one in a body, which must never be taken for a request.
+/// Complete requests with the hidden request in their body, which must never be parsed as a request.
 fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
     let length = format!("Content-Length: {}\r\n", HIDDEN.len());
     let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
@@ -152,22 +152,23 @@ fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
         rows.push((with(method, "1.0", &format!("Connection: keep-alive\r\n{chunked}")), status));
         rows.push((with(method, "1.1", &format!("Expect: 100-continue\r\n{length}\r\n{HIDDEN}")), status));
     }
-    // The other spelling is not a header field.
+    // A field name with an underscore is unknown, so the field is ignored.
     rows.push((with("GET", "1.1", &format!("Content_Length: 0\r\n{length}\r\n{HIDDEN}")), &[200]));
     rows.push((with("GET", "1.1", &format!("Transfer_Encoding: chunked\r\n{length}\r\n{HIDDEN}")), &[200]));
-    // Nothing follows chunks in HTTP/1.0.
+    // After a chunked body, an HTTP/1.0 connection serves nothing more.
     let kept = "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     rows.push((with("GET", "1.0", &format!("{kept}{HIDDEN}")), &[200]));
     rows
 }
 
-/// The statuses of all answers, until the server closes or sends nothing more.
+/// Sends these pieces, and returns the statuses of all answers until the server closes the connection or sends
+/// nothing more.
 fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     for piece in pieces {
-        // The server may have answered and closed in the middle.
+        // The server may have answered and closed the connection before the last piece.
         if stream.write_all(piece).is_err() {
             break;
         }
@@ -177,7 +178,8 @@ fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
     }
     let mut answer = Vec::new();
     let mut buffer = [0; 4_096];
-    // Kept connections are closed once the last answer has arrived, which is at once.
+    // The server leaves a keep-alive connection open. All its answers arrive immediately, so the test closes the
+    // connection when nothing more has arrived for 400 ms.
     stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
     let mut patience = PATIENCE;
     loop {
@@ -209,11 +211,11 @@ fn check(rows: Vec<(Vec<u8>, Answers)>) {
         assert_eq!(answers(server.app, &[bytes]), *expected, "{said:?}");
         let (front, back) = bytes.split_at(bytes.len() - HIDDEN.len().min(bytes.len()) / 2);
         let cut = answers(server.app, &[front, back]);
-        assert_eq!(cut, *expected, "cut in two: {said:?}");
+        assert_eq!(cut, *expected, "split in two: {said:?}");
     }
     let models = json(server.app, "GET", "/models.json?since=0").1;
     assert_eq!(models, serde_json::json!([]), "a hidden request was served");
-    // The same bytes create a model if every parser takes them for a request.
+    // Sent as a request of their own, the same bytes do create a model.
     assert_eq!(create(server.app, "smuggled").0, 201);
     assert_eq!(answers(server.app, &[HIDDEN.as_bytes()]), [201]);
     assert_eq!(get(server.app, "/up").0, 200);
@@ -221,23 +223,23 @@ fn check(rows: Vec<(Vec<u8>, Answers)>) {
 }
 
 #[test]
-fn a_request_whose_end_is_uncertain_is_the_last_one() {
+fn nothing_is_served_after_a_post_request_whose_end_is_ambiguous() {
     check(fields().iter().map(|(fields, answers)| (behind_head("POST", fields), *answers)).collect());
 }
 
 #[test]
-fn a_get_request_whose_end_is_uncertain_is_the_last_one() {
+fn nothing_is_served_after_a_get_request_whose_end_is_ambiguous() {
     check(fields().iter().map(|(fields, answers)| (behind_head("GET", fields), *answers)).collect());
 }
 
 #[test]
-fn chunks_whose_end_is_uncertain_are_the_last_request() {
+fn nothing_is_served_after_chunks_whose_end_is_ambiguous() {
     let rows = bodies().into_iter().map(|(fields, body, answers)| (behind_chunks(fields, &body), answers));
     check(rows.collect());
 }
 
 #[test]
-fn a_body_is_never_a_request() {
+fn a_body_is_never_parsed_as_a_request() {
     check(in_a_body());
 }
 

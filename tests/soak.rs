@@ -1,9 +1,10 @@
-//! A mixed soak test: everything that clients do, all at once, for `NINETABS_SOAK_SECONDS` (20 unless it is
-//! set), and what remains of it in the process afterward.
+//! A mixed soak test: all kinds of clients run simultaneously for `NINETABS_SOAK_SECONDS` (default: 20). Then the
+//! test checks that the process has released everything.
 //!
-//! Some tabs stay, others come and go. Clients post models, read pages, send garbage, reset, or open a stream
-//! and never read. The reaper ends streams all the time. Afterward, threads, descriptors, memory, streams and
-//! connections are back where they were, and the tabs that stayed have each model once.
+//! Some tabs stay open, and others come and go. Clients post models, read pages, send garbage, reset their
+//! connections, or open a stream and never read it. The reaper ends streams throughout the test. Afterward, there are
+//! as many threads, descriptors, streams and connections as before, memory is within its limit, and each tab that
+//! stayed has received every model exactly once.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -18,20 +19,20 @@ use crate::common::{
     self, Server, create, create_large, get, json, proc_status, send, send_with_small_buffer, wait_for,
 };
 
-/// Tabs that stay from the beginning to the end.
+/// The number of tabs that stay open during the whole test.
 const STAYING: usize = 3;
-/// Models of the largest size, which no socket's buffers hold: with a small window a
-/// stopped reader blocks its thread.
+/// The number of models of the maximum size. They are too large for the buffers of any socket, so a stopped reader
+/// with a small window blocks its thread.
 const LARGE: usize = 250;
-/// Maximum resident memory at the end, in KiB: the process itself, and what the allocator keeps for each of
-/// twelve threads, which have sent answers of at most 256 KiB of names.
+/// Maximum resident memory at the end, in KiB: the process itself, and what the allocator keeps for each of the
+/// twelve threads after answers with up to 256 KiB of names.
 const MAX_RESIDENT_KIB: u64 = 64 * 1024;
 
 const FLAGS: &str = "--front puma --threads 12:12 --update-rate 50ms --reap-every 500ms \
     --retry 50ms --write-timeout 2s --first-data-timeout 2s --head-timeout 2s --persistent-timeout 2s \
     --keep-models 1000000";
 
-/// Requests that must do no harm, whatever they are answered with.
+/// Requests that must do no harm, whatever the answer is.
 const GARBAGE: &[&[u8]] = &[
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",
@@ -48,9 +49,9 @@ const GARBAGE: &[&[u8]] = &[
 struct Soak {
     server: Server,
     is_over: AtomicBool,
-    /// Models that were answered with 201.
+    /// Models whose creation was answered with 201.
     created: AtomicU64,
-    /// Stopped readers for which a blocked thread was observed.
+    /// How many rounds of stopped readers were seen to block a thread.
     blocked: AtomicU64,
     rounds: AtomicU64,
 }
@@ -75,7 +76,7 @@ impl Footprint {
 }
 
 impl Soak {
-    /// Repeats this until the time is up.
+    /// Calls `once` with the number of the round until the time is up.
     fn keep_on(&self, mut once: impl FnMut(u64)) {
         let mut round = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -107,7 +108,7 @@ impl Soak {
         });
     }
 
-    /// A tab that resumes at another tab's position, is cut off once, and closes.
+    /// A tab that resumes at the previous tab's position, is cut off once, and closes.
     fn passing_tabs(&self) {
         let mut last = LARGE.to_string();
         self.keep_on(|round| {
@@ -127,7 +128,7 @@ impl Soak {
             let bytes = GARBAGE[round as usize % GARBAGE.len()];
             let mut stream = TcpStream::connect(self.server.app).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            // It may be answered or closed, or wait for its time limit.
+            // The server may answer, close the connection, or wait until its time limit.
             let _ = stream.write_all(bytes).and_then(|()| stream.read(&mut [0; 4_096]));
         });
     }
@@ -151,7 +152,7 @@ impl Soak {
             .is_some_and(|bytes| bytes > 0 && bytes < LARGE as u64 * 16 * 1024)
     }
 
-    /// Opens two at a time, each for longer than the maximum age.
+    /// Keeps two stopped readers open, each for longer than the maximum age.
     fn stopped_readers(&self) {
         self.keep_on(|_| {
             let path = "/models/live_stream?last_event_id=0";
@@ -168,7 +169,7 @@ impl Soak {
     }
 }
 
-/// Makes every thread of the pool run, and opens every database connection.
+/// Uses every pool thread and every database connection once.
 fn warm_up(server: &Server) {
     let streams: Vec<_> = (0..12).map(|_| common::open_stream(server.app)).collect();
     server.wait_for_stats("held pool", |stats| stats["pool_capacity"] == 0);
@@ -177,7 +178,7 @@ fn warm_up(server: &Server) {
 }
 
 fn wait_until_idle(server: &Server) {
-    server.wait_for_stats("end of all that was open", |stats| {
+    server.wait_for_stats("idle server", |stats| {
         stats["streams"]["open"] == 0
             && stats["busy_threads"] == 0
             && stats["connections"]["open"] == 0
@@ -191,8 +192,8 @@ fn nothing_leaks_and_no_model_is_lost() {
     let server = Server::start_with(FLAGS);
     create_large(server.app, LARGE);
     warm_up(&server);
-    // The age is set only now: on a slow machine, large models would not arrive within that time, and their
-    // reader would start over repeatedly.
+    // The maximum age is set only now. During the warm-up on a slow machine, the large models might not arrive within
+    // this age, and their reader would start over repeatedly.
     assert_eq!(json(server.control, "POST", "/max-stream-age?secs=2").0, 200);
     let before = Footprint::of(&server);
     let soak = Soak {
@@ -206,21 +207,21 @@ fn nothing_leaks_and_no_model_is_lost() {
     let staying: Vec<_> = (1..=STAYING)
         .map(|tab| open_tab(&soak.server, &format!("staying {tab}"), &LARGE.to_string()))
         .collect();
-    let tell = |who: fn(&Soak)| {
+    let client = |run: fn(&Soak)| {
         let soak = &soak;
         move || {
             // A failure ends the other threads; otherwise the test would wait for them forever.
             let _over = OnPanic(&soak.is_over);
-            who(soak);
+            run(soak);
         }
     };
     thread::scope(|scope| {
-        scope.spawn(tell(Soak::posts));
-        scope.spawn(tell(Soak::pages));
-        scope.spawn(tell(Soak::passing_tabs));
-        scope.spawn(tell(Soak::garbage));
-        scope.spawn(tell(Soak::resets));
-        scope.spawn(tell(Soak::stopped_readers));
+        scope.spawn(client(Soak::posts));
+        scope.spawn(client(Soak::pages));
+        scope.spawn(client(Soak::passing_tabs));
+        scope.spawn(client(Soak::garbage));
+        scope.spawn(client(Soak::resets));
+        scope.spawn(client(Soak::stopped_readers));
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until && !soak.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(50));
@@ -232,7 +233,11 @@ fn nothing_leaks_and_no_model_is_lost() {
     let blocked = blocked.into_inner();
     let there = ids_there(&server);
     let last = *there.last().unwrap();
-    assert_eq!(there.len() as u64, created.into_inner(), "exactly the models that were answered");
+    assert_eq!(
+        there.len() as u64,
+        created.into_inner(),
+        "the table must have exactly the models that were answered with 201"
+    );
     for tab in &staying {
         wait_for("the last model", || (tab.progress().last_event_id == last.to_string()).then_some(()));
         tab.close();
@@ -240,7 +245,7 @@ fn nothing_leaks_and_no_model_is_lost() {
     }
     drop(staying);
     wait_until_idle(&server);
-    let after = wait_for("threads and descriptors to be as many as before", || {
+    let after = wait_for("a return to the previous number of threads and descriptors", || {
         let now = Footprint::of(&server);
         (now.threads <= before.threads && now.descriptors <= before.descriptors).then_some(now)
     });
@@ -250,25 +255,25 @@ fn nothing_leaks_and_no_model_is_lost() {
         rounds.into_inner()
     );
     assert!(after.resident_kib <= MAX_RESIDENT_KIB, "before {before:?}, after {after:?}");
-    assert!(blocked > 0, "no stopped reader stopped a thread");
+    assert!(blocked > 0, "no stopped reader blocked a thread");
     assert!(stats["streams"]["reaped"].as_u64() > Some(0), "{stats}");
     assert!(stats["streams"]["disconnected"].as_u64() > Some(0), "{stats}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// The memory bound of a server with many slow clients: for itself and its threads, and for each client that
-/// has left the pool. See docs/puma.md, "What a client may cost".
+/// The memory limit of a server with many slow clients: a part for the process and its threads, and a part for each
+/// client that has left the pool. See docs/puma.md, "What a client may cost".
 const FOR_ITSELF_KIB: u64 = 64 * 1024;
 const FOR_A_LISTENER_KIB: u64 = 160;
 
 #[test]
-fn large_rows_and_many_slow_clients_stay_within_the_bound() {
+fn memory_stays_within_its_limit_with_large_rows_and_many_slow_clients() {
     const ON_EACH: u64 = 60;
     let server =
         Server::start_with("--threads 12:12 --max-io-threads 0 --keep-models 1000000 --write-timeout 30s");
     let theirs = rusqlite::Connection::open(server.database()).unwrap();
     theirs.busy_timeout(common::PATIENCE).unwrap();
-    // Another program writes as many rows as are allowed, with names far beyond the limit.
+    // Another program has written rows whose names are far longer than the server allows.
     for (count, bytes) in [(10, 20_000_000), (300, 16_000)] {
         let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
             INSERT INTO models (name, created_at_us) SELECT CAST(zeroblob(?) AS TEXT), 1 FROM n";
@@ -278,7 +283,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
     let mut slow = Vec::new();
     for n in 0..ON_EACH {
         let position = n * 310 / ON_EACH;
-        // Clients that hold no thread come first; the others exhaust the pool.
+        // Clients that hold no thread connect first, because the later ones exhaust the pool.
         for path in [
             format!("/fixes/push/stream?last_event_id={position}"),
             format!("/fixes/partials/stream?last_event_id={position}"),
@@ -287,7 +292,9 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
             slow.push(slow_client(&server, &path));
         }
     }
-    server.wait_for_stats("all that have left the pool", |stats| stats["listeners"]["joined"] == ON_EACH * 3);
+    server.wait_for_stats("listener for every client that leaves the pool", |stats| {
+        stats["listeners"]["joined"] == ON_EACH * 3
+    });
     for n in 0..ON_EACH {
         for path in ["/", "/models.json", "/fixes/poll/models.json", "/models/live_stream?last_event_id=0"] {
             slow.push(slow_client(
@@ -296,12 +303,12 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
             ));
         }
     }
-    server.wait_for_stats("threads that write to them", |stats| stats["pool_capacity"] == 0);
+    server.wait_for_stats("exhausted pool", |stats| stats["pool_capacity"] == 0);
     thread::sleep(Duration::from_secs(3));
     let most = proc_status(server.child.id(), "VmHWM");
     let bound = FOR_ITSELF_KIB + ON_EACH * 3 * FOR_A_LISTENER_KIB;
-    eprintln!("{} slow clients: at most {most} KiB resident, of {bound}", slow.len());
-    assert!(most <= bound, "{most} KiB, and {bound} are the bound");
+    eprintln!("{} slow clients: at most {most} KiB resident (limit: {bound})", slow.len());
+    assert!(most <= bound, "{most} KiB resident exceed the limit of {bound} KiB");
 }
 
 /// A client with a small window that requests this path and reads nothing.
@@ -310,7 +317,7 @@ fn slow_client(server: &Server, path: &str) -> TcpStream {
     send_with_small_buffer(server.app, request.as_bytes())
 }
 
-/// Ends the soak when its thread panics.
+/// Ends the soak test if its thread panics.
 struct OnPanic<'a>(&'a AtomicBool);
 
 impl Drop for OnPanic<'_> {

@@ -14,7 +14,7 @@ use crate::common::{
 };
 use ninetabs::lab::tab::Happens;
 
-/// Models are created four times as often as the streams query.
+/// Models are created four times as often as the streams query for them.
 const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";
 
 const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -22,7 +22,7 @@ const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n
 #[test]
 fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut() {
     const OPENED: u64 = 60;
-    // A cut stream holds its thread until its second write.
+    // A stream whose connection was cut holds its thread until its second write.
     let server = Server::start_with(&format!("{LOAD} --threads 16:16"));
     let tabs: Vec<_> = (0..4).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
     let cuts: u32 = thread::scope(|scope| {
@@ -31,7 +31,7 @@ fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut
             .map(|tab| {
                 scope.spawn(|| {
                     let mut cuts = 0;
-                    wait_for("the last of the cuts", || {
+                    wait_for("the last cut", || {
                         thread::sleep(Duration::from_millis(fastrand::u64(0..40)));
                         cuts += u32::from(tab.cut());
                         (tab.progress().opened >= OPENED).then_some(())
@@ -53,8 +53,7 @@ fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut
     }
 }
 
-/// A single event with everything since a long absence would have to arrive completely within a stream's
-/// maximum age.
+/// A single event with all rows since a long absence would have to arrive completely within the stream's maximum age.
 #[test]
 fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping() {
     let server = Server::start(&["--update-rate", "600"]);
@@ -75,7 +74,7 @@ fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping()
 }
 
 #[test]
-fn a_stream_by_id_loses_no_model_where_the_original_loop_does() {
+fn a_stream_by_id_loses_no_model_under_the_load_at_which_the_original_loop_does() {
     let server = Server::start_with(LOAD);
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
@@ -92,12 +91,12 @@ fn the_original_loop_loses_models() {
     let server = Server::start_with(&format!("{LOAD} --loop faithful"));
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
-    // If a later model has arrived, a missing one will never arrive: its time slice is over.
+    // Once a later model has arrived, a missing one never will, because the loop has moved past its time slice.
     let lost = wait_for("a lost model", || {
         got.extend(received(&tab));
         got.windows(2).find(|pair| pair[0] + 1 < pair[1]).map(|pair| pair[0] + 1)
     });
-    assert!(ids_there(&server).contains(&lost), "{lost} was never there");
+    assert!(ids_there(&server).contains(&lost), "model {lost} is not in the table");
     let progress = tab.progress();
     assert_eq!((progress.connections, progress.last_event_id.as_str(), progress.retry), (1, "", None));
 }
@@ -115,16 +114,16 @@ fn a_stream_resumes_after_the_last_event_id() {
         ids(data.lines().next().unwrap())
     };
     let stream = models::STREAM;
-    assert!(first_event(stream, "").is_empty(), "only what is created from then on");
+    assert!(first_event(stream, "").is_empty(), "a stream without a position must begin with new models");
     assert_eq!(first_event(stream, "Last-Event-ID: 3\r\n"), [4, 5]);
     assert_eq!(first_event(&format!("{stream}?last_event_id=4"), ""), [5]);
     assert_eq!(first_event(&format!("{stream}?last_event_id=4"), "Last-Event-ID: 2\r\n"), [3, 4, 5]);
-    // An id of another database: all models are sent.
+    // This id belongs to another database, so all models are sent.
     assert_eq!(first_event(stream, "Last-Event-ID: 99\r\n"), [1, 2, 3, 4, 5]);
 }
 
-/// Opens a stream, reads `read` events, waits until the server has written `written`, and closes it, all of
-/// it between two writes. Returns the client's port.
+/// Opens a stream, reads `read` events, waits until the server has made `written` writes, and closes the stream
+/// before the next write. Tries again if the next write was faster. Returns the client's port.
 fn leave_between_two_writes(server: &Server, read: u64, written: u64) -> u16 {
     let try_once = || {
         let mut stream = send(server.app, REQUEST);
@@ -161,17 +160,17 @@ fn the_first_write_detects_a_closed_client_that_left_bytes_unread() {
             let port = leave_between_two_writes(&server, read, written);
             let (write, errno) = wait_for_disconnect(&server, port);
             assert_eq!(write, written + 1, "{front}");
-            // The kernel reports ECONNRESET once, to the first call. That may be a read of tiny_http's own
-            // reader; a later write then gets EPIPE.
-            let may_be_told = front == "tiny-http" && errno == "EPIPE";
-            assert!(errno == "ECONNRESET" || may_be_told, "{front}: {errno}");
+            // The kernel reports ECONNRESET only once, to the first call on the socket. With tiny-http, that call may
+            // be a read by tiny_http itself, and the next write then fails with EPIPE.
+            let was_reset_in_a_read = front == "tiny-http" && errno == "EPIPE";
+            assert!(errno == "ECONNRESET" || was_reset_in_a_read, "{front}: {errno}");
         }
         server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
     }
 }
 
 #[test]
-fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
+fn an_action_that_fails_before_its_first_write_sends_an_empty_200() {
     let server = Server::start_with("--db-pool 1 --db-checkout-timeout 200ms --update-rate 50ms");
     let _holder = open_stream(server.app);
     let answer = read_until(&mut send(server.app, REQUEST), "\r\n0\r\n\r\n");
@@ -184,7 +183,7 @@ fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
 
 #[test]
 fn a_reaped_stream_sends_a_retry_and_ends_cleanly() {
-    // On a front door that has the socket, the connection is closed as well.
+    // The puma front owns the socket, so it closes the connection as well.
     for (front, kept) in [("puma", 0), ("tiny-http", 1)] {
         let server = Server::on(front, &["--update-rate", "3600", "--retry", "1500ms"]);
         let mut stream = open_stream(server.app);
@@ -195,7 +194,9 @@ fn a_reaped_stream_sends_a_retry_and_ends_cleanly() {
         let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
         let ended = (&stats["streams"]["reaped"], &stats["streams"]["disconnected"]);
         assert_eq!(ended, (&1.into(), &0.into()), "{front}");
-        server.wait_for_stats("what is left", |stats| stats["connections"]["open"] == kept);
+        server.wait_for_stats("expected number of open connections", |stats| {
+            stats["connections"]["open"] == kept
+        });
     }
 }
 
@@ -227,7 +228,7 @@ fn a_reaped_tab_reconnects_with_its_last_event_id() {
     assert_eq!(got, [1, 2, 3, 4, 5, 6]);
 }
 
-/// The paths that hold a thread or a listener for as long as their client stays.
+/// The paths of streams and polls. Each request holds a thread or a listener.
 const STREAMS: [&str; 7] = [
     "/models/live_stream",
     "/fixes/cap/stream",
@@ -239,7 +240,7 @@ const STREAMS: [&str; 7] = [
 ];
 
 #[test]
-fn every_stream_names_an_allowed_origin_and_no_other() {
+fn every_stream_allows_the_configured_origin_and_no_other() {
     let allowed = "http://a.localhost:1";
     let server = Server::start(&["--allow-origin", allowed]);
     create(server.app, "one");
@@ -281,10 +282,10 @@ fn every_stream_names_an_allowed_origin_and_no_other() {
 }
 
 #[test]
-fn pages_of_other_sites_hold_no_thread_and_no_listener() {
+fn pages_of_other_sites_cannot_hold_a_thread_or_a_listener() {
     let server = Server::start(&["--threads", "2:2", "--allow-host", "ninetabs.test"]);
     let cross = format!("Host: {}\r\nSec-Fetch-Site: cross-site\r\n", server.app);
-    // Browsers send no Sec-Fetch field to a host name that is neither loopback nor https.
+    // Browsers send no Sec-Fetch fields over http to a host that is not loopback.
     let unsaid = "Host: ninetabs.test\r\nUser-Agent: Mozilla/5.0\r\nAccept-Language: en\r\n";
     for path in STREAMS {
         for fields in [

@@ -1,5 +1,5 @@
-//! How a tab reacts to a server that redirects, refuses, ends, breaks off or sends too much: the
-//! table of a browser's reactions, row by row, over sockets.
+//! How a tab reacts to a server that redirects, refuses, ends or breaks off an answer, or sends too much. The tests
+//! check the table of a browser's reactions row by row, over real sockets.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -16,13 +16,13 @@ use ninetabs::lab::tab::{Cause, Happens, MAX_REDIRECTS, ReadyState, Reason, Sett
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
-/// Reconnects soon, so that a test need not wait for a browser's 3 s.
+/// Settings with a short reconnect delay, so that a test need not wait for a browser's default of 3 s.
 fn soon() -> Settings {
     Settings { reconnect_after: Duration::from_millis(10), ..Settings::default() }
 }
 
 fn next(tab: &Tab) -> Happens {
-    tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what
+    tab.happenings().recv_timeout(PATIENCE).expect("nothing happened to the tab").what
 }
 
 /// Skips to the next event.
@@ -48,7 +48,10 @@ fn next_end(tab: &Tab) -> (Cause, Duration) {
 }
 
 fn failure(tab: &Tab) -> Reason {
-    tab.wait_for(|tab| tab.ready_state == ReadyState::Closed, PATIENCE).expect("it fails").failed.unwrap()
+    tab.wait_for(|tab| tab.ready_state == ReadyState::Closed, PATIENCE)
+        .expect("the tab must fail")
+        .failed
+        .unwrap()
 }
 
 #[test]
@@ -60,9 +63,11 @@ fn a_stream_opens_before_its_first_event_and_the_server_notices_its_close() {
         tell.send(asked.peer_port).unwrap();
     });
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
-    let Happens::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
-    let Happens::FirstByte { after: first_byte } = next(&tab) else { panic!("then a byte comes") };
-    let Happens::Opened { after: opened } = next(&tab) else { panic!("then it is open") };
+    let Happens::Connecting { local_port } = next(&tab) else { panic!("the tab must connect first") };
+    let Happens::FirstByte { after: first_byte } = next(&tab) else { panic!("the first byte must follow") };
+    let Happens::Opened { after: opened } = next(&tab) else {
+        panic!("the tab must open after the first byte")
+    };
     assert!(first_byte <= opened);
     assert_eq!((tab.ready_state(), tab.local_port()), (ReadyState::Open, Some(local_port)));
     assert_eq!(tab.first_byte(), Some(first_byte));
@@ -73,15 +78,15 @@ fn a_stream_opens_before_its_first_event_and_the_server_notices_its_close() {
 }
 
 #[test]
-fn a_tab_without_an_answer_waits_and_can_still_be_closed() {
+fn a_tab_that_waits_for_an_answer_can_be_closed() {
     let (tell, closed) = mpsc::channel();
     let server = Server::start(move |asked, stream| {
         wait_for_close(stream);
         tell.send(asked.peer_port).unwrap();
     });
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
-    let Happens::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
-    wait_until("the connection is taken", || server.accepted() == 1);
+    let Happens::Connecting { local_port } = next(&tab) else { panic!("the tab must connect first") };
+    wait_until("the server accepts the connection", || server.accepted() == 1);
     assert_eq!((tab.ready_state(), tab.first_byte()), (ReadyState::Connecting, None));
     drop(tab);
     assert_eq!(closed.recv_timeout(PATIENCE), Ok(local_port));
@@ -117,7 +122,7 @@ fn a_503_is_final_even_for_a_stream_that_worked_before() {
 }
 
 #[test]
-fn an_answer_of_another_type_is_final() {
+fn an_answer_with_another_content_type_is_final() {
     for (header, named) in [
         ("Content-Type: text/html; charset=utf-8\r\n", "text/html"),
         ("Content-Type: text/event-stream,text/html\r\n", "text/event-stream,text/html"),
@@ -242,7 +247,7 @@ fn every_early_end_keeps_complete_events_and_has_its_own_cause() {
     for (answer, named) in [
         (format!("{STREAM}{whole}id: 2\ndata: lost"), "the server ended the stream"),
         (format!("{counted}{whole}id: 2\ndata: lost"), "ended before it was complete"),
-        // The line end after the chunk never arrives, but its event has arrived.
+        // The line ending after the chunk never arrives, but the event in the chunk is complete.
         (in_a_chunk.clone(), "ended before it was complete"),
         (format!("{in_a_chunk}\r\n"), "ended before it was complete"),
         (format!("{in_a_chunk}\r\nno number\r\n"), "framing of the answer's body is invalid"),
@@ -267,13 +272,13 @@ fn every_early_end_keeps_complete_events_and_has_its_own_cause() {
 }
 
 #[test]
-fn a_reset_within_an_event_and_an_end_without_a_byte_are_different_causes() {
+fn a_reset_within_an_event_and_an_end_before_the_first_byte_have_different_causes() {
     let (whole_came, reset_now) = crossbeam_channel::bounded(1);
     let server = Server::start(move |asked, stream| match asked.number {
         0 => {}
         1 => {
             write(stream, format!("{STREAM}data: whole\n\ndata: lo"));
-            // RST discards what the client has not read.
+            // An RST discards data that the client has not yet read.
             reset_now.recv_timeout(PATIENCE).unwrap();
             reset(stream);
         }
@@ -288,8 +293,8 @@ fn a_reset_within_an_event_and_an_end_without_a_byte_are_different_causes() {
     assert!(matches!(cause, Cause::Network(HttpError::Reset { .. })), "{cause}");
 }
 
-/// A server whose stream resumes from `Last-Event-ID`, in pieces of a few bytes. Each connection gets at most `most`
-/// events and the beginning of another one, and then nothing until it is cut.
+/// A server whose stream resumes from `Last-Event-ID` and is sent in pieces of a few bytes. Each connection receives
+/// at most `most` events and the beginning of another one, and then nothing until the tab closes it.
 fn counting_server(to: u64, most: u64) -> Server {
     Server::start(move |asked, stream| {
         let from = asked.header("Last-Event-ID").map_or(0, |id| id.parse::<u64>().unwrap());
@@ -314,7 +319,7 @@ fn counting_server(to: u64, most: u64) -> Server {
 #[test]
 fn hundreds_of_cuts_within_events_lose_and_repeat_nothing() {
     const LAST: u64 = 20_000;
-    // A connection is cut before it has delivered this many events, however late the test sees them.
+    // The test cuts each connection before it has delivered this many events, even if it sees the events late.
     const MOST: u64 = 100;
     let server = counting_server(LAST, MOST);
     let settings = Settings { reconnect_after: Duration::ZERO, ..Settings::default() };
@@ -342,7 +347,7 @@ fn hundreds_of_cuts_within_events_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn an_event_without_an_end_is_limited() {
+fn an_event_without_an_end_fails_at_the_limit() {
     let server = Server::start(|_, stream| {
         write(stream, format!("{STREAM}data: small\n\ndata: "));
         for _ in 0..100 {
@@ -360,7 +365,7 @@ fn an_event_without_an_end_is_limited() {
 }
 
 #[test]
-fn an_endless_head_is_limited_and_fails_for_good() {
+fn an_endless_head_fails_at_the_limit_and_is_final() {
     let server = Server::start(|_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nA: ");
         write(stream, vec![b'x'; MAX_HEAD_BYTES + 1]);
@@ -373,7 +378,7 @@ fn an_endless_head_is_limited_and_fails_for_good() {
 }
 
 #[test]
-fn a_name_under_localhost_finds_a_server_on_either_loopback_address() {
+fn a_name_under_localhost_reaches_a_server_on_either_loopback_address() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(listener) = TcpListener::bind(address) else {
             eprintln!("not tested: this machine has no {address}");
@@ -402,7 +407,7 @@ fn a_refusal_names_the_host_and_all_of_its_addresses() {
 }
 
 #[test]
-fn user_and_password_of_the_url_are_sent_after_a_401_and_then_with_every_request() {
+fn the_user_and_password_of_the_url_are_sent_after_a_401_and_then_with_every_request() {
     let (tell, asked) = mpsc::channel();
     let server = Server::start(move |request, stream| {
         let authorization = request.header("Authorization").map(str::to_owned);
@@ -445,7 +450,7 @@ fn a_redirect_to_another_origin_is_read_if_that_origin_allows_it() {
         write(stream, format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
     });
     let open = Tab::open(&first.url("/open"), soon()).unwrap();
-    // The second time, it connects directly there.
+    // The second time, the tab connects directly to the other origin.
     assert_eq!(next_event(&open).data, "other");
     assert_eq!(next_event(&open).data, "other");
     open.close();
@@ -454,18 +459,18 @@ fn a_redirect_to_another_origin_is_read_if_that_origin_allows_it() {
 }
 
 #[test]
-fn an_encoded_event_is_delivered_as_soon_as_it_was_flushed() {
+fn a_compressed_event_is_delivered_as_soon_as_it_is_flushed() {
     use std::io::Write;
     let (tell, go_on) = crossbeam_channel::bounded(0);
     let server = Server::start(move |_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::default());
         for number in 0..3 {
-            // The last one is larger than any buffer between the two sides.
+            // The last event is larger than any buffer between the two sides.
             let filler = "x".repeat(if number == 2 { 1_000_000 } else { 0 });
             write!(gzip, "data: {number}{filler}\n\n").unwrap();
             gzip.flush().unwrap();
-            // Nothing follows until it has arrived.
+            // Nothing more is sent until this event has arrived.
             go_on.recv_timeout(PATIENCE).unwrap();
         }
     });
@@ -478,7 +483,7 @@ fn an_encoded_event_is_delivered_as_soon_as_it_was_flushed() {
 }
 
 #[test]
-fn a_compression_bomb_is_limited_like_any_event() {
+fn a_compression_bomb_fails_at_the_limit_of_an_event() {
     let server = Server::start(move |_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::best());
@@ -492,7 +497,7 @@ fn a_compression_bomb_is_limited_like_any_event() {
     assert!(tab.progress().bytes < 4_000_000, "{:?}", tab.progress());
 }
 
-/// This holds whatever a server answers: at once, with no reconnect delay, or with a redirect.
+/// This is true for answers that end immediately, that set a reconnect delay of zero, or that redirect.
 #[test]
 fn no_answer_makes_a_tab_connect_more_often_than_the_stated_rate() {
     let answers = [
@@ -541,7 +546,7 @@ fn a_slow_listener_delays_the_server_and_loses_nothing() {
     assert_eq!(seen, (0..1000).map(|number| number.to_string()).collect::<Vec<_>>());
     tab.close();
 
-    // A tab whose receiver is gone continues.
+    // A tab continues even if its receiver has been dropped.
     let (to, happenings) = crossbeam_channel::bounded(0);
     drop(happenings);
     let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
@@ -562,7 +567,7 @@ fn a_tab_with_a_full_channel_can_still_be_closed() {
 }
 
 #[test]
-fn an_unusable_url_is_refused_at_once() {
+fn an_unusable_url_is_refused_immediately() {
     let refused = |url: &str| Tab::open(url, soon()).unwrap_err().to_string();
     assert!(refused("https://localhost/").contains("plain http"));
     assert!(refused("localhost:9292").contains("http"));
@@ -570,7 +575,7 @@ fn an_unusable_url_is_refused_at_once() {
 }
 
 #[test]
-fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
+fn a_tab_whose_connection_attempt_hangs_can_be_closed_immediately() {
     // A full accept queue leaves a client's SYN unanswered.
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -582,10 +587,11 @@ fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
     wait_until("the queue is full", || tabs.iter().any(|tab| tab.progress().connections == 1));
     let began = Instant::now();
     drop(tabs);
-    assert!(began.elapsed() < PATIENCE, "it waited for the connection");
+    assert!(began.elapsed() < PATIENCE, "closing the tabs waited for the connection attempts");
 }
 
-/// Sends random bytes, and answers that are almost valid. In every case the tab continues or fails.
+/// Answers with random bytes, and with pieces that are almost valid. In every case, the connection must end or the
+/// tab must fail.
 #[test]
 fn no_answer_of_a_server_makes_a_tab_panic() {
     let pieces: [&[u8]; 24] = [
@@ -629,7 +635,7 @@ fn no_answer_of_a_server_makes_a_tab_panic() {
     for _ in 0..400 {
         let url = format!("http://me:pw@127.0.0.1:{}/", server.port);
         let tab = Tab::open(&url, settings.clone()).unwrap();
-        // A thread that panics ends silently.
+        // If the tab's thread panicked, neither of these would arrive, and `next` would fail.
         loop {
             match next(&tab) {
                 Happens::Ended { .. } | Happens::Failed { .. } => break,
@@ -639,7 +645,7 @@ fn no_answer_of_a_server_makes_a_tab_panic() {
     }
 }
 
-/// A full pipe, and its reading end.
+/// Both ends of a full pipe.
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
@@ -650,7 +656,7 @@ fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
 }
 
 #[test]
-fn the_command_ends_at_its_time_and_at_the_first_signal_while_its_output_is_blocked() {
+fn the_command_ends_on_time_and_at_the_first_signal_even_if_its_output_is_blocked() {
     let server = Server::start(|_, stream| {
         write(stream, format!("{STREAM}data: 1\n\n"));
         wait_for_close(stream);
@@ -673,10 +679,10 @@ fn the_command_ends_at_its_time_and_at_the_first_signal_while_its_output_is_bloc
         };
         let mut child = command.spawn().unwrap();
         drop(command);
-        wait_until("it has asked", || server.accepted() > asked);
+        wait_until("the command has sent a request", || server.accepted() > asked);
         let what = format!("{blocked} {arguments:?} {signal:?}");
         if let Some(signal) = signal {
-            // Waits until it is blocked by the pipe.
+            // The command needs this time to block on the full pipe.
             thread::sleep(Duration::from_millis(200));
             kill_process(Pid::from_child(&child), signal).unwrap();
         }
@@ -686,7 +692,7 @@ fn the_command_ends_at_its_time_and_at_the_first_signal_while_its_output_is_bloc
                 Some(ended) => break ended,
                 None if asked_at.elapsed() > PATIENCE => {
                     child.kill().unwrap();
-                    panic!("it does not end: {what}");
+                    panic!("the command does not end: {what}");
                 }
                 None => thread::sleep(Duration::from_millis(5)),
             }

@@ -1,4 +1,4 @@
-//! `ninetabs tab` by https, and with header fields that the user gave.
+//! `ninetabs tab` over https, and with header fields given by the user.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -16,7 +16,7 @@ fn one_event(_: &Asked, stream: &mut TlsStream) {
     wait_for_close(&mut stream.sock);
 }
 
-/// Runs the command until its first event or its failure.
+/// Runs the command until its first event or until it fails.
 fn tab(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["tab", "--events", "1"]).args(arguments).envs(environment.iter().copied());
@@ -24,7 +24,7 @@ fn tab(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn a_certificate_is_verified_unless_the_user_skips_that() {
+fn a_certificate_is_verified_unless_the_user_disables_verification() {
     let server = TlsServer::start(one_event);
     let folder = tempfile::tempdir().unwrap();
     let certificate = server.write_certificate(folder.path());
@@ -42,7 +42,7 @@ fn a_certificate_is_verified_unless_the_user_skips_that() {
 }
 
 #[test]
-fn given_headers_replace_the_usual_ones_and_secrets_stay_at_their_origin() {
+fn given_headers_replace_the_defaults_and_secrets_are_not_sent_to_another_origin() {
     let (tell, heads) = mpsc::channel();
     let tell_too = tell.clone();
     let target = TlsServer::start(move |asked, stream| {

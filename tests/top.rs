@@ -1,5 +1,5 @@
-//! `ninetabs top` in a terminal: the contents of its screen, the effects of its keys, and the
-//! terminal's state after it.
+//! `ninetabs top` in a terminal: the contents of its screen, the effects of its keys, and the state in which it
+//! leaves the terminal.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,13 +16,13 @@ fn url(server: &Server) -> String {
     format!("tcp://{}", server.control)
 }
 
-/// Requests the stream of tab N, and reads nothing yet.
+/// Requests the stream of a tab without reading the answer.
 fn tab(app: SocketAddr, number: usize) -> TcpStream {
     let request = format!("GET /models/live_stream?tab={number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     send(app, request.as_bytes())
 }
 
-/// Nine tabs of which eight stream.
+/// Opens nine tabs, of which eight stream and the ninth waits.
 fn nine_tabs(server: &Server) -> Vec<TcpStream> {
     let mut tabs = Vec::new();
     for number in 1..=8 {
@@ -31,7 +31,7 @@ fn nine_tabs(server: &Server) -> Vec<TcpStream> {
         tabs.push(stream);
     }
     tabs.push(tab(server.app, 9));
-    server.wait_for_stats("ninth tab in todo", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("queued ninth tab", |stats| stats["backlog"] == 1);
     tabs
 }
 
@@ -40,7 +40,7 @@ fn row<'a>(screen: &'a str, label: &str) -> Option<&'a str> {
     screen.lines().find(|line| line.starts_with(label))
 }
 
-/// Whether eight lanes are held by eight tabs, and the ninth is in todo.
+/// Whether eight lanes are held by eight tabs, and the ninth tab is queued.
 fn is_full(screen: &str) -> bool {
     let holds = |number: usize| {
         let row = row(screen, &format!("tp {number:03}"));
@@ -62,7 +62,7 @@ fn output(args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Its error, which must be one line with these words, with nothing on stdout.
+/// Checks that the command printed nothing on stdout, reported one line with these words, and ended with this status.
 fn complaint(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -82,10 +82,10 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
     terminal.wait_for_text("0 of 8");
     assert!(terminal.is_taken());
     let mut tabs = nine_tabs(&server);
-    terminal.wait_for("eight held lanes and one in todo", is_full);
+    terminal.wait_for("eight held lanes and one queued tab", is_full);
     assert!(terminal.has_colors());
 
-    // One tab closes. The ninth gets its thread, and the log has a line for each.
+    // One tab closes, and the ninth tab gets its thread. The log has a line for both.
     drop(tabs.remove(0));
     terminal.wait_for("the ninth tab on a thread", |screen| {
         screen.lines().any(|line| line.starts_with("tp ") && line.ends_with("tab 9"))
@@ -96,17 +96,18 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
 }
 
 #[test]
-fn a_late_start_shows_the_same_lanes() {
+fn top_shows_the_same_lanes_if_it_is_started_late() {
     let server = Server::start(&["--threads", "9:9", "--update-rate", "60"]);
     let mut tabs = Vec::new();
     for number in 1..=8 {
         tabs.push(tab(server.app, number));
         read_until(&mut tabs[number - 1], "data: ");
     }
-    // More happens than the server remembers: its timeline no longer knows how the tabs began.
+    // The server handles more requests than its timeline keeps, so the timeline no longer contains the start of the
+    // tabs.
     let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let last = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    common::wait_for("a timeline that has forgotten", || {
+    common::wait_for("a loss of old moments", || {
         for _ in 0..20 {
             let answers = common::ask(server.app, &(page.repeat(50) + last));
             assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 51);
@@ -147,7 +148,7 @@ fn it_adapts_to_the_terminal_and_scrolls() {
     terminal.resize(30, 6);
     terminal.wait_for_text("30 x 6 is too small");
     terminal.resize(120, 70);
-    terminal.wait_for("all forty", |screen| {
+    terminal.wait_for("all forty lanes", |screen| {
         (1..=40).all(|number| row(screen, &format!("tp {number:03}")).is_some())
             && !screen.contains("threads 1 to")
     });
@@ -160,7 +161,7 @@ fn it_adapts_to_the_terminal_and_scrolls() {
     terminal.press("p");
     terminal.wait_for_text("paused");
     assert_eq!(get(server.app, "/up").0, 200);
-    server.wait_for_stats("a request", |stats| stats["requests_count"] == 1);
+    server.wait_for_stats("request", |stats| stats["requests_count"] == 1);
     assert!(terminal.text().contains("requests 0"), "{}", terminal.text());
     terminal.press("p");
     terminal.wait_for_text("requests 1");
@@ -183,7 +184,7 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_server_that_stops_and_starts_again_is_followed() {
+fn top_follows_a_server_that_stops_and_starts_again() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let mut first = Server::start(&["--threads", "5:5"]);
@@ -194,7 +195,7 @@ fn a_server_that_stops_and_starts_again_is_followed() {
     let _stream = open_stream(first.app);
     terminal.wait_for_text("1 of 5");
 
-    // While the server is stopped, it answers nothing, but the keys still work.
+    // While the server is suspended, it does not answer, but the keys of `top` still work.
     first.signal(Signal::STOP);
     terminal.press("?");
     terminal.wait_for_text("back to the lanes");
@@ -205,16 +206,14 @@ fn a_server_that_stops_and_starts_again_is_followed() {
 
     first.child.kill().unwrap();
     first.wait_for_exit();
-    terminal.wait_for("the last screen, and that no answer arrives", |screen| {
-        ["no answer for", "asking again: cannot connect to tcp://", "1 of 5"]
-            .iter()
-            .all(|it| screen.contains(it))
+    terminal.wait_for("last screen with a note that the server does not answer", |screen| {
+        ["no answer for", "retrying: cannot connect to tcp://", "1 of 5"].iter().all(|it| screen.contains(it))
     });
 
     let second = Server::start(&["--threads", "3:3"]);
     std::fs::remove_file(&state).unwrap();
     symlink(second.folder.path().join("state"), &state).unwrap();
-    terminal.wait_for("the second server, and nothing of the first", |screen| {
+    terminal.wait_for("screen with only the second server", |screen| {
         let has_lanes = row(screen, "tp 003").is_some() && row(screen, "tp 005").is_none();
         let is_new = screen.contains("0 of 3") && screen.contains(&url(&second));
         is_new && has_lanes && !screen.contains("no answer") && !screen.contains("live_stream")
@@ -224,7 +223,7 @@ fn a_server_that_stops_and_starts_again_is_followed() {
 }
 
 #[test]
-fn the_real_puma_shows_its_numbers() {
+fn top_shows_the_numbers_of_the_real_puma() {
     let app = "run ->(_) { sleep 0.05 until File.exist?('go'); [200, {}, ['hello']] }\n";
     let Some(puma) = Puma::start(app, &["-t", "2:2"]) else { return };
     let args = ["top", "--every", "100ms", "--control-url", &puma.control, "--control-token", "s3cret"];
@@ -236,8 +235,8 @@ fn the_real_puma_shows_its_numbers() {
             ["2 of 2 threads held", "requests 2", "Puma", "backlog 0", "capacity 0", "running 2", "up "];
         words.iter().all(|it| screen.contains(it)) && row(screen, "held").is_some_and(|row| row.contains('█'))
     });
-    // Ten answers without a free thread later.
-    terminal.wait_for_text("▲ All 2 threads are taken; the next request waits.");
+    // The warning appears after ten answers without a free thread.
+    terminal.wait_for_text("▲ All 2 threads are held; the next request waits.");
     std::fs::write(puma.path("go"), "").unwrap();
     terminal.wait_for("a free Puma without a warning", |screen| {
         screen.contains("0 of 2 threads held") && !screen.contains('▲')
@@ -263,7 +262,7 @@ fn the_real_puma_shows_its_numbers() {
 fn once_prints_one_screen_as_text() {
     let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
     let _tabs = nine_tabs(&server);
-    // Waits until its lane is long enough to be seen.
+    // Waits until the lanes are long enough to be seen.
     let state = server.folder.path().join("state");
     let printed = common::wait_for("a full picture", || {
         let output = output(&["--once", "--state", state.to_str().unwrap()]);
@@ -276,7 +275,7 @@ fn once_prints_one_screen_as_text() {
 }
 
 #[test]
-fn the_warnings_of_the_server_are_above_the_lanes() {
+fn the_warnings_of_the_server_are_shown_above_the_lanes() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
     let url = url(&server);
     let screen = || String::from_utf8(output(&["--once", "--control-url", &url]).stdout).unwrap();
@@ -295,7 +294,7 @@ fn the_warnings_of_the_server_are_above_the_lanes() {
 }
 
 #[test]
-fn a_tabs_name_is_decoded_and_cut_by_columns() {
+fn the_name_of_a_tab_is_decoded_and_truncated_by_its_display_width() {
     let server = Server::start(&["--update-rate", "60"]);
     let named = |name: &str| {
         let request = format!("GET /models/live_stream?tab={name} HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -318,7 +317,7 @@ fn a_tabs_name_is_decoded_and_cut_by_columns() {
     assert!(!text.contains("%e6"), "{text}");
 }
 
-/// A listener that answers one request with this.
+/// Starts a listener that answers one request with `answer`. Returns its URL and its thread.
 fn another_program(answer: &'static str) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
@@ -347,14 +346,14 @@ fn a_mistake_or_an_unusable_server_is_reported_in_one_line() {
     let app = format!("tcp://{}", server.app);
     complaint(&output(&["--once", "--control-url", &app]), 1, &[&app, "stats"]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = format!("tcp://{free}");
+    let unused = format!("tcp://{free}");
     complaint(
-        &output(&["--once", "--control-url", &nobody]),
+        &output(&["--once", "--control-url", &unused]),
         1,
-        &[&nobody, "cannot connect to", "--control-url"],
+        &[&unused, "cannot connect to", "--control-url"],
     );
 
-    // Another program's text must not reach the terminal unchanged.
+    // Control characters from another program must not reach the terminal.
     for (answer, words) in [
         ("200 OK\r\n\r\n{\"uptime\":7}", ["stats", "none of Puma's numbers"]),
         ("404 Not Found\r\n\r\n\x1b]0;title\x07no\nsuch \x1b[31mpage", ["has no stats", "such"]),
@@ -366,15 +365,15 @@ fn a_mistake_or_an_unusable_server_is_reported_in_one_line() {
         listener.join().unwrap();
     }
 
-    // The same in a terminal, which stays as it was.
-    let Some(mut terminal) = Terminal::start(&["top", "--control-url", &nobody], &[], (80, 24)) else {
+    // In a terminal, the error is the same, and the terminal is restored afterward.
+    let Some(mut terminal) = Terminal::start(&["top", "--control-url", &unused], &[], (80, 24)) else {
         return;
     };
     assert_eq!(terminal.wait_for_exit().code(), Some(1));
     terminal.wait_for_text("cannot connect to");
 }
 
-/// Numbers and texts that no ninetabs sends result in a screen, or in one line and status 1.
+/// Numbers and texts that ninetabs never sends result in a screen, or in an error and status 1.
 #[test]
 fn no_answer_of_a_server_causes_a_panic() {
     let most = u64::MAX;

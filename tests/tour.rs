@@ -1,4 +1,4 @@
-//! The tour on the wall: its steps run on a real server, in the real Chromium.
+//! The tour on the wall: its steps run against a real server, in the real Chromium.
 
 use std::ops::RangeInclusive;
 
@@ -7,14 +7,14 @@ use crate::common::{Server, json};
 use crate::wall::{assert_quiet, open, server, text, wait_long};
 use serde_json::json as object;
 
-/// The wall with its tour beside one frame.
+/// Opens the wall with the tour beside one frame.
 fn open_tour(browser: &Browser, server: &Server) -> Tab {
     let wall = open(browser, server, "?tabs=1");
     start_tour(browser, &wall);
     wall
 }
 
-/// Uses the button to load the page with its tour.
+/// Clicks on the button that loads the page with the tour.
 pub fn start_tour(browser: &Browser, wall: &Tab) {
     browser.run(wall, "window.isOld = true");
     browser.click(wall, "#tour-toggle");
@@ -45,7 +45,7 @@ pub fn wait_until_as_expected(browser: &Browser, wall: &Tab, number: usize) {
     assert!(findings.as_u64() > Some(1), "step {number}: {tour}");
 }
 
-/// The server on which the steps of the tour are tried. Two tests try half of them each, so that they run in parallel.
+/// The server for the steps of the tour. Two tests run half of the steps each, so that the halves run in parallel.
 fn tour_server() -> Server {
     server(&["--update-rate", "1", "--retry", "500ms", "--produce-every", "1"])
 }
@@ -59,7 +59,7 @@ fn run_steps(browser: &Browser, wall: &Tab, numbers: RangeInclusive<usize>) {
 }
 
 #[test]
-fn the_first_four_steps_of_the_tour_are_as_expected() {
+fn the_first_four_steps_of_the_tour_go_as_expected() {
     let Some(browser) = Browser::start() else { return };
     let server = tour_server();
     let wall = open_tour(&browser, &server);
@@ -68,7 +68,7 @@ fn the_first_four_steps_of_the_tour_are_as_expected() {
 }
 
 #[test]
-fn the_last_four_steps_of_the_tour_are_as_expected_and_a_reset_restores_the_server() {
+fn the_last_four_steps_of_the_tour_go_as_expected_and_a_reset_restores_the_server() {
     let Some(browser) = Browser::start() else { return };
     let server = tour_server();
     let size = server.stats()["database"]["size"].clone();
@@ -80,17 +80,17 @@ fn the_last_four_steps_of_the_tour_are_as_expected_and_a_reset_restores_the_serv
            field.dispatchEvent(new Event('change', { bubbles: true }));
          }",
     );
-    // The fourth runs in both tests, so that each step is also tried after the one before it.
+    // Step 4 runs in both tests, so that every step is also run after its predecessor.
     run_steps(&browser, &wall, 4..=6);
-    assert_eq!(server.stats()["database"]["size"], 5, "the sixth has made the pool smaller");
+    assert_eq!(server.stats()["database"]["size"], 5, "step 6 must have made the pool smaller");
 
-    // The last step needs a browser tab of its own.
+    // The last step needs a separate browser tab.
     begin_step(&browser, &wall, 7);
     let doing = |words: &str| format!("document.getElementById('doing').textContent.startsWith('{words}')");
     wait_long(&browser, &wall, &doing("Open the page"));
     let own = browser.new_tab();
     browser.goto(&own, browser.eval(&wall, "document.querySelector('#by-hand a').href").as_str().unwrap());
-    wait_long(&browser, &wall, &doing("There, change"));
+    wait_long(&browser, &wall, &doing("In that tab, change"));
     browser.goto(&own, &format!("http://localhost:{}/?tab=22", server.app.port()));
     wait_until_as_expected(&browser, &wall, 7);
     browser.close_tab(own);
@@ -108,7 +108,7 @@ fn the_last_four_steps_of_the_tour_are_as_expected_and_a_reset_restores_the_serv
         stats["max_threads"] == 8 && stats["busy_threads"] == 0 && stats["streams"]["open"] == 0
     });
     assert_eq!(stats["pool_capacity"], 8);
-    assert_eq!(stats["database"]["size"], size, "the reset restores the database pool");
+    assert_eq!(stats["database"]["size"], size, "the reset must restore the database pool");
     browser.wait_for(&wall, "feed.state.max_stream_age_s === null");
     assert_eq!(browser.eval(&wall, "document.querySelectorAll('iframe').length"), 0);
     let lab = json(server.control, "GET", "/lab").1;
@@ -127,9 +127,9 @@ fn the_step_about_the_database_pool_works_if_the_pool_is_small_from_the_start() 
 }
 
 #[test]
-fn a_step_that_is_not_as_expected_says_so_and_a_step_can_be_stopped() {
+fn a_step_that_does_not_go_as_expected_is_reported_and_a_step_can_be_stopped() {
     let Some(browser) = Browser::start() else { return };
-    // A close is noticed at once instead of at the second write.
+    // With poll, a close is noticed immediately instead of at the second write, so step 2 cannot go as expected.
     let server = server(&["--update-rate", "1", "--notice-close", "poll", "--threads", "2:2"]);
     let wall = open_tour(&browser, &server);
     begin_step(&browser, &wall, 1);
@@ -145,12 +145,12 @@ fn a_step_that_is_not_as_expected_says_so_and_a_step_can_be_stopped() {
         found.contains("the write that failed after the close: ") && found.contains("(expected: 2)"),
         "{found}"
     );
-    // Seven waited for two threads, and any of them may stream next.
+    // Seven tabs waited for two threads, and any of them may stream next.
     assert!(found.contains("waited before and streams now: tab "), "{found}");
 }
 
 #[test]
-fn a_step_is_loaded_when_it_is_opened_and_one_that_cannot_be_loaded_says_so() {
+fn a_step_is_loaded_when_it_is_opened_and_a_failure_to_load_it_is_reported() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let wall = open(&browser, &server, "?tour=1&step=2");
@@ -168,14 +168,14 @@ fn a_step_is_loaded_when_it_is_opened_and_one_that_cannot_be_loaded_says_so() {
         );
     };
     title("2. Tab 3 closes");
-    assert_eq!(loaded(), "", "the page contains the step of its address");
+    assert_eq!(loaded(), "", "the page must contain the step named in its address");
     browser.click(&wall, "#next");
     title("3. One host");
     browser.click(&wall, "#back");
     title("2. Tab 3 closes");
     browser.click(&wall, "#next");
     title("3. One host");
-    assert_eq!(loaded(), "/tour/3.js", "once");
+    assert_eq!(loaded(), "/tour/3.js", "step 3 must be loaded only once");
     assert_quiet(&browser, &wall);
 
     drop(server);

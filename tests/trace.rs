@@ -1,5 +1,5 @@
-//! A trace can be opened, whether it is of a run of `reproduce`, of a server, however the server ended, or of a window of
-//! a server's record.
+//! Every trace can be opened: the trace of a `reproduce` run, the trace of a server (however it ended), and the trace
+//! of a window of a server's record.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -32,26 +32,26 @@ fn an_act_is_a_process_with_one_thread_per_pool_thread() {
         let wanted = format!("puma srv tp {number:03}");
         assert!(names.values().any(|name| *name == wanted), "no {wanted} in {names:?}");
     }
-    // Eight stream and write, each on its thread, and the ninth waits until the end.
+    // Eight tabs stream, each on its own thread, and the ninth waits until the end.
     for tab in 1..=8 {
         let begin = trace::events_of(&events, "B", &format!("tab {tab}"))[0];
         assert_eq!(begin["args"]["path"], format!("/models/live_stream?tab={tab}"));
         assert_eq!(begin["args"]["tab"], tab.to_string());
         let end = trace::events_of(&events, "E", &format!("tab {tab}"))[0];
         assert!(end["args"]["writes"].as_u64().unwrap() > 1 && end["args"]["stream"] == true, "{end}");
-        assert!(end["args"]["ended"].as_str().unwrap().contains("had not ended"), "{end}");
+        assert!(end["args"]["ended"].as_str().unwrap().contains("still open"), "{end}");
     }
     assert_eq!(trace::events_of(&events, "i", "streaming").len(), 8);
     assert!(trace::events_of(&events, "i", "write").len() >= 16);
     assert!(trace::events_of(&events, "B", "tab 9").is_empty());
     let (begin, end) =
         (trace::events_of(&events, "b", "todo: tab 9")[0], trace::events_of(&events, "e", "todo: tab 9")[0]);
-    assert!(end["args"]["ended"].as_str().unwrap().contains("had not ended"), "{end}");
+    assert!(end["args"]["ended"].as_str().unwrap().contains("still open"), "{end}");
     assert!(end["ts"].as_u64() > begin["ts"].as_u64());
 }
 
-/// A server whose two threads are held and on which a page waits, and its trace.
-fn busy_server(threads: &str) -> (Server, PathBuf) {
+/// A server with this many threads, and the path of its trace.
+fn traced_server(threads: &str) -> (Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
     let mut command = Server::command(folder.path());
@@ -61,11 +61,11 @@ fn busy_server(threads: &str) -> (Server, PathBuf) {
 
 #[test]
 fn the_trace_of_a_stopped_server_is_complete() {
-    let (mut server, path) = busy_server("2:2");
+    let (mut server, path) = traced_server("2:2");
     assert_eq!(get(server.app, "/up").0, 200);
     let streams = [open_stream(server.app), open_stream(server.app)];
     let _waits = send(server.app, b"GET /up?tab=late HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for("the one that waits", || {
+    wait_for("the queued page in the trace", || {
         fs::read_to_string(&path).unwrap().contains("todo: late").then_some(())
     });
     server.signal(Signal::TERM);
@@ -78,7 +78,7 @@ fn the_trace_of_a_stopped_server_is_complete() {
     assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
     let begun = trace::events_of(&events, "B", "/models/live_stream");
     assert_eq!(begun.len(), 2);
-    // They were interrupted, so that the waiting one got a thread.
+    // The streams were interrupted, so the queued page got a thread.
     assert_eq!(trace::events_of(&events, "i", "interrupted").len(), 2);
     let end = trace::events_of(&events, "E", "/models/live_stream")[0];
     assert!(end["args"]["ended"].as_str().unwrap().starts_with("interrupted"), "{end}");
@@ -86,8 +86,8 @@ fn the_trace_of_a_stopped_server_is_complete() {
 }
 
 #[test]
-fn a_killed_servers_trace_can_be_opened() {
-    let (mut server, path) = busy_server("1:1");
+fn the_trace_of_a_killed_server_can_be_opened() {
+    let (mut server, path) = traced_server("1:1");
     let _stream = open_stream(server.app);
     wait_for("writes in the trace", || {
         (fs::read_to_string(&path).unwrap().matches("\"write\"").count() > 5).then_some(())
@@ -137,8 +137,8 @@ fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {
     let path = folder.path().join("trace.json");
     let plain = Server::command(folder.path());
     let mut command = Command::new("sh");
-    // The limit is in blocks of 512 or 1,024 bytes, and is enough for the database. Unhandled, the
-    // limit's signal would end the server.
+    // The limit is in blocks of 512 or 1,024 bytes, and is enough for the database. SIGXFSZ is ignored, so that the
+    // write fails instead.
     command.args(["-c", "trap '' XFSZ; ulimit -f 256 && exec \"$@\"", "sh"]);
     command.arg(plain.get_program()).args(plain.get_args()).arg("--trace").arg(&path);
     command.args(["--update-rate", "0.01"]);
@@ -156,7 +156,7 @@ fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }
 
-/// A pipe that takes nothing until it is read.
+/// A full named pipe. Writes to it block until it is read.
 fn full_pipe(folder: &Path) -> (PathBuf, fs::File) {
     let path = folder.join("fifo");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -167,7 +167,7 @@ fn full_pipe(folder: &Path) -> (PathBuf, fs::File) {
     (path, pipe)
 }
 
-/// This is like the pipe of a paused terminal, or of a reader that is slow to start.
+/// Such a pipe may lead to a paused terminal, or to a reader that is slow to start.
 #[test]
 fn a_start_does_not_wait_for_the_reader_of_a_full_pipe() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn a_start_does_not_wait_for_the_reader_of_a_full_pipe() {
 }
 
 #[test]
-fn a_server_stops_although_its_trace_is_not_read_and_leaves_no_state_file() {
+fn a_server_whose_trace_is_not_read_stops_and_leaves_no_state_file_behind() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _pipe) = full_pipe(folder.path());
 
@@ -220,24 +220,24 @@ fn a_saved_trace_agrees_with_the_threads_and_the_record() {
     let order = |path: &str| assert_eq!(json(server.control, "POST", path).0, 200, "{path}");
     for tab in [1, 2] {
         order(&format!("/lab/tabs/open?tab={tab}"));
-        server.wait_for_stats("its stream", |stats| stats["streams"]["open"] == tab);
+        server.wait_for_stats("stream of the new tab", |stats| stats["streams"]["open"] == tab);
     }
     order("/lab/page");
-    server.wait_for_stats("its wait", |stats| stats["backlog"] == 1);
+    server.wait_for_stats("queued page", |stats| stats["backlog"] == 1);
     order("/lab/tabs/close?tab=2");
     let events = saved(&server, "?last=60");
     let names = trace::check(&events, true);
     assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
     let labels = &trace::events_of(&events, "M", "process_labels")[0]["args"]["labels"];
     assert!(labels.as_str().unwrap().contains("--threads 2:2"), "{labels}");
-    // Each thread has the request that /threads says.
+    // In the trace, each thread has the request that /threads reports.
     for held in json(server.control, "GET", "/threads").1.as_array().unwrap() {
         let is_its = |event: &&Value| event["ph"] == "B" && event["args"]["request"] == held["request"];
         let begin = events.iter().find(is_its).unwrap();
         assert_eq!(begin["args"]["path"], held["path"]);
         assert_eq!(names[&(begin["pid"].as_u64().unwrap(), begin["tid"].as_u64().unwrap())], held["name"]);
     }
-    // Each order and write of the record is there, at its time.
+    // The trace contains every order, write and close in the record, each at its recorded time.
     let moments = json(server.control, "GET", "/timeline").1["moments"].clone();
     let times = |wanted: &str| {
         let moments = moments.as_array().unwrap().iter().filter(|moment| moment["kind"] == wanted);
@@ -254,7 +254,7 @@ fn a_saved_trace_agrees_with_the_threads_and_the_record() {
     assert_eq!(of(&|event| event["name"] == "write"), times("wrote"));
     assert_eq!(of(&|event| event["name"] == "client closed"), times("client_closed"));
     assert_eq!(trace::events_of(&events, "i", "closed tab 2").len(), 1);
-    // A window after all of it begins with the streams that go on.
+    // A window after all these moments begins with the streams that are still open.
     let last = times("ordered").pop().unwrap() as f64 / 1e6;
     let events = saved(&server, &format!("?from={}", last + 0.000_001));
     trace::check(&events, true);
@@ -267,7 +267,7 @@ fn a_saved_trace_agrees_with_the_threads_and_the_record() {
 }
 
 #[test]
-fn a_saved_trace_says_how_much_the_record_has_lost() {
+fn a_saved_trace_states_how_much_the_record_has_lost() {
     let server = Server::start(&["--threads", "2:2", "--update-rate", "0.001", "--produce-every", "off"]);
     let streams = [open_stream(server.app), open_stream(server.app)];
     for stream in streams {

@@ -1,9 +1,9 @@
-//! A vanished peer: its cable is unplugged, and it sends nothing more, not even a FIN. The kernel
-//! retransmits for about 15 minutes before it gives up, unless `--tcp-user-timeout` shortens this.
+//! A vanished peer: its cable is unplugged, and it sends nothing more, not even a FIN. The kernel retransmits for
+//! about 15 minutes before it gives up, unless `--tcp-user-timeout` shortens this time.
 //!
-//! The cable is a pair of virtual interfaces between two network namespaces. The test runs itself again in
-//! the first of them, as root of its own user namespace, so that it changes nothing on the machine and needs
-//! no privilege. If namespaces are not allowed, it is skipped with a message.
+//! The cable is a pair of virtual interfaces between two network namespaces. The test runs itself again in the first
+//! of them, as root of its own user namespace, so it changes nothing on the machine and needs no privileges. If
+//! namespaces are not allowed, the test is skipped with a message.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -14,19 +14,19 @@ use crate::common::{Server, program, wait_for};
 use ninetabs::lab::program::Program;
 use ninetabs_server::timeline::What;
 
-/// Set when the test runs inside the namespaces.
+/// This variable is set when the test runs inside the namespaces.
 const INSIDE: &str = "NINETABS_TEST_IN_A_NAMESPACE";
 const HERE: &str = "10.99.0.1";
 const THERE: &str = "10.99.0.2";
 
-/// Runs a program that must succeed.
+/// Runs a command line, which must succeed.
 fn run(line: &str) {
     let words: Vec<_> = line.split_whitespace().collect();
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A second namespace, connected to ours by a cable. It exists as long as the program.
+/// A second namespace, connected to ours by a cable. It exists until the program ends.
 struct There {
     program: Program,
 }
@@ -34,12 +34,12 @@ struct There {
 impl There {
     fn new() -> There {
         let mut command = Command::new("unshare");
-        // cat waits for the end of its input, which comes when this test ends.
+        // cat waits for the end of its input, which is closed when this test ends.
         command.args(["-n", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let there = There { program: Program::start(&mut command).unwrap() };
         let id = there.program.id();
         let ours = fs::read_link("/proc/self/ns/net").unwrap();
-        wait_for("a namespace of its own", || {
+        wait_for("the creation of a namespace", || {
             (fs::read_link(format!("/proc/{id}/ns/net")).ok()? != ours).then_some(())
         });
         run("ip link set lo up");
@@ -52,19 +52,19 @@ impl There {
         there
     }
 
-    /// The prefix of a command line that runs there.
+    /// The prefix for a command line that runs in the second namespace.
     fn inside(&self) -> String {
         format!("nsenter -t {} -n", self.program.id())
     }
 
-    /// Starts a client there that reads a stream of this server.
+    /// Starts a client in the second namespace that reads a stream of this server.
     fn open_stream(&self, server: &Server) -> Program {
         let line = format!("{} curl -q -sN --noproxy * {}", self.inside(), server.url(STREAM));
         let words: Vec<_> = line.split_whitespace().collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null());
         let client = Program::start(&mut command).unwrap();
-        server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
+        server.wait_for_stats("stream", |stats| stats["streams"]["open"] == 1);
         client
     }
 
@@ -101,26 +101,29 @@ fn a_vanished_peer_is_given_up_after_the_tcp_user_timeout() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Two servers, one of which has a TCP user timeout.
+/// Compares two servers, one of which has a TCP user timeout.
 fn in_the_namespace() {
     let there = There::new();
     let address = format!("{HERE}:0");
     let flags = ["--front", "puma", "--allow-host", HERE, "--update-rate", "100ms", "--write-timeout", "600"];
     let patient = Server::bound_to(&address, &flags);
-    let told = Server::bound_to(&address, &[&flags[..], &["--tcp-user-timeout", "1"]].concat());
-    let clients = [&patient, &told].map(|server| there.open_stream(server));
+    let limited = Server::bound_to(&address, &[&flags[..], &["--tcp-user-timeout", "1"]].concat());
+    let clients = [&patient, &limited].map(|server| there.open_stream(server));
 
     there.pull_the_cable();
-    told.wait_for_stats("the vanished peer's thread", |stats| {
+    limited.wait_for_stats("return of the thread that the vanished peer held", |stats| {
         stats["pool_capacity"] == 8 && stats["streams"]["disconnected"] == 1
     });
-    let given_up = timeline(&told).into_iter().find_map(|moment| match moment.what {
+    let given_up = timeline(&limited).into_iter().find_map(|moment| match moment.what {
         What::Disconnected { error, .. } => Some(error),
         _ => None,
     });
     let error = given_up.unwrap();
-    eprintln!("the peer that vanished was given up with {error}");
-    assert!(error != "EAGAIN" && error != "EPIPE", "{error}: this is not how the kernel gives up");
+    eprintln!("the server gave up the vanished peer with {error}");
+    assert!(
+        error != "EAGAIN" && error != "EPIPE",
+        "{error} is not the error with which the kernel gives up a peer"
+    );
     let stats = patient.stats();
     assert_eq!((&stats["streams"]["open"], &stats["pool_capacity"]), (&1.into(), &7.into()), "{stats}");
     drop(clients);

@@ -1,6 +1,6 @@
-//! A late viewer shows the same state as one that was there from the start, and both agree
-//! with the server. Random records, cut at random places, are folded by the pages' own
-//! reducer, which runs in Node.
+//! A viewer that connects late shows the same state as one that was connected from the start, and both agree with the
+//! server. The tests cut random records at random positions, and feed them to the pages' own reducer, which runs in
+//! Node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ use ninetabs::words;
 use ninetabs_server::timeline::{CAPACITY, Subject, Timeline, TimelineNews, What};
 use serde_json::{Value, json as object};
 
-/// Gives these lines to the pages' reducer and returns its answers. None if Node is missing.
+/// Feeds these lines to the pages' reducer and returns its answers, or `None` if Node is not installed.
 fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut node = Command::new(program("node")?)
@@ -47,15 +47,15 @@ fn reduce(lines: &[String]) -> Option<Vec<Value>> {
 #[derive(Debug, Clone, Default)]
 struct Working {
     subject: Subject,
-    /// `None` while it is reading.
+    /// `None` while the thread is reading the request.
     target: Option<String>,
     is_stream: bool,
     writes: u64,
-    /// Its answer has ended, but the thread has not recorded that it is done.
+    /// The answer has ended, but the thread has not yet recorded `Finished`.
     is_answered: bool,
-    /// It was set aside and is in todo again before its thread has recorded that.
+    /// The request was set aside and is in todo again, but the thread has not yet recorded `Finished`.
     is_aside: bool,
-    /// When its client closed, if the record was told.
+    /// When the client closed, if the close was recorded.
     closed_us: Option<u64>,
 }
 
@@ -65,23 +65,23 @@ struct Thread {
     works: Option<Working>,
 }
 
-/// A model of a server that does everything that a server may do, in any order. The folds are
-/// compared with it, and it shares no code with them.
+/// A model of a server that does everything that a server may do, in random order. The states of the viewers are
+/// compared with it. It shares no code with their reducer.
 struct Model {
     rng: Rng,
     timeline: Timeline,
     threads: BTreeMap<usize, Thread>,
-    /// The requests in todo, with the target of those that were peeked at, and when their clients closed.
+    /// The requests in todo, each with its target if it was peeked at, and with the time when its client closed.
     todo: VecDeque<(Subject, Option<String>, Option<u64>)>,
     /// Connections that are idle or whose request is incomplete.
     reactor: Vec<Subject>,
-    /// The actions that run on threads of their own: their requests, targets and times.
+    /// The actions that run on their own threads, by the number of the thread.
     actions: BTreeMap<usize, Acting>,
     connections: u64,
     requests: u64,
 }
 
-/// An action on a thread of its own.
+/// An action that runs on its own thread.
 #[derive(Debug, Clone)]
 struct Acting {
     subject: Subject,
@@ -152,7 +152,7 @@ impl Model {
         }
     }
 
-    /// The port is one of a few, so several clients have the same port.
+    /// The port is one of only ten, so several clients have the same port.
     fn connect(&mut self) {
         self.connections += 1;
         let port = self.rng.u16(40_000..40_010);
@@ -165,7 +165,8 @@ impl Model {
         self.todo.push_back((subject, None, None));
     }
 
-    /// A client closes, and its owner says so: of a request that waits, has a thread, or has ended.
+    /// A client closes, and the owner of its connection records the close. The client's request may be queued, on a
+    /// thread, or over.
     fn close(&mut self) {
         let request = self.rng.u64(..=self.requests);
         let queued = self.todo.iter().map(|(subject, ..)| *subject);
@@ -184,7 +185,7 @@ impl Model {
         todo.for_each(|(.., closed_us)| _ = closed_us.get_or_insert(now_us));
     }
 
-    /// An action on a thread of its own begins, commits, is orphaned or ends, whatever became of its request.
+    /// An action on its own thread begins, commits, is orphaned or ends, whatever has happened to its request.
     fn act(&mut self) {
         let now_us = self.timeline.now_us();
         let worker = self.rng.usize(1..8);
@@ -244,7 +245,7 @@ impl Model {
         }
     }
 
-    /// The acceptor refuses a connection, which is never in todo.
+    /// The acceptor refuses a connection, which therefore never enters todo.
     fn refuse(&mut self) {
         self.connections += 1;
         let subject = Subject { connection: self.connections, port: 1, request: self.next_request() };
@@ -254,7 +255,7 @@ impl Model {
     fn peek(&mut self) {
         let target = self.target();
         if self.rng.u8(..4) == 0 {
-            // It has left todo in the meantime, or its answer has ended.
+            // The request has left todo since the peek, or its answer has ended.
             let subject = Subject { connection: 1, port: 1, request: self.rng.u64(..=self.requests) };
             if self.todo.iter().all(|(queued, ..)| queued.request != subject.request) {
                 self.say(None, subject, What::peeked("GET", target));
@@ -279,7 +280,7 @@ impl Model {
         thread.works = Some(Working { subject, target, closed_us, ..Working::default() });
         let number = *number;
         self.say(Some(number), subject, What::Started);
-        // It is reading, and may get a different request than was seen in todo.
+        // The thread reads the request, which may differ from the one that was peeked at in todo.
         match self.rng.u8(..12) {
             0 => self.put_aside(number),
             1 => {
@@ -314,7 +315,7 @@ impl Model {
         let works = self.threads.get_mut(&number).unwrap().works.as_mut().unwrap();
         let subject = works.subject;
         if self.rng.bool() {
-            // The reactor has read all of it before the thread continues with something else.
+            // The reactor has read the whole request before the thread has recorded `Finished`.
             works.is_aside = true;
             self.queue(subject);
         } else {
@@ -338,7 +339,7 @@ impl Model {
         }
     }
 
-    /// Records many moments at once, so that a slow reader falls behind the ring.
+    /// Records many moments in a row, so that a slow viewer falls behind the ring.
     fn burst(&mut self) {
         if self.rng.u8(..10) == 0 {
             (0..CAPACITY / 2).for_each(|_| self.work());
@@ -397,13 +398,13 @@ impl Model {
 
     fn end_answer(&mut self, number: usize) {
         let subject = self.threads[&number].works.as_ref().unwrap().subject;
-        // It may be longer than the whole ring.
+        // The duration may be longer than the time that the ring covers.
         let duration_us = self.rng.u64(..self.timeline.now_us().max(1));
         self.say(Some(number), subject, What::Answered { status: 200, bytes: 9, duration_us });
         self.answered(number);
     }
 
-    /// The next request of a kept connection has arrived or will arrive, or the connection ends.
+    /// The next request on a keep-alive connection has arrived or will arrive, or the connection ends.
     fn go_on(&mut self, number: usize) {
         let request = self.next_request();
         let subject = self.threads[&number].works.as_ref().unwrap().subject;
@@ -462,7 +463,7 @@ impl Model {
     }
 }
 
-/// The part of a snapshot that the model has.
+/// The part of a snapshot that can be compared with the model.
 fn in_short(snapshot: &Value) -> Value {
     let held = |held: &Value| match held {
         Value::Null => Value::Null,
@@ -481,7 +482,7 @@ fn in_short(snapshot: &Value) -> Value {
     })
 }
 
-/// A page: the last moment that it has, and the interval of its requests.
+/// A page: the last moment that it has received, and the mean interval of its requests in steps of the model.
 struct Viewer {
     name: String,
     seq: Option<u64>,
@@ -511,8 +512,8 @@ fn a_viewer_that_joins_late_or_is_slow_sees_the_true_state() {
         for step in 0..30_000 {
             model.step();
             if step == 0 || rng.u32(..2_500) == 0 {
-                // Some ask at each tick, and some so rarely that the ring has forgotten moments in
-                // the meantime.
+                // Some viewers send a request every few steps, and some so rarely that the ring has dropped moments
+                // between two requests.
                 let every = [10, 100, 20_000][rng.usize(..3)];
                 let name = format!("seed {seed}, viewer {} from step {step}, every {every}", viewers.len());
                 let mut viewer = Viewer { name, seq: None, every, anew: 0 };
@@ -551,7 +552,7 @@ fn a_viewer_that_joins_late_or_is_slow_sees_the_true_state() {
 }
 
 #[test]
-fn a_request_that_another_thread_has_after_a_gap_has_not_ended() {
+fn a_request_that_is_on_another_thread_after_a_gap_has_not_ended() {
     let timeline = Timeline::simulated();
     let subject = Subject { connection: 3, port: 1, request: 7 };
     let say = |thread, what| timeline.record(thread, Some(subject), what);
@@ -561,7 +562,7 @@ fn a_request_that_another_thread_has_after_a_gap_has_not_ended() {
     let mut lines = Vec::new();
     let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
     viewer.hear(&timeline, &mut lines);
-    // It is set aside and taken by the other thread, and more is recorded than the ring keeps.
+    // The request is set aside and taken by the other thread. Then more is recorded than the ring keeps.
     say(Some(2), What::Finished);
     say(None, What::Queued);
     say(Some(1), What::Started);
@@ -587,8 +588,8 @@ fn a_request_that_ended_in_a_gap_is_drawn_up_to_the_gap() {
     let mut lines = Vec::new();
     let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
     viewer.hear(&timeline, &mut lines);
-    // Its end and the thread's are lost. Another thread fills the record, and the first one is
-    // started again.
+    // The ends of the request and of its thread are lost, because another thread fills the record. Then the first
+    // thread is started again.
     say(Some(first), What::Finished);
     say(None, What::Exited);
     let other = Some(Subject { connection: 4, port: 2, request: 8 });
@@ -634,7 +635,7 @@ fn the_log_has_the_reap_and_the_panic_of_an_action_without_a_pool_thread() {
 }
 
 #[test]
-fn a_panic_of_an_action_on_a_thread_of_its_own_marks_the_lane_of_the_pool_thread() {
+fn a_panic_of_an_action_on_its_own_thread_marks_the_lane_of_the_pool_thread() {
     let timeline = Timeline::simulated();
     let mut lines = Vec::new();
     let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
@@ -659,7 +660,7 @@ fn a_panic_of_an_action_on_a_thread_of_its_own_marks_the_lane_of_the_pool_thread
 }
 
 #[test]
-fn the_pages_name_a_request_as_the_lab_does() {
+fn the_pages_and_the_lab_give_a_request_the_same_name() {
     let targets = [
         "/up",
         "/?tab=3",
@@ -704,7 +705,7 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
         lines.push(object!({ "viewer": "v", "news": news }).to_string());
         lines.push(object!({ "viewer": "v", "clients": clients(40_000) }).to_string());
     };
-    // The port was used before, and its story ended.
+    // An earlier request from the same port has ended.
     say(Some(1), 1, What::Started);
     say(Some(1), 1, What::accepted("GET", "/up"));
     say(Some(1), 1, What::Finished);
@@ -712,11 +713,11 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     say(None, 2, What::Queued);
     say(None, 2, What::peeked("GET", zombie));
     hear(&mut lines);
-    // A client at another address uses the same port in the meantime.
+    // A client at another address uses the same port while the zombie is queued.
     say(Some(2), 3, What::Started);
     say(Some(2), 3, What::accepted("GET", "/up"));
     hear(&mut lines);
-    // It is set aside, and queued again.
+    // The zombie's request is set aside, and queued again.
     say(Some(1), 2, What::Started);
     say(None, 2, What::Queued);
     say(Some(1), 2, What::Finished);
@@ -725,7 +726,7 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     say(Some(2), 4, What::accepted("GET", page));
     say(Some(2), 4, What::Finished);
     hear(&mut lines);
-    // Even a client with the same request is a different one.
+    // A later client with the same target is a different client.
     say(Some(2), 5, What::Started);
     say(Some(2), 5, What::accepted("GET", page));
     hear(&mut lines);
@@ -737,9 +738,9 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     assert_eq!(object!(answers), wanted);
 }
 
-/// With `--notice-close poll`, a stream sees on its socket that its client has closed.
+/// With `--notice-close poll`, a stream notices on its socket that its client has closed.
 #[test]
-fn the_log_names_a_failed_write_or_a_close_that_was_seen() {
+fn the_log_names_a_failed_write_or_a_noticed_close() {
     let timeline = Timeline::simulated();
     for (request, error) in [(1, "EPIPE"), (2, "POLLRDHUP")] {
         let say = |what| {
@@ -756,7 +757,7 @@ fn the_log_names_a_failed_write_or_a_close_that_was_seen() {
     assert!(has("thread 7 saw that the client of tab 2 closed (POLLRDHUP)"), "{answers:?}");
 }
 
-/// Reads `/events` and keeps every `moments` event.
+/// Reads `/events` and adds the data of every `moments` event to `news`.
 fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
     let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 200"));
@@ -772,14 +773,14 @@ fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
     }
 }
 
-/// One random client. The connection that it returns stays open.
+/// Runs one random client. Returns its connection if the client stays.
 fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
     let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let stream = format!("GET /models/live_stream?tab={} HTTP/1.1\r\nHost: localhost\r\n\r\n", rng.u8(1..10));
     let mut client = send(server.app, b"");
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     match rng.u8(..10) {
-        // It requests one page after another, or several at once.
+        // Requests pages one after another, or several in one piece.
         0..3 => {
             for _ in 0..rng.usize(1..5) {
                 let count = rng.usize(1..4);
@@ -788,12 +789,12 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
             }
             rng.bool().then_some(client)
         }
-        // The answers are not read.
+        // Does not read the answers.
         3 => {
             client.write_all(page.repeat(3).as_bytes()).unwrap();
             None
         }
-        // It requests a stream after a page, and closes or stays.
+        // Requests a stream after a page, and closes or stays.
         4 => {
             client.write_all((page.to_owned() + &stream).as_bytes()).unwrap();
             assert_eq!(read_answer(&mut client).status, 200);
@@ -817,7 +818,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
             client.shutdown(Shutdown::Write).unwrap();
             None
         }
-        // With threads for actions, it leaves an action behind.
+        // With `--live rails`, leaves an orphaned action behind.
         _ => {
             client.write_all(stream.replace("HTTP/1.1", "HTTP/1.0").as_bytes()).unwrap();
             rng.bool().then_some(client)
@@ -835,8 +836,8 @@ fn viewers_of_a_real_server_have_the_state_of_its_actions() {
     viewers_agree_with("rails");
 }
 
-/// Follows a server with this `--live` while random clients come and go, and compares what the viewers know at the
-/// end with what the server says.
+/// Follows a server with this `--live` while random clients come and go. Then compares the final state of each viewer
+/// with what the server reports.
 fn viewers_agree_with(live: &str) {
     if program("node").is_none() {
         return;
@@ -852,7 +853,7 @@ fn viewers_agree_with(live: &str) {
         for told in &news {
             scope.spawn(move || watch(server, told, is_over));
             for _ in 0..20 {
-                // The streams that stay would hold every thread.
+                // Without the reaper, the streams that stay would soon hold every thread.
                 kept.extend(visit(server, &mut rng));
                 if kept.len() > 12 {
                     json(server.control, "POST", "/reap");
@@ -860,12 +861,13 @@ fn viewers_agree_with(live: &str) {
                 }
             }
         }
-        // At the end there are streams in any case, and with threads for actions an orphaned one.
+        // Ensures that a stream is open at the end. With `--live rails`, the HTTP/1.0 request also leaves an orphaned
+        // action behind.
         for version in ["HTTP/1.1", "HTTP/1.0"] {
             let stream = format!("GET /models/live_stream?tab=9 {version}\r\nHost: localhost\r\n\r\n");
             kept.push(send(server.app, stream.as_bytes()));
         }
-        // From now on, nothing but writes begins or ends.
+        // From here on, no request begins or ends. There are only writes.
         let of = |stats: &Value| {
             ["backlog", "busy_threads", "requests_count", "running", "io_threads", "live_threads"]
                 .map(|key| stats[key].clone())
@@ -885,7 +887,7 @@ fn viewers_agree_with(live: &str) {
             let last = told["moments"].as_array().unwrap().last().map(|moment| &moment["seq"]);
             last.unwrap_or(&told["snapshot"]["seq"]).as_u64()
         };
-        wait_for("all viewers at that moment", || {
+        wait_for("the arrival of the last moment at every viewer", || {
             let told = news.iter().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner));
             told.map(|told| told.last().and_then(last_of)).all(|seq| seq >= last).then_some(())
         });

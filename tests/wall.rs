@@ -1,4 +1,4 @@
-//! The wall: frames in the real Chromium, each with its state from the server's record.
+//! The wall in the real Chromium: its frames, and the state of each frame according to the server's record.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde_json::{Value, json as object};
 /// How long a step of the tour may take on the slowest machine.
 const STEP: Duration = Duration::from_secs(180);
 
-/// A server that peeks into its queue.
+/// A server with the puma front, which peeks at the requests in its queue.
 pub fn server(flags: &[&str]) -> Server {
     Server::start(&[&["--front", "puma"], flags].concat())
 }
@@ -24,20 +24,20 @@ pub fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
     tab
 }
 
-/// The same, with a picture that moves as it does by default.
+/// Like [`open`], but allows the motion of the picture.
 fn open_moving(browser: &Browser, server: &Server, query: &str) -> Tab {
     browser.allow_motion(&browser.first_tab());
     open(browser, server, query)
 }
 
-/// The state of tab N's element.
+/// The state of the element of the tab with this number.
 fn state(browser: &Browser, wall: &Tab, number: u32) -> String {
     let state =
         browser.eval(wall, &format!("document.querySelector('[data-tab=\"{number}\"]').dataset.state"));
     state.as_str().unwrap_or_default().to_owned()
 }
 
-/// Waits until the tabs, from the first on, are in these states.
+/// Waits until the tabs are in these states, in order and beginning with tab 1.
 fn wait_for_states(browser: &Browser, wall: &Tab, states: &[(&str, usize)]) {
     let wanted: Vec<_> = states.iter().flat_map(|(state, count)| vec![*state; *count]).collect();
     let wanted = object!(wanted);
@@ -70,7 +70,7 @@ pub fn text(browser: &Browser, wall: &Tab, id: &str) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-/// Asserts that neither the page nor its frames logged an error or a violation of a policy.
+/// Asserts that neither the page nor its frames logged an error or a policy violation.
 pub fn assert_quiet(browser: &Browser, wall: &Tab) {
     let told = browser.console(wall);
     let loud: Vec<_> =
@@ -81,7 +81,7 @@ pub fn assert_quiet(browser: &Browser, wall: &Tab) {
 const TABS: &str = "[...document.querySelectorAll('.tab')]";
 
 #[test]
-fn on_one_host_each_the_ninth_tab_waits_and_takes_the_thread_of_a_closed_tab() {
+fn with_a_host_per_tab_the_ninth_tab_waits_and_takes_the_thread_of_a_closed_tab() {
     let Some(browser) = Browser::start() else { return };
     for front in ["tiny-http", "puma"] {
         ninth_waits(&browser, front);
@@ -94,7 +94,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     wait_for_states(browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     let stats = server.stats();
     assert_eq!(stats["streams"]["open"], 8, "{stats}");
-    // A spare connection of the browser counts as well.
+    // A spare connection of the browser also counts in the backlog.
     assert!(stats["backlog"].as_u64() >= Some(1) && stats["pool_capacity"] == 0, "{stats}");
     let hosts = browser.eval(
         &wall,
@@ -112,7 +112,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     assert!(said.starts_with("Tab 3 closed: write ") && said.contains("(EPIPE)"), "{said}");
     assert!(said.contains("and took tab 9’s page, which had waited "), "{said}");
 
-    // When it is opened again, it is at the end of the queue.
+    // When tab 3 is opened again, it joins the end of the queue.
     browser.click(&wall, "[data-tab='3'] .tab-close");
     wait_for_states(browser, &wall, &[("streaming", 2), ("waiting-for-thread", 1), ("streaming", 6)]);
     let elsewhere = "performance.getEntriesByType('resource').filter(it => it.initiatorType !== 'iframe' && new URL(it.name).origin !== location.origin).length";
@@ -126,7 +126,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
         let (status, page) = common::get(server.control, path);
         assert!(status == 200 && page.len() < most, "{path}: {status}, {} bytes", page.len());
     }
-    // A page that outlived its server would log an error.
+    // The page is left here, because a page that outlives its server logs errors.
     browser.goto(&wall, "about:blank");
     browser.wait_for(&wall, "location.href === 'about:blank'");
     browser.console(&wall);
@@ -141,26 +141,26 @@ fn on_one_host_three_tabs_stay_in_the_browser_and_two_threads_are_idle() {
     let stats = server.stats();
     assert_eq!((&stats["pool_capacity"], &stats["backlog"]), (&2.into(), &0.into()), "{stats}");
 
-    // A tab of the lab with the same number is another tab.
+    // A tab of the lab with the same number is a different tab.
     assert_eq!(json(server.control, "POST", "/lab/tabs/open?tab=7").0, 200);
     browser.wait_for(&wall, "feed.ofTab(7).some(story => wall.ofLab.has(story) && isStreaming(story))");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     assert_eq!(json(server.control, "POST", "/lab/tabs/close?tab=7").0, 200);
 
-    // The connection of a closed frame goes to a waiting one, which the browser chooses.
+    // The connection of a closed frame goes to one of the waiting frames, which the browser chooses.
     browser.click(&wall, "[data-tab='3'] .tab-close");
     let streaming = format!("{TABS}.filter(tab => tab.dataset.state === 'streaming').length");
     browser.wait_for(&wall, &format!("{streaming} === 6"));
     assert_eq!(state(&browser, &wall, 3), "closed");
     assert_quiet(&browser, &wall);
 
-    // The switch gives each tab a host of its own.
+    // The switch gives each tab its own host.
     browser.click(&wall, "[name='hosts'][value='many']");
     wait_for_states(&browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     assert_eq!(browser.eval(&wall, "new URL(location).searchParams.get('hosts')"), "many");
     assert_quiet(&browser, &wall);
 
-    // The address asks for too many tabs.
+    // This address requests too many tabs.
     open(&browser, &server, "?tabs=99");
     assert_eq!(
         text(&browser, &wall, "said"),
@@ -184,7 +184,7 @@ fn with_three_threads_and_one_host_both_limits_are_distinguished() {
 
 #[test]
 fn a_browser_that_does_not_resolve_the_hosts_gets_an_explanation() {
-    // Safari, which asks the system's resolver, is such a browser.
+    // Safari is such a browser, because it uses the system's resolver.
     let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
         return;
     };
@@ -192,7 +192,7 @@ fn a_browser_that_does_not_resolve_the_hosts_gets_an_explanation() {
     let wall = open(&browser, &server, "");
     browser.wait_for(&wall, "!document.getElementById('unknown-hosts').hidden");
     assert_eq!(state(&browser, &wall, 1), "loading");
-    assert_eq!(state(&browser, &wall, 2), "closed", "it waits for the first");
+    assert_eq!(state(&browser, &wall, 2), "closed", "tab 2 must wait for tab 1");
     assert_eq!(server.stats()["requests_count"], 0);
     browser.click(&wall, "#use-one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
@@ -222,7 +222,7 @@ fn with_a_maximum_age_all_nine_tabs_take_turns() {
 }
 
 #[test]
-fn the_state_of_a_tab_follows_from_moments_alone() {
+fn the_state_of_a_tab_is_derived_from_moments_alone() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let wall = open(&browser, &server, "?tabs=1");
@@ -259,14 +259,14 @@ fn the_state_of_a_tab_follows_from_moments_alone() {
         (vec![], 0, "loading"),
         (vec![], 5, "loading"),
         (vec![], 6, "waiting-for-socket"),
-        // A request in the queue is known once the server has peeked at it.
+        // A queued request is attributed to its tab only after the server has peeked at it.
         (with(&["queued page"], &[]), 5, "loading"),
         (with(&["queued page", "peeked page"], &[]), 5, "waiting-for-thread"),
         (with(&page, &[]), 5, "loading"),
         (with(&answered, &[]), 5, "loading"),
         (with(&answered, &[]), 6, "waiting-for-socket"),
         (with(&answered, &["queued stream", "peeked stream"]), 0, "waiting-for-thread"),
-        // It has a thread but has received no byte: it may wait for the database.
+        // The stream has a thread but has sent nothing yet. It may be waiting for the database.
         (with(&streams, &[]), 0, "loading"),
         (with(&streams, &["finished stream"]), 0, "reconnecting"),
         (with(&wrote, &[]), 5, "streaming"),
@@ -281,7 +281,7 @@ fn the_state_of_a_tab_follows_from_moments_alone() {
     }
     let over = with(&wrote, &["reaped stream", "finished stream"]);
     let state = browser.eval(&wall, &format!("stateAfter({}, 0, 99000)", object!(over)));
-    assert_eq!(state, "reconnecting", "numbers were seen since");
+    assert_eq!(state, "reconnecting", "numbers have arrived since the stream was reaped");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn axe_finds_nothing_serious_on_the_wall_and_nothing_overflows() {
 }
 
 #[test]
-fn paper_has_the_numbers_of_the_tiles_and_a_picture_in_light_colors() {
+fn a_printed_wall_has_the_numbers_of_the_tiles_and_a_picture_in_light_colors() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     for query in ["?tabs=2", "?tabs=2&beside=leave"] {
@@ -340,14 +340,14 @@ fn paper_has_the_numbers_of_the_tiles_and_a_picture_in_light_colors() {
             );
             browser.eval(&wall, &script)
         };
-        assert_eq!(is_there(".tab-name"), 2, "{query}: a tile without its number");
-        assert_eq!(is_there("#open-all, .tab-close, .button"), 0, "{query}: paper shows controls");
+        assert_eq!(is_there(".tab-name"), 2, "{query}: a tile lacks its number");
+        assert_eq!(is_there("#open-all, .tab-close, .button"), 0, "{query}: the printed page shows controls");
         browser.devtools(&wall, "Emulation.setEmulatedMedia", &object!({ "media": "", "features": [] }));
     }
 }
 
 /// The longest texts of a tile's small line and of its state.
-const LONG_WORDS: &str = "['thread 12 freed after 123.4 s', 'thread 12, no byte yet', 'six connections in use', 'opens after the first numbers']";
+const LONG_WORDS: &str = "['thread 12 freed after 123.4 s', 'thread 12, no data yet', 'six connections in use', 'opens after the first numbers']";
 const LONG_STATES: &str = "['in the browser', 'reconnects', '1234.5 s', 'streams']";
 
 /// Sets the size of the window, and waits until the page has it.
@@ -359,7 +359,7 @@ fn resize(browser: &Browser, wall: &Tab, width: u32, height: u32) {
 }
 
 #[test]
-fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
+fn on_a_projector_everything_is_visible_and_no_text_is_cut_off() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
@@ -394,7 +394,7 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
                 browser.eval_in_frame(&wall, "getComputedStyle(document.querySelector('form')).display");
             assert_eq!(form, "none", "{at}");
         }
-        // Every text of a tile can be read.
+        // No text is cut off, and no text of a tile extends beyond it.
         let cut = browser.eval(
             &wall,
             &format!(
@@ -423,8 +423,8 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
             ),
         );
         assert_eq!(cut, object!([]), "{at}");
-        // No text is smaller than 14 pixels. The headline, the count and the numbers of the tiles can be
-        // read from a distance.
+        // No text is smaller than 14 pixels. The headline, the count and the numbers of the tiles are large enough to
+        // be read from a distance.
         let sizes = browser.eval(
             &wall,
             "['#headline', '.meter-count', '.tab-name', '.tab-words', '.lane-name', '.legend li', '.controls label', '.controls button']
@@ -435,7 +435,7 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
         assert!(sizes.iter().all(|size| *size >= 13.99), "{at}: {sizes:?}");
         assert!(sizes[..3].iter().all(|size| *size >= large), "{at}: {sizes:?}");
     }
-    // On a phone the order is headline, meter, tiles, lanes, controls.
+    // On a phone, the order is headline, meter, tiles, lanes, controls.
     browser.click(&wall, "#tour-toggle");
     resize(&browser, &wall, 390, 844);
     let tops = browser.eval(
@@ -506,12 +506,12 @@ fn headline_meter_and_tiles_agree_with_the_server_and_a_gone_client_is_shown_unt
     let words = text(&browser, &wall, "frames");
     assert!(words.contains(" freed after "), "{words}");
     agree(&browser, &wall, &server);
-    // The order and the close are drawn, and so is which thread took which request from the queue.
+    // The picture marks the close, and shows which thread took tab 9's request from the queue.
     assert_eq!(browser.eval(&wall, "feed.marks().map(it => it.text).includes('tab 3 closed')"), true);
     let taken = "feed.waits.filter(it => it.story.tab === '9' && it.thread !== null).length";
     assert!(browser.eval(&wall, taken).as_u64() >= Some(1));
 
-    // A dashboard that is opened now shows the same pool.
+    // The wall also counts threads that are held by zombies of the lab.
     assert_eq!(json(server.control, "POST", "/lab/zombies?count=2").0, 200);
     headline("All 8 threads are held. 2 wait, the first for ");
     agree(&browser, &wall, &server);
@@ -558,17 +558,17 @@ fn the_headline_describes_the_pool_and_fits_on_one_line() {
 }
 
 #[test]
-fn the_wall_starts_empty_if_asked_and_its_keys_do_what_they_say() {
+fn the_wall_can_start_empty_and_its_keys_have_the_documented_effects() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tour=1");
     browser.wait_for(&wall, "feed.state !== null && !document.getElementById('tour').hidden");
-    // With the tour, nothing is requested before the first key.
+    // With the tour, nothing is requested before the first key press.
     browser.run(&wall, "window.told = 0; feed.on(change => { told += change === 'state'; })");
     browser.wait_for(&wall, "told > 3");
     assert_eq!(server.stats()["requests_count"], 0);
     assert_eq!(browser.eval(&wall, "document.querySelectorAll('iframe').length"), 0);
-    // A prediction is kept, and a presenter's key runs the step.
+    // A prediction is remembered, and a key of a presentation remote runs the step.
     browser.click(&wall, "#guesses button:nth-child(1)");
     browser.run(&wall, "document.activeElement.blur()");
     browser.press(&wall, "\u{e014}");
@@ -624,7 +624,7 @@ fn the_wall_starts_empty_if_asked_and_its_keys_do_what_they_say() {
     browser.press(&wall, "?");
     assert_eq!(browser.eval(&wall, "document.getElementById('keys').open"), true);
     browser.run(&wall, "document.getElementById('keys').close()");
-    // In a field, keys type letters, and ?keys=off disables them.
+    // In a field, keys only type letters. `?keys=off` disables the keys everywhere.
     browser.run(&wall, "document.getElementById('count').focus()");
     browser.press(&wall, "o");
     assert_eq!(browser.eval(&wall, frames), 0);
@@ -636,7 +636,7 @@ fn the_wall_starts_empty_if_asked_and_its_keys_do_what_they_say() {
 }
 
 #[test]
-fn the_number_of_a_tab_shows_its_page_in_full_without_loading_it_again() {
+fn a_click_on_the_number_of_a_tab_enlarges_its_page_without_loading_it_again() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=1");
@@ -652,7 +652,7 @@ fn the_number_of_a_tab_shows_its_page_in_full_without_loading_it_again() {
 }
 
 #[test]
-fn the_picture_is_drawn_anew_as_soon_as_the_colors_change() {
+fn the_picture_is_redrawn_as_soon_as_the_colors_change() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let wall = open(&browser, &server, "?start=no");
@@ -673,7 +673,7 @@ fn the_picture_is_drawn_anew_as_soon_as_the_colors_change() {
 }
 
 #[test]
-fn the_window_grows_with_the_oldest_band_to_a_minute() {
+fn the_window_grows_with_the_oldest_band_up_to_a_minute() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let wall = open_moving(&browser, &server, "?start=no");
@@ -690,7 +690,7 @@ fn the_window_grows_with_the_oldest_band_to_a_minute() {
     let (one, two) = (wide(21.0), wide(21.1));
     assert!(20.0 < one && one < two && two < 21.0, "{one} {two}");
     assert_eq!(wide(500.0), 60.0);
-    // When it has ended, the window gradually becomes narrower again.
+    // After the band has ended, the window gradually becomes narrower again.
     browser.run(&wall, "seen.feed.lanes.clear()");
     let later = wide(501.0);
     assert!(15.0 < later && later < 60.0, "{later}");

@@ -1,6 +1,7 @@
 //! The build script: packs the pages of the servers for the program.
 //!
-//! Their text is 3 % of the program, and packed a third of that. `src/app/embedded.rs` unpacks a page at its first use.
+//! Unpacked, their text would be 3 % of the program; packed, it takes a third of that. `src/app/embedded.rs` unpacks a
+//! page when it is first used.
 
 use std::error::Error;
 use std::fs::{self, File};

@@ -61,7 +61,7 @@ curl -fsS "http://$app/up"; echo
 curl -fsS -N -m 3 "http://$app/models/live_stream" | head -4 || true
 chroot "$root" /usr/bin/ninetabs ctl --state /tmp/state stats
 chroot "$root" /usr/bin/ninetabs ctl --state /tmp/state stop
-# A failing command ends the script only if it is the last of its list, so each check stands alone.
+# `set -e` ignores a failing command that is not the last of its list, so each check is a separate command.
 wait "$server"
 echo "serve ended with status 0"
 server=

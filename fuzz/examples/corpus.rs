@@ -1,5 +1,5 @@
-//! Writes the initial corpus of the fuzz targets: every case of the case files, preceded by two bytes that
-//! say how it is cut into pieces.
+//! Writes the initial corpus of the fuzz targets: every case of the case files, preceded by two bytes that set how it
+//! is cut into pieces.
 //!
 //! Run `cargo run --example corpus` in `fuzz/`. It writes one file per case to `fuzz/corpus/TARGET/`, named
 //! after the case.

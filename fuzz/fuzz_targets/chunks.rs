@@ -4,7 +4,7 @@
 //! or in one of the properties in `cuts`.
 #![no_main]
 
-#[allow(dead_code)] // The other targets use the rest of it.
+#[allow(dead_code)] // The other targets use the remaining functions.
 #[path = "../../tests/common/cuts.rs"]
 mod cuts;
 

@@ -3,12 +3,12 @@
 //! This is the feed of the event loop that serves all listeners ([`super::broadcaster`]). New models are read
 //! from the table once, and kept for slow listeners up to a limit in bytes. Each listener has a [`Cursor`]. A
 //! listener whose next announcement is no longer kept is cut off. Its client reconnects with the id of the
-//! last model that it has, and gets what it missed from the table, piece by piece, until it has caught up.
-//! The table is thus the buffer for clients that were disconnected, and the kept announcements are the buffer
-//! for slow listeners.
+//! last model that it has, and gets the models that it missed from the table, piece by piece, until it has
+//! caught up. The table is thus the buffer for clients that were disconnected, and the kept announcements are
+//! the buffer for slow listeners.
 //!
-//! Nothing here waits for the database: a thread queries it (`table_reader`). A listener that needs an answer
-//! which has not arrived gets nothing until the answer wakes the loop.
+//! Nothing in this module waits for the database: a separate thread queries it (`table_reader`). A listener
+//! that needs an answer gets nothing until the answer arrives and wakes the loop.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,34 +25,35 @@ use super::table_reader::{Question, TableAnswer, TableReader};
 use ninetabs_server::event_loop::Feed;
 use ninetabs_server::services;
 
-/// How long no question is asked after one has failed.
+/// How long to wait before the next question after one has failed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How many past pieces are kept: clients that reconnect together need the same ones.
+/// How many past pieces are kept. Clients that reconnect together need the same pieces.
 const PAST_PIECES: usize = 32;
-/// How many answers are processed at once. They are fewer than the kept pieces, so that each piece is still
-/// kept when the listeners that wait for it are served.
+/// How many answers are processed per turn. This is less than `PAST_PIECES`, so that each piece is still kept
+/// when the listeners that wait for it are served.
 const ANSWERS_A_TURN: usize = PAST_PIECES / 2;
-/// How many bytes an announcement counts besides its text.
+/// How many bytes are counted for an announcement in addition to its text.
 const OVERHEAD: usize = 256;
 
 /// The content of an announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// All models after the id `after`, up to `up_to`. The table has none with the ids of `lost`: a
-    /// client at that position has a gap.
+    /// All models after the id `after`, up to `up_to`. The table has no models with the ids of `lost`: a
+    /// client at the position `after` has a gap.
     Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
     /// An event of application code.
     Event { name: String, data: String },
 }
 
-/// News for all listeners, in the shapes that were requested so far. The code names each shape, so there are
-/// few of them and a client cannot add one. Together with `PIECE`, this bounds the memory of a piece.
+/// News for all listeners, in the shapes that were requested so far. Each shape is named in the code, so
+/// there are few of them and a client cannot add one. Together with `PIECE`, this bounds the memory of a
+/// piece.
 pub struct Announcement {
     pub news: News,
     shapes: RefCell<Vec<Shape>>,
 }
 
-/// A shape's name, and the bytes in it.
+/// A shape's name, and the announcement's bytes in that shape.
 type Shape = (&'static str, Rc<[u8]>);
 
 impl Announcement {
@@ -60,7 +61,7 @@ impl Announcement {
         Rc::new(Announcement { news, shapes: RefCell::default() })
     }
 
-    /// Its bytes in the shape of this name, made once for all listeners.
+    /// Its bytes in the shape with this name, made once for all listeners.
     pub fn shaped(&self, shape: &'static str, make: impl FnOnce(&News) -> Vec<u8>) -> Rc<[u8]> {
         let mut shapes = self.shapes.borrow_mut();
         if let Some((_, bytes)) = shapes.iter().find(|(name, _)| *name == shape) {
@@ -103,17 +104,17 @@ pub struct Cursor {
     /// The last model that it has.
     position: i64,
     place: Place,
-    /// Whether its position is one of the table's ids. False if it was set to 0 because the client sent a
-    /// position of another table.
+    /// Whether the position is one of the table's ids. False if it was set to 0 because the client sent a
+    /// position from another table.
     is_of_table: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It claims to have a model that is not known yet. After this many queries for the last id, it is known
-    /// whether the model belongs to this table.
+    /// The listener claims to have a model that is not known yet. After this many queries for the last id, it
+    /// is known whether the model belongs to this table.
     Unchecked { looks: u64 },
-    /// It is sent what it missed.
+    /// The listener is being sent the models that it missed.
     Past,
     /// The number of the next announcement.
     At(u64),
@@ -126,22 +127,22 @@ impl Cursor {
     }
 }
 
-/// A listener's next announcement is no longer kept.
+/// The error for a listener whose next announcement is no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellBehind;
 
 /// The announcements.
 pub struct Announcements {
     reader: TableReader,
-    /// Makes the loop refresh this again.
+    /// Makes the event loop call `refresh` again.
     notify: Box<dyn Fn()>,
-    /// How many ordered queries for the last id were answered.
+    /// How many queries for the last id have been answered.
     looks: u64,
     /// The number of listeners at the last refresh.
     listeners: usize,
     database: Arc<Database>,
     sent: Arc<Sent>,
-    /// Maximum bytes that are kept.
+    /// Maximum number of bytes that are kept.
     most_bytes: usize,
     kept: VecDeque<Rc<Announcement>>,
     kept_bytes: usize,
@@ -154,13 +155,13 @@ pub struct Announcements {
     /// All announcements after this model are kept.
     from: i64,
     past: VecDeque<Rc<Announcement>>,
-    /// When a question to the database last failed.
+    /// When a question to the database failed, if the last one did.
     failed_at: Option<Instant>,
     /// [`ASK_AGAIN_AFTER`], or less in a test.
     ask_again_after: Duration,
 }
 
-/// Events that were sent and not announced yet.
+/// Events that were sent but not announced yet.
 #[derive(Default)]
 pub(super) struct Sent(Mutex<WaitingModels>);
 
@@ -228,16 +229,17 @@ impl Announcements {
         self.database.newest()
     }
 
-    /// A cursor of a listener that has all models up to this one. The meaning of an id beyond the last one is
-    /// decided after a query of the table ([`Self::settle`]): another program may have just written it.
+    /// The cursor of a listener that has all models up to this id. If the id is beyond the last known one,
+    /// its meaning is decided after a query of the table ([`Self::settle`]), because another program may have
+    /// just written that model.
     pub fn after(&self, id: i64) -> Cursor {
-        // A query that is under way may have begun before that model was written.
+        // A query that is already running may have begun before that model was written.
         let looks = self.looks + 1 + u64::from(self.reader.is_ordered(Question::Last));
         let place = if id > self.newest() { Place::Unchecked { looks } } else { Place::Past };
         Cursor { table: self.table, position: id, place, is_of_table: true }
     }
 
-    /// Whether it is decided where this listener continues. If not, the table is being queried.
+    /// Returns whether it is decided where this listener continues. If not, the table is being queried.
     pub fn settle(&mut self, cursor: &mut Cursor) -> bool {
         if cursor.table != self.table {
             *cursor = Cursor { table: self.table, position: 0, place: Place::Past, is_of_table: false };
@@ -249,20 +251,20 @@ impl Announcements {
         }
         let id = cursor.position;
         cursor.position = position::resolve(id, self.newest());
-        // A position of another table leaves no gap in this one.
+        // A position from another table does not count as a gap in this one.
         cursor.is_of_table = cursor.position == id;
         cursor.place = Place::Past;
         true
     }
 
-    /// The next announcement for this listener, or `None` if there is nothing at present.
+    /// The next announcement for this listener, or `None` if there is none yet.
     pub fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Rc<Announcement>>, FellBehind> {
         loop {
             if !self.settle(cursor) {
                 return Ok(None);
             }
             let number = match cursor.place {
-                // It has just been settled.
+                // Unreachable: the cursor has just been settled.
                 Place::Unchecked { .. } => return Ok(None),
                 Place::Past if cursor.position >= self.from => {
                     cursor.place = Place::At(self.first_after(cursor.position));
@@ -293,7 +295,7 @@ impl Announcements {
                 self.count_gap(cursor, *lost);
                 return Ok(Some(announcement));
             }
-            // It already has the first of them: its page was rendered in between.
+            // The listener already has the first of these models, because its page was rendered in between.
             let models: Vec<Model> = models.iter().filter(|model| model.id > known).cloned().collect();
             let lost = Lost::between(known, &models);
             self.count_gap(cursor, lost);
@@ -302,7 +304,7 @@ impl Announcements {
         }
     }
 
-    /// Counts a gap of this listener, unless its position is not one of this table.
+    /// Counts a gap of this listener, unless its position came from another table.
     fn count_gap(&self, cursor: &mut Cursor, lost: Option<Lost>) {
         let is_of_table = mem::replace(&mut cursor.is_of_table, true);
         if is_of_table && lost.is_some() {
@@ -321,7 +323,7 @@ impl Announcements {
         self.first + place.unwrap_or(self.kept.len()) as u64
     }
 
-    /// The models that the table has after this one, or `None` if they have been ordered from the table.
+    /// The models that the table has after this one, or `None` if they are being read.
     fn past(&mut self, position: i64) -> Option<Rc<Announcement>> {
         let is_it =
             |it: &&Rc<Announcement>| matches!(&it.news, News::Models { after, .. } if *after == position);
@@ -332,14 +334,14 @@ impl Announcements {
         piece
     }
 
-    /// Orders an answer from the table, unless a question has just failed.
+    /// Sends a question to the table reader, unless one has just failed.
     fn order(&mut self, question: Question) {
         if self.failed_at.is_none_or(|at| at.elapsed() >= self.ask_again_after) {
             self.reader.order(question);
         }
     }
 
-    /// Processes the answers that have arrived, not all at once if there are many.
+    /// Processes the answers that have arrived. If there are many, the rest is left for the next turn.
     fn take_answers(&mut self) -> bool {
         for taken in 0..=ANSWERS_A_TURN {
             if taken == ANSWERS_A_TURN {
@@ -349,17 +351,17 @@ impl Announcements {
             let Some(answer) = self.reader.take() else { return taken > 0 };
             self.failed_at = matches!(answer, TableAnswer::Failed(_)).then(Instant::now);
             match answer {
-                // They were read before the ids restarted.
+                // These models were read before the ids restarted.
                 TableAnswer::Models { table, .. } if table != self.table => {}
                 TableAnswer::Models { after, models, up_to, .. } if after == self.position => {
-                    // If there are none, all of them were deleted again.
+                    // If `models` is empty, all of them have been deleted again.
                     self.position = up_to;
                     if !models.is_empty() {
                         let lost = Lost::between(after, &models);
                         self.announce(News::Models { after, models, up_to, lost });
                     }
                 }
-                // It does not advance any listener: the ids are restarting at this moment.
+                // This answer does not advance any listener: the ids are just being restarted.
                 TableAnswer::Models { after, up_to, .. } if up_to <= after => {}
                 TableAnswer::Models { after, models, up_to, .. } => {
                     let lost = Lost::between(after, &models);
@@ -381,7 +383,7 @@ impl Announcements {
         self.kept.push_back(announcement);
     }
 
-    /// Drops everything that is kept, when the last listener has left or all of them restart from the table.
+    /// Drops all kept announcements, when the last listener has left or all listeners restart from the table.
     fn begin_with_the_table(&mut self, newest: i64) {
         self.first += self.kept.len() as u64;
         self.kept.clear();
@@ -389,11 +391,11 @@ impl Announcements {
         (self.position, self.from) = (newest, newest);
     }
 
-    /// Drops the oldest beyond the limit. Their bytes are counted again, since shapes were made after the
-    /// last count.
+    /// Drops the oldest announcements beyond the limit. All bytes are counted again, since shapes may have
+    /// been made after the last count.
     fn forget(&mut self) {
         self.kept_bytes = self.kept.iter().map(|it| it.bytes()).sum();
-        // The newest is kept for listeners that are up to date.
+        // The newest announcement is always kept, for listeners that are up to date.
         while self.kept_bytes > self.most_bytes && self.kept.len() > 1 {
             let Some(oldest) = self.kept.pop_front() else { break };
             self.kept_bytes -= oldest.bytes();

@@ -1,8 +1,8 @@
 //! The limit on one query: a number of rows, and a number of bytes of names.
 //!
 //! Other programs may write to the table, so a count of rows does not bound memory: ten rows can be 200 MB.
-//! Every query for models therefore ends at a [`Limit`], and an adapter cuts a name longer than
-//! [`MAX_NAME_BYTES`] where it reads it. Names are counted as they are sent, since one byte can take up to
+//! Every query for models therefore ends at a [`Limit`], and an adapter truncates a name longer than
+//! [`MAX_NAME_BYTES`] when reading it. Names are counted as they are sent, since one byte can become up to
 //! seven in JSON or HTML.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::model::{MAX_NAME_BYTES, Model};
 /// Maximum bytes of names, as they are sent, that one query returns.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// The limit at which a query ends. It returns at least one row if there is any.
+/// The limit at which a query ends. The query returns at least one row if there is any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     pub rows: u32,
@@ -28,8 +28,8 @@ impl Limit {
 }
 
 /// Maximum number of models in one event, and in one answer of a poll. If a stream is cut off in the middle
-/// of an event, the whole event is sent again. A single event with everything since a long absence might
-/// therefore never arrive.
+/// of an event, the whole event is sent again. A single event with all models since a long absence might
+/// therefore never arrive completely.
 pub const BATCH: Limit = Limit::rows(50);
 /// Maximum number of models in one announcement, and of bytes of their names as they are sent. It bounds the
 /// memory for a stalled reader.
@@ -39,10 +39,10 @@ pub const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     pub models: Vec<Model>,
-    /// Whether the query ended by itself and not at its limit.
+    /// Whether the batch has all rows of the query. If not, the query ended at its limit.
     pub is_all: bool,
-    /// The last model's time of creation in microseconds, as stored. The time in the model itself is limited
-    /// to years that have a text form.
+    /// The last model's time of creation in microseconds, as stored. The time in the model itself is clamped
+    /// to the years that have a text form.
     pub last_us: i64,
 }
 
@@ -71,8 +71,8 @@ impl Filling {
         rows > 0 && rows >= self.limit.rows as usize
     }
 
-    /// Adds a row: its model, if it has one, and its time as stored. Returns whether it fits into the limit
-    /// of bytes; if not, it is left out.
+    /// Adds a row: its model, if it has one, and its time as stored. Returns false, without adding the row,
+    /// if it would exceed the limit of bytes.
     pub fn add(&mut self, model: Option<Model>, time_us: i64) -> bool {
         self.bytes += model.as_ref().map_or(0, |model| sent_bytes(&model.name));
         if !self.batch.models.is_empty() && self.bytes > self.limit.bytes {
@@ -94,10 +94,10 @@ impl Filling {
     }
 }
 
-/// Upper bound of the bytes that a name takes as JSON, or as HTML in the lines of an event.
+/// An upper bound on the bytes that a name takes as JSON, or as HTML in the lines of an event.
 fn sent_bytes(name: &str) -> usize {
     let sent = |byte| match byte {
-        // HTML does not escape them, and an event begins its next line with `data: `.
+        // HTML does not escape line breaks, and an event begins each further line with `data: `.
         b'\n' | b'\r' => 7,
         // \u0000, &quot;, &#x27; and &#x2f;
         0..0x20 | b'"' | b'\'' | b'/' => 6,
@@ -109,7 +109,8 @@ fn sent_bytes(name: &str) -> usize {
     name.bytes().map(sent).sum()
 }
 
-/// Cuts a text to [`MAX_NAME_BYTES`], since U+FFFD is longer than the byte that it replaces.
+/// Truncates a text to [`MAX_NAME_BYTES`]. The conversion may have lengthened it, since U+FFFD is longer
+/// than the byte that it replaces.
 pub(super) fn cut(text: &str) -> Arc<str> {
     let end = (0..=text.len().min(MAX_NAME_BYTES)).rev().find(|at| text.is_char_boundary(*at));
     text[..end.unwrap_or(0)].into()

@@ -1,11 +1,11 @@
 //! The broadcaster: sends committed models and the app's events to all listeners.
 //!
 //! Models `SseRailsEngine.send_event` and render_sync's `after_commit`, with three additions. A listener
-//! cannot delay the others or the sender. A listener that was cut off loses no model. A row that another
-//! program writes arrives as well, since models are read from the table: the hook only wakes the event loop
-//! ([`ninetabs_server::event_loop`]) that serves all listeners, from [`super::announcements`].
+//! cannot delay other listeners or the sender. A listener that was cut off does not lose any models. A row
+//! that another program writes arrives as well, since models are read from the table: the hook only wakes the
+//! event loop ([`ninetabs_server::event_loop`]) that serves all listeners, from [`super::announcements`].
 //!
-//! An event of [`Broadcaster::send_event`] is not in any table: a client that is disconnected misses it.
+//! An event of [`Broadcaster::send_event`] is not stored in a table, so a disconnected client misses it.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,7 @@ use ninetabs_server::response::Detached;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::SpawnError;
 
-/// Maximum bytes of announcements that are kept by default.
+/// Default maximum size of the kept announcements, in bytes.
 pub const PUSH_BUFFER: usize = 1024 * 1024;
 /// How long the table reader waits for a lock of another program; it retries later.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub enum BroadcasterError {
     Thread(#[from] SpawnError),
 }
 
-/// Where senders send events, and listeners join.
+/// The handle through which events are sent and listeners join.
 pub struct Broadcaster {
     events: EventLoop<Announcements>,
     sent: Arc<Sent>,
@@ -47,8 +47,8 @@ pub struct Broadcaster {
 }
 
 impl Broadcaster {
-    /// Starts its loop, which each commit wakes. It keeps announcements of at most `most_bytes`, and cuts off
-    /// a listener that reads nothing for `stopped_after`.
+    /// Starts the event loop, which each commit wakes. The loop keeps at most `most_bytes` of announcements,
+    /// and cuts off a listener that reads nothing for `stopped_after`.
     pub fn start(
         database: &Arc<Database>,
         services: &Services,
@@ -58,7 +58,7 @@ impl Broadcaster {
         let mut session = database.connect()?;
         session.set_timeout(READ_TIMEOUT)?;
         let sent = Arc::<Sent>::default();
-        // Set before the first listener joins, so before anything is ordered.
+        // Set before the first listener joins, and therefore before the first question to the table reader.
         let bell = Arc::new(OnceLock::<Bell<Announcements>>::new());
         let notify = || {
             let bell = Arc::clone(&bell);
@@ -82,8 +82,8 @@ impl Broadcaster {
         Ok(Broadcaster { events, sent, most_bytes, reader_ended })
     }
 
-    /// Sends an event to all listeners. Does not block; if more is sent than is kept before the loop runs,
-    /// the oldest events are dropped.
+    /// Sends an event to all listeners. Does not block. If the events that are sent before the loop runs
+    /// exceed `most_bytes`, the oldest ones are dropped.
     pub fn send_event(&self, name: &str, data: &str) {
         self.sent.push(name, data, self.most_bytes);
         self.events.bell().ring();
@@ -98,18 +98,18 @@ impl Broadcaster {
         self.events.counts()
     }
 
-    /// Asks every client to reconnect, the last one before `deadline`, and ends. Does not block.
+    /// Asks every client to reconnect, the last one before `deadline`, and then ends. Does not block.
     pub fn stop(&self, deadline: Instant) {
         self.events.stop(deadline);
     }
 
-    /// A channel that is disconnected once all listeners have been sent their last piece.
+    /// A channel that is disconnected once every listener has been sent its last piece.
     pub fn ended(&self) -> &Receiver<Infallible> {
         self.events.ended()
     }
 
     /// Blocks until its database connection is closed, but for at most this time: a query that waits for
-    /// another program's lock cannot be interrupted. Call this after the end.
+    /// another program's lock cannot be interrupted. Call this after the loop has ended.
     pub fn await_reader(&self, at_most: Duration) {
         // The channel is disconnected when the reader has ended.
         let _ = self.reader_ended.recv_timeout(at_most);

@@ -1,4 +1,4 @@
-//! Distinguishes requests of browsers from those of programs, by fields that only browsers send.
+//! Distinguishes requests of browsers from those of other programs, by header fields that only browsers send.
 //!
 //! A page cannot remove these fields from a request that its browser sends. `Origin`, `Referer` and
 //! `Sec-Fetch-Site` do not suffice: a browser sends none of the three with an image that has
@@ -9,7 +9,7 @@ use ninetabs_server::Request;
 /// Fields that browsers send and programs do not.
 const FIELDS: &[&str] =
     &["accept-language", "cookie", "dnt", "priority", "save-data", "upgrade-insecure-requests"];
-/// What `Accept` lists for a navigation, an image or a style.
+/// Types that `Accept` lists for a navigation or a style.
 const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/css"];
 
 /// Whether a field other than `Origin` and `Referer` shows that a browser sent this request. A program can be
@@ -44,7 +44,7 @@ mod tests {
     use crate::test_request::with_fields;
 
     #[test]
-    fn a_browser_is_recognized_by_any_of_its_fields_and_a_program_sends_none() {
+    fn any_field_of_a_browser_identifies_it_and_programs_send_none() {
         for (fields, is_browser) in [
             (&[][..], false),
             (&[("Host", "localhost")], false),

@@ -1,9 +1,9 @@
-//! Models ActionDispatch::ContentSecurityPolicy: what a page may do in a browser.
+//! Models ActionDispatch::ContentSecurityPolicy, which restricts what a page may do in a browser.
 //!
-//! A page contains its style and its script, since each further file would need a thread or a connection, and
-//! both are scarce here. A script injected through a model's name must not run. The page's own style and
-//! script therefore carry a nonce, drawn for each answer, and the browser runs nothing without it. A page
-//! also fetches nothing from other servers and sends nothing to them.
+//! A page contains its style and its script, since each additional file would need a thread or a connection,
+//! and both are scarce here. A script injected through a model's name must not run. The page's own style and
+//! script therefore carry a nonce, drawn for each answer, and the browser runs no script or style without it.
+//! The policy also keeps a page from fetching anything from servers that it does not list, or sending anything to them.
 
 use http::StatusCode;
 use ninetabs_server::Response;
@@ -25,16 +25,16 @@ impl Nonce {
     }
 }
 
-/// The permissions that differ between pages. All others are the same for each page, and denied.
+/// The permissions that differ between pages. All other permissions are the same for every page.
 #[derive(Debug, Clone, Default)]
 pub struct ContentSecurityPolicy {
-    /// Hosts whose pages it may show in frames. Empty: none.
+    /// Hosts whose pages this page may show in frames. Empty: none.
     pub frames: Vec<String>,
-    /// Hosts whose pages may show it in a frame. Empty: none.
+    /// Hosts whose pages may show this page in a frame. Empty: none.
     pub frame_ancestors: Vec<String>,
-    /// Origins that it may connect to besides its own server.
+    /// Origins that the page may connect to in addition to its own server.
     pub connects: Vec<String>,
-    /// Whether it may start workers, with scripts of its own server.
+    /// Whether the page may start workers, with scripts from its own server.
     pub workers: bool,
 }
 

@@ -1,10 +1,10 @@
-//! The database connection pool, with connections to the engine of the adapter.
+//! The database connection pool, with connections opened by the adapter of an engine.
 //!
 //! Models ActiveRecord::ConnectionPool: a fixed number of connections, a checkout that waits five seconds for
 //! one and then fails, and a lease that lasts for an action (Rails up to 7.1) or for a query (7.2). The pool
 //! is a channel that is filled with connections; a checkout receives from it.
 //!
-//! Each commit of a model is reported here ([`Database::committed`], as by `after_commit`), so that clients
+//! Each commit of a model is reported here ([`Database::committed`], as with `after_commit`), so that clients
 //! that need the same answer can share one query.
 
 mod errors;
@@ -26,19 +26,19 @@ pub use errors::{CheckoutError, CreateError, OpenError, QueryError};
 /// A connection, of the pool or outside it.
 type BoxedSession = Box<dyn Session>;
 
-/// Up to this limit of kept rows, every create counts the rows. Counting more than these takes longer than
-/// the create.
+/// If at most this many rows are kept, every create counts the rows. Counting more rows takes longer than the
+/// create itself.
 const COUNTED_AT_ONCE: u64 = 1_000;
-/// With a greater limit, the oldest rows are deleted at the first create and at every `DELETE_EVERY`th after
+/// If more rows are kept, the oldest ones are deleted at the first create and at every `DELETE_EVERY`th after
 /// it.
 const DELETE_EVERY: u64 = 100;
 
 /// The duration of an action's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseFor {
-    /// From its first query to its end, as Rails up to 7.1 does.
+    /// From the action's first query to its end, as in Rails up to 7.1.
     Action,
-    /// For each query anew, as Rails 7.2 does.
+    /// Separately for each query, as in Rails 7.2.
     Query,
 }
 
@@ -49,7 +49,7 @@ pub struct Stats {
     pub busy: usize,
     /// Threads that are waiting for a connection.
     pub waiting: usize,
-    /// Checkouts that timed out, since the start.
+    /// Checkouts that have timed out since the start.
     pub checkout_timeouts: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct Database {
     size: AtomicUsize,
     /// Maximum of `size` so far.
     most: AtomicUsize,
-    /// The size that was asked for: connections beyond it are closed when they are returned.
+    /// The requested size. Connections beyond it are closed when they are returned.
     wanted: AtomicUsize,
     /// Held while `wanted` is changed and `size` is adjusted to it.
     sizing: Mutex<()>,
@@ -70,8 +70,8 @@ pub struct Database {
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
     gaps: AtomicU64,
-    /// Creates since rows were last deleted. Ids cannot be used for this: another writer may take every
-    /// second one.
+    /// Creates since rows were last deleted. Ids cannot be used for this, since another writer may take every
+    /// second id.
     creates: AtomicU64,
     newest: AtomicI64,
     table: AtomicI32,
@@ -127,22 +127,22 @@ impl Database {
         Ok(Arc::new(database))
     }
 
-    /// Queries since the start: those of actions, and those made once for many clients.
+    /// Queries since the start: those of actions, and those made once on behalf of many clients.
     pub fn queries(&self) -> u64 {
         self.queries.load(Ordering::Relaxed)
     }
 
-    /// Counts a query that was made outside the pool for many clients.
+    /// Counts a query that was made outside the pool on behalf of many clients.
     pub(super) fn count_query(&self) {
         self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many clients asked for models that the table no longer had, since the start.
+    /// How many clients have requested models that the table no longer had, since the start.
     pub fn gaps(&self) -> u64 {
         self.gaps.load(Ordering::Relaxed)
     }
 
-    /// Counts a client that asked for models that the table no longer has.
+    /// Counts a client that requested models that the table no longer has.
     pub fn count_gap(&self) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
     }
@@ -181,9 +181,9 @@ impl Database {
         }
     }
 
-    /// Models `after_commit`: `hook` is called with the id of each committed model, at once, on the thread
-    /// that committed it. It must not block. Commits of other programs are reported later, several models at
-    /// a time.
+    /// Models `after_commit`: `hook` is called with the id of each committed model, immediately after the
+    /// commit and on the thread that made it. It must not block. Commits of other programs are reported
+    /// later, and one call may stand for several models.
     pub fn after_commit(&self, hook: impl Fn(i64) + Send + Sync + 'static) {
         self.hooks.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
@@ -193,7 +193,7 @@ impl Database {
         self.adapter.connect()
     }
 
-    /// A connection outside the pool that finds what other programs commit.
+    /// A connection outside the pool that finds the commits of other programs.
     pub(super) fn follow(&self) -> Result<Box<dyn Follower>, Failure> {
         self.adapter.follow()
     }
@@ -203,8 +203,8 @@ impl Database {
         self.adapter.check_files()
     }
 
-    /// Creates a model on a connection outside the pool, and runs the hooks. The oldest beyond the newest
-    /// `keep` are deleted at every create if `keep` is at most `COUNTED_AT_ONCE`, otherwise at every
+    /// Creates a model on a connection outside the pool, and runs the hooks. Models beyond the newest `keep`
+    /// are deleted at every create if `keep` is at most `COUNTED_AT_ONCE`, otherwise at every
     /// `DELETE_EVERY`th.
     pub fn create(&self, db: &mut dyn Session, name: &str, keep: u64) -> Result<Model, CreateError> {
         self.adapter.check_files()?;
@@ -212,7 +212,7 @@ impl Database {
         let deletes = keep <= COUNTED_AT_ONCE || creates >= DELETE_EVERY;
         let model = db.create(name, deletes.then_some(keep))?;
         if deletes {
-            // Only after success: if a create fails, the next one deletes.
+            // Reset only after success: if a create fails, the next one deletes.
             self.creates.store(0, Ordering::Relaxed);
         }
         self.committed(model.id);
@@ -224,7 +224,8 @@ impl Database {
         let _sizing = self.sizing();
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
         if missing == 0 {
-            // Connections of a larger pool are still checked out; they stay open when they are returned.
+            // Enough connections of a formerly larger pool are still checked out. They now stay open when
+            // they are returned.
             self.wanted.fetch_max(size, Ordering::AcqRel);
             return Ok(());
         }
@@ -247,18 +248,18 @@ impl Database {
         Ok(())
     }
 
-    /// How many connections stay open: any beyond that number are closed when they are returned.
+    /// How many connections stay open. Any beyond this number are closed when they are returned.
     pub fn wanted(&self) -> usize {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// Maximum number of connections so far: SQLite keeps the descriptors of closed connections and reuses
-    /// them.
+    /// Maximum number of connections so far. It matters because SQLite keeps the descriptors of closed
+    /// connections and reuses them.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::Acquire)
     }
 
-    /// Closes connections until there are at most this many: idle ones at once, others when they are
+    /// Closes connections until there are at most this many: idle ones immediately, others when they are
     /// returned.
     pub fn shrink_to(&self, size: usize) {
         let _sizing = self.sizing();
@@ -288,11 +289,11 @@ impl Database {
     }
 
     fn sizing(&self) -> MutexGuard<'_, ()> {
-        // It guards two counts, each of which is consistent even after a panic.
+        // The lock guards two counts, each of which is consistent even after a panic.
         self.sizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A lease for one action, which takes its connection at its first query.
+    /// A lease for one action, which checks out its connection at its first query.
     pub fn lease(self: &Arc<Self>) -> Lease {
         Lease { database: Arc::clone(self), held: None }
     }
@@ -306,7 +307,7 @@ impl Database {
         }
     }
 
-    /// The number of connections, if an action keeps one until it returns.
+    /// The number of connections, if an action keeps its connection until it returns.
     pub fn leased_for_actions(&self) -> Option<usize> {
         (self.lease_for == LeaseFor::Action).then(|| self.size.load(Ordering::Acquire))
     }

@@ -1,10 +1,11 @@
-//! The templates in the program, so that it runs in any folder. The build script, `views/pack.rs`, has packed them.
+//! The templates that are compiled into the program, so that it runs in any folder. The build script,
+//! `views/pack.rs`, compresses them.
 
 use std::io::{self, Read};
 
 use flate2::read::DeflateDecoder;
 
-/// A template's name in the folder `views/`, and its packed text.
+/// A template's name in the folder `views/`, and its compressed text.
 #[derive(Debug, Clone, Copy)]
 pub struct TemplateSource {
     pub name: &'static str,
@@ -12,7 +13,7 @@ pub struct TemplateSource {
 }
 
 impl TemplateSource {
-    /// A template whose text the build script has packed into these bytes.
+    /// A template whose text the build script has compressed into these bytes.
     pub const fn new(name: &'static str, packed: &'static [u8]) -> Self {
         TemplateSource { name, packed }
     }
@@ -25,7 +26,7 @@ impl TemplateSource {
     }
 }
 
-/// The template with this name in the folder `views/`. A name that is not there does not compile.
+/// The template with this name in the folder `views/`. A name without a file does not compile.
 macro_rules! embedded {
     ($name:literal) => {
         $crate::app::embedded::TemplateSource::new(
@@ -39,7 +40,7 @@ pub(crate) use embedded;
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_embedded_template_is_the_file_of_the_folder() {
+    fn an_embedded_template_equals_its_file_in_the_folder() {
         let source = embedded!("models/index.html");
         assert_eq!(source.name, "models/index.html");
         assert_eq!(source.text().unwrap(), include_str!("../../views/models/index.html"));

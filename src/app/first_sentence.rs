@@ -1,5 +1,5 @@
-//! The first sentence of the index page: what an open tab holds, and what the first tab beyond the limit
-//! meets. Every number follows from the limits that are in force.
+//! The first sentence of the index page: what an open tab holds, and what happens to the first tab
+//! beyond the limit. Every number follows from the limits that are in force.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) struct StreamLimits<'a> {
 pub(super) fn first_sentence(limits: &StreamLimits<'_>) -> String {
     if let Some(origin) = limits.streams_at {
         return format!(
-            "The stream of each open tab is on another server, {origin}. This one only serves pages."
+            "The stream of each open tab is on another server, {origin}. This server only serves pages."
         );
     }
     let threads = limits.threads + limits.max_io_threads;
@@ -34,7 +34,7 @@ pub(super) fn first_sentence(limits: &StreamLimits<'_>) -> String {
     let connections = limits.leased_connections.filter(|size| *size < threads);
     let cap = limits.stream_cap.filter(|cap| *cap < threads);
     match (cap, connections) {
-        // A stream is counted against the cap before it asks for a connection.
+        // A stream is counted against the cap before it checks out a connection.
         (Some(cap), connections) if connections.is_none_or(|size| cap <= size) => format!(
             "Each open tab holds {one_thread}, and at most {} may stream. Open {}; the {} is refused at once.",
             number(cap),
@@ -140,7 +140,7 @@ mod tests {
             ),
             (
                 with(|it| it.streams_at = Some("http://127.0.0.1:9294")),
-                "The stream of each open tab is on another server, http://127.0.0.1:9294. This one only serves pages.",
+                "The stream of each open tab is on another server, http://127.0.0.1:9294. This server only serves pages.",
             ),
         ] {
             assert_eq!(changed, words);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_have_their_endings() {
+    fn ordinals_end_in_st_nd_rd_or_th() {
         let all = [1, 9, 10, 11, 12, 13, 21, 22, 33, 101, 111, 112].map(ordinal);
         let words = [
             "first", "ninth", "10th", "11th", "12th", "13th", "21st", "22nd", "33rd", "101st", "111th",

@@ -1,8 +1,9 @@
 //! Models ActionDispatch::HostAuthorization, and the check of a form's origin.
 //!
-//! A page of another site can point its own name at 127.0.0.1 and then send requests to this server as if to
-//! its own (DNS rebinding), but it cannot send our `Host`. Hosts are therefore checked by name: loopback
-//! addresses, `localhost` and all names below it are always allowed, others by `--allow-host`.
+//! Another site can point its own name at 127.0.0.1, and its page can then send requests to this server as
+//! if to its own (DNS rebinding). But such a request carries the site's name in `Host`, not ours. Hosts are
+//! therefore checked by name: loopback addresses, `localhost` and all names below it are always allowed, and
+//! others if `--allow-host` lists them.
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use super::origin::{Origin, Said};
 use http::StatusCode;
 use ninetabs_server::{Authority, Host, Request, Response};
 
-/// The allowed hosts.
+/// The hosts whose requests are answered.
 #[derive(Debug, Clone, Default)]
 pub struct HostAuthorization {
     allowed: Vec<Pattern>,
@@ -25,7 +26,7 @@ enum Pattern {
 }
 
 impl Pattern {
-    /// `None` if no request can be for such a host.
+    /// `None` if no request can name such a host.
     fn parse(text: &str) -> Option<Pattern> {
         if let Some(domain) = text.strip_prefix('.') {
             let is_name = matches!(Host::parse(domain), Some(Host::Name(_)));
@@ -45,19 +46,19 @@ impl Pattern {
 }
 
 impl HostAuthorization {
-    /// Whether a request can be for a host that this text allows. An asterisk cannot be part of a host name
-    /// in a request.
+    /// Whether this text allows any host that a request can name. A host name in a request cannot contain an
+    /// asterisk.
     pub fn can_allow(text: &str) -> bool {
         !text.contains('*') && Pattern::parse(text).is_some()
     }
 
-    /// Allows these hosts besides the local ones; a leading dot allows all names below a domain.
+    /// Allows these hosts in addition to the local ones. A leading dot allows all names below a domain.
     pub fn new(allowed: Vec<String>) -> Self {
         HostAuthorization { allowed: allowed.iter().filter_map(|text| Pattern::parse(text)).collect() }
     }
 
-    /// Refuses a request for a host that is not ours with 403. A request without a host does not come from a
-    /// browser, and is accepted.
+    /// Refuses a request for a host that is not ours, with 403. A request without a host does not come from
+    /// a browser, and is accepted.
     pub fn check(&self, request: &Request) -> Result<(), Response> {
         match request.authority() {
             Some(authority) if !self.allows(&authority.host) => {
@@ -67,7 +68,7 @@ impl HostAuthorization {
         }
     }
 
-    /// Refuses a form or a script of another origin with 403.
+    /// Refuses a request that a form or a script of another origin sent, with 403.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
         let foreign = match Origin::of(request) {
             Said::Of(origin) => !origin.is_same_host(request),
@@ -77,7 +78,7 @@ impl HostAuthorization {
         if foreign { Err(Response::line(StatusCode::FORBIDDEN, "Blocked origin")) } else { Ok(()) }
     }
 
-    /// Whether this origin is the server at this port, under a name that is allowed.
+    /// Whether this origin is an http server on this port, under an allowed name.
     pub fn has_at(&self, origin: &Origin, port: u16) -> bool {
         let Authority { host, port: named } = origin.authority();
         origin.is_http() && named.unwrap_or(80) == port && self.allows(host)
@@ -126,7 +127,7 @@ mod tests {
         );
     }
 
-    /// The answer's status for a request with these fields: 200, or that of the refusal.
+    /// The status of the answer to a request with these fields: 200, or that of the refusal.
     fn status(hosts: &HostAuthorization, target: &str, version: &str, fields: &str) -> u16 {
         match head::parse(format!("POST {target} {version}\r\n{fields}\r\n").as_bytes(), 10_000) {
             Parsed::Whole(head, _) => {
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Each host is tried in both places where a request can name it, and in both versions of HTTP.
+    /// Each host is tried in both places where a request can name it, and with both versions of HTTP.
     #[test]
     fn hosts_are_allowed_by_their_parsed_form() {
         let allowed = ["Example.com", ".Test", "10.0.0.9", "2001:DB8::1", "not a host"];
@@ -176,7 +177,7 @@ mod tests {
             ("[::2]", 403),
             ("%6cocalhost", 403),
             ("localhost,evil.com", 403),
-            // Malformed: the parser refuses it before any guard sees it.
+            // Malformed: the parser refuses the request before any check of its host.
             ("127.0.0.1:80x", 400),
             ("127.0.0.1:9292:9292", 400),
             ("localhost:65536", 400),
@@ -193,7 +194,7 @@ mod tests {
             for version in ["HTTP/1.1", "HTTP/1.0"] {
                 let of_field = status(&hosts, "/models", version, &format!("Host: {host}\r\n"));
                 assert_eq!(of_field, expected, "{version} Host: {host}");
-                // The target's authority wins over Host.
+                // The target's authority takes precedence over Host.
                 for field in ["localhost", "evil.com"] {
                     if !host.contains(' ') {
                         let target = format!("http://{host}/models");

@@ -2,8 +2,8 @@
 //! one table.
 //!
 //! The app is a function of a request ([`Rails::call`]). This module maps paths to actions, as
-//! `config/routes.rb` does. Before any route it makes two checks that Rails makes in middleware: it refuses
-//! hosts that are not ours, and forms of other origins.
+//! `config/routes.rb` does. Before routing, it makes two checks that Rails makes in middleware: it refuses
+//! requests for hosts that are not ours, and forms that were submitted from other origins.
 
 pub mod adapters;
 pub mod announcements;
@@ -45,7 +45,7 @@ use servers::RunningServers;
 use streams_access::StreamsAccess;
 use views::Views;
 
-/// How a stream finds what is new.
+/// How a stream finds new models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loop {
     /// By id: no model is lost or sent twice.
@@ -125,12 +125,12 @@ impl Rails {
         }
     }
 
-    /// The app's stream, for a path that another module routes.
+    /// The app's stream, for a path that is routed by another module.
     pub fn live_stream(&self, request: &Request) -> Response {
         self.models.live_stream(request)
     }
 
-    /// The rule for which pages may open streams.
+    /// The rule that decides which pages may open streams.
     pub fn streams(&self) -> &StreamsAccess {
         &self.streams
     }
@@ -140,12 +140,13 @@ impl Rails {
         self.hosts.sources()
     }
 
-    /// Refuses a request for a host that is not ours. Call this before any page.
+    /// Refuses a request for a host that is not ours. Call this before rendering any page.
     pub fn check_host(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check(request)
     }
 
-    /// Refuses a form of another origin. Call this before any action that a form can start.
+    /// Refuses a form that was submitted from another origin. Call this before any action that a form can
+    /// start.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check_origin(request)
     }

@@ -31,7 +31,7 @@ impl Model {
 
 /// One model or several as JSON.
 pub fn to_json(value: &impl Serialize) -> String {
-    // A model has text, numbers and string keys only, so this cannot fail.
+    // A model has only text, numbers and string keys, so this cannot fail.
     serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_as_json_is_what_rails_writes() {
+    fn a_model_is_serialized_as_in_rails() {
         let model =
             Model { id: 1, name: "a\"b".into(), created_at: UNIX_EPOCH + Duration::from_millis(1_500) };
         let json = r#"{"id":1,"name":"a\"b","created_at":"1970-01-01T00:00:01.500Z"}"#;

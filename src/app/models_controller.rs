@@ -1,9 +1,9 @@
 //! The original controller, of the 2016 article: a page of models, and a live stream of them.
 //!
-//! `stream_by_time` is the article's listing, line by line. It holds its thread for as long as its client
-//! stays, and it loses models that are created between its query and `previous_time = Time.now`.
+//! `stream_by_time` is the article's listing, line by line. It holds its thread as long as its client stays
+//! connected, and it loses models that are created between its query and `previous_time = Time.now`.
 //! `stream_by_id` is the same loop with an id instead of the time, so that each tab gets each model exactly
-//! once, also across reconnects.
+//! once, even across reconnects.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use ninetabs_server::{Request, Response};
 
 /// The first line of a stream.
 pub const GREETING: &str = "a stream of models";
-/// The maximum number of models in the page, and in one answer of `/models.json`.
+/// The maximum number of models on the page, and in one answer of `/models.json`.
 const PAGE: Limit = Limit::rows(100);
 
 pub(super) struct ModelsController {
@@ -58,7 +58,7 @@ impl ModelsController {
             Ok(nonce) => nonce,
             Err(error) => return failed(request, &error),
         };
-        // The original loop sends no `retry:`, so the browser chooses how long it waits.
+        // The original loop does not send `retry:`, so the browser chooses how long it waits.
         let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
         let shown = Shown {
             batch: &batch,
@@ -85,7 +85,8 @@ impl ModelsController {
         }
     }
 
-    /// `GET /models/live_stream`: models that are created from then on.
+    /// `GET /models/live_stream`: models that are created after the request, or after the position that it
+    /// names.
     pub(super) fn live_stream(&self, request: &Request) -> Response {
         if self.settings.max_io_threads > 0 {
             request.mark_as_io_bound();
@@ -109,8 +110,8 @@ impl ModelsController {
         }
     }
 
-    /// `GET /models.json?since=ID`: the oldest models with greater ids, or the oldest of all without an id.
-    /// If there are more, a `Link` header has the address of the next ones.
+    /// `GET /models.json?since=ID`: the oldest models with greater ids, or the oldest models if no id is
+    /// given. If there are more, a `Link` header has the address of the next ones.
     pub(super) fn since(&self, request: &Request) -> Response {
         let id = position::since(request).unwrap_or(0);
         match self.database.lease().query(None, |db| position::after(db, id, PAGE)) {
@@ -121,19 +122,19 @@ impl ModelsController {
         }
     }
 
-    /// `POST /models`: creates one. It survives the process once this answers 201.
+    /// `POST /models`: creates a model. Once the answer is 201, the model survives the end of the process.
     pub(super) fn create(&self, request: &Request) -> Response {
         let Some(name) = posted(request, "name") else {
             return Response::line(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "name: give one, in a form or a JSON object",
+                "name: is missing; send it in a form or a JSON object",
             );
         };
         if name.is_empty() {
             return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't be blank");
         }
         if name.contains('\0') {
-            // PostgreSQL cannot store U+0000 in a text, and some programs end a text there.
+            // PostgreSQL cannot store U+0000 in a text, and some programs treat it as the end of a text.
             return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't contain U+0000");
         }
         if name.len() > MAX_NAME_BYTES {
@@ -145,12 +146,13 @@ impl ModelsController {
         let keep = self.settings.keep_models;
         let model = match self.database.lease().create(&name, keep) {
             Ok(model) => model,
-            // The adapter has logged this, once.
+            // The adapter has already logged this.
             Err(CreateError::Gone(_)) => return Response::status(StatusCode::INTERNAL_SERVER_ERROR),
             Err(error) => return failed(request, &error),
         };
         if is_from_a_page(request) {
-            return Response::line(StatusCode::SEE_OTHER, "see the list").with_header("location", "/");
+            return Response::line(StatusCode::SEE_OTHER, "the model was created; see the list")
+                .with_header("location", "/");
         }
         json(StatusCode::CREATED, &model)
     }
@@ -175,23 +177,24 @@ fn stream_by_id(
         stream.send(Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
         log.wrote();
 
-        // we reenter loop after a slight wait, or at once while there is more to catch up with
+        // we reenter loop after a slight wait, or immediately while there is more to catch up with
         if batch.is_all {
             stream.sleep(settings.update_rate)?;
         }
 
-        // lets only grab new models since the last one sent; if the table is another one, none of it was sent
+        // lets only grab new models since the last one sent; if the table was replaced, none of its models
+        // were sent
         let is_another = table != database.table();
         if is_another {
             (table, last_id) = (database.table(), 0);
         }
         batch = db.query(Some(stream.interrupted()), |db| db.next(last_id, BATCH))?;
-        // between two queries more models may be created than are kept
+        // more models may be created between two queries than are kept
         lost = position::lost(database, (!is_another).then_some(last_id), last_id, &batch);
     }
 }
 
-/// The original loop, as the article has it.
+/// The original loop, as in the article.
 fn stream_by_time(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
@@ -239,7 +242,7 @@ pub fn rescue(
 
 /// A field of a posted form or JSON object.
 pub fn posted(request: &Request, field: &str) -> Option<String> {
-    let no_body = |error: &std::io::Error| limited!(Error, "{request:?}: its body: {error}");
+    let no_body = |error: &std::io::Error| limited!(Error, "{request:?}: cannot read its body: {error}");
     let body = request.body().read().inspect_err(no_body).ok()?;
     if request.is_of_type("application/json") {
         let posted: Value = serde_json::from_slice(&body).ok()?;
@@ -250,13 +253,14 @@ pub fn posted(request: &Request, field: &str) -> Option<String> {
     values.last().map(|(_, value)| value.into_owned())
 }
 
-/// A form that a user submitted gets a page; a program gets the model.
+/// Whether a form on a page sent this request. A form is answered with a redirect to a page, and a program
+/// with the model.
 fn is_from_a_page(request: &Request) -> bool {
     request.accepts("text/html") && !request.is_of_type("application/json")
 }
 
-/// A batch as an answer. If there are more models, its `Link` header has the next address: this one with the
-/// last id at its end. A client that follows the links gets all of them.
+/// A batch as an answer. If there are more models, its `Link` header has the next address: `address` with
+/// the last id appended. A client that follows the links gets all models.
 pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
     let answer = json(StatusCode::OK, &batch.models);
     match batch.last_id().filter(|_| !batch.is_all) {

@@ -15,7 +15,8 @@ pub enum Said {
     /// There is no `Origin` field.
     Nothing,
     Of(Origin),
-    /// `null`, another scheme, malformed, or several fields: none of our pages has such an origin.
+    /// `null`, another scheme, a malformed value, or several fields: none of our pages has such an
+    /// origin.
     Foreign,
 }
 

@@ -1,8 +1,8 @@
-//! Finds the commits of other programs, which run no hook of this process.
+//! Finds the commits of other programs, which do not run the hooks of this process.
 //!
 //! ActiveRecord's `after_commit` runs only for commits through ActiveRecord, and not for a row that the
 //! `sqlite3` shell or another process writes. How to find such commits is up to the engine's adapter
-//! ([`Follower`]); this is the thread that calls it, on a connection of its own.
+//! ([`Follower`]). This module has the thread that calls the follower, on a separate connection.
 
 use std::sync::Arc;
 use thiserror::Error;
@@ -21,7 +21,7 @@ pub enum WatchError {
     Thread(#[from] SpawnError),
 }
 
-/// The thread. It ends when this is dropped; the drop waits for a look that is under way.
+/// The thread. It ends when this is dropped; the drop waits for a look that is in progress.
 #[derive(Debug)]
 pub struct OutsideWriters {
     _thread: StoppableThread,
@@ -35,10 +35,10 @@ impl OutsideWriters {
         let thread = services.spawn("outside writers", move |stop| {
             let mut has_failed = false;
             while stop.sleep(follower.pause()) {
-                // The check itself logs that they are gone.
+                // If the files are gone, the check itself logs it.
                 let _ = database.check_files();
                 let looked = look(&mut *follower, &database);
-                // The same line ten times per second would bury all others.
+                // Logging the same line ten times per second would bury all other lines.
                 if let (Err(error), false) = (&looked, has_failed) {
                     log::error!("cannot look for rows that other programs write: {error}");
                 }
@@ -52,7 +52,7 @@ impl OutsideWriters {
 
 /// Records what other programs have committed since the last look.
 pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(), Failure> {
-    // Read before the look: a later query sees every model that is known to be committed.
+    // Read before the look, so that the query sees every model that is known to be committed.
     let known = database.known();
     match follower.look(known)? {
         None => {}
@@ -60,14 +60,14 @@ pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(
         Some(Change::Replaced { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program replaced the table: its last id is now {last_id}, after {}; every client gets all models",
+                "another program replaced the table: its last id is now {last_id} and was {}; every client is sent all models",
                 known.newest
             );
         }
         Some(Change::BeganAnew { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program restarted the ids of the table: the last one is now {last_id}, after {}; every client gets all models",
+                "another program restarted the ids of the table: the last id is now {last_id} and was {}; every client is sent all models",
                 known.newest
             );
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notification_counts_once_however_often_it_comes_and_even_after_a_failed_look() {
+    fn a_notification_counts_once_however_often_it_arrives_and_even_after_a_failed_look() {
         let scripted = Scripted::new(Numbers::AtCommit);
         let database = Database::open(scripted.open(), 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let (tell, told) = unbounded();
@@ -102,7 +102,7 @@ mod tests {
         for id in [3, 2, 3, 1] {
             scripted.notify(id);
         }
-        // The last one comes without a notification.
+        // The last commit has no notification.
         scripted.look_at_the_table();
         assert_eq!([heard(), heard()], [Ok(3), Ok(4)]);
         drop(watched);

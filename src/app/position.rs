@@ -1,15 +1,16 @@
 //! A client's position: the last model that it has.
 //!
-//! A stream resumes from `Last-Event-ID` or from a parameter of its address; a list and a poll send `since`.
-//! All of them mean "I have everything up to this id, of this table". Every route that takes a position uses
-//! [`resolve`] to decide what an id means:
+//! A stream resumes from `Last-Event-ID` or from a parameter of its address. Lists and polls use the
+//! parameter `since`. In each case, the id means "I have all models of this table up to this id". Every route
+//! that takes a position uses [`resolve`] to decide what an id means:
 //!
-//! - up to the last id that the table has ever assigned, the client has that model or its row was deleted: it
-//!   is sent newer models;
-//! - beyond that, the id is another table's: the client has none of this table's models, and is sent all.
+//! - If the id is at most the last one that the table has ever assigned, the client has that model or its row
+//!   was deleted. The client is sent newer models.
+//! - A greater id came from another table. The client has none of this table's models, and is sent all of
+//!   them.
 //!
-//! Text that is not an id counts as absent. Without a position a stream begins at the newest model, and
-//! a list at the oldest.
+//! Text that is not an id counts as no position. Without a position, a stream begins after the newest model,
+//! and a list at the oldest.
 
 use std::fmt;
 
@@ -20,12 +21,13 @@ use super::model::Model;
 use ninetabs_server::Request;
 use ninetabs_server::log_limit::limited;
 
-/// The names of a stream's position in an address: ours, and that of the EventSource polyfills, which cannot
-/// set the header. A polyfill adds its parameter to an address that already has ours, so both may be present.
+/// The parameters that can carry a stream's position in an address: ours, and that of the EventSource
+/// polyfills, which cannot set the header. A polyfill adds its parameter to an address that already has ours,
+/// so both may be present.
 const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
 
-/// The first and last id of a gap between a client's position and the next model. Models with these ids were
-/// deleted, or another program skipped the ids: the table does not show which.
+/// The first and last id of a gap between a client's position and the next model. Either models with these
+/// ids were deleted, or another program skipped the ids; the table does not show which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     pub first: i64,
@@ -47,8 +49,8 @@ impl fmt::Display for Lost {
     }
 }
 
-/// The position of a request for a stream. The header wins: when a browser reconnects, its header is newer
-/// than its address. Of two ids in the address, the greater one is newer.
+/// The position of a request for a stream. The header takes precedence: when a browser reconnects, its header
+/// is newer than its address. If the address has two ids, the greater one is newer.
 pub fn of_stream(request: &Request) -> Option<i64> {
     match request.header("last-event-id") {
         Some(id) => parse(id),
@@ -78,13 +80,13 @@ pub fn resolve(id: i64, last_id: i64) -> i64 {
     }
     limited!(
         Warn,
-        "a client asks for what comes after model {id}, but {last_id} is the last id of this table: it gets all models"
+        "a client requested the models after {id}, but {last_id} is the last id of this table: it is sent all models"
     );
     0
 }
 
-/// The models after a position, and the position itself, which becomes 0 if it is another table's. The last
-/// id is queried only if no model comes after the position.
+/// The models after a position, and the position itself, which becomes 0 if it came from another table. The
+/// last id is queried only if there are no models after the position.
 pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch), Failure> {
     let batch = db.next(id, limit)?;
     if id <= 0 || !batch.models.is_empty() {
@@ -105,10 +107,10 @@ pub fn begin(db: &mut dyn Session, id: Option<i64>, limit: Limit) -> Result<(i64
     }
 }
 
-/// The ids that are missing after the position at which a client continues, if that is the position it sent.
+/// The ids that are missing after the position at which a client continues, if the client sent that position.
 /// Counts the gap.
 pub fn lost(database: &Database, asked: Option<i64>, begins: i64, batch: &Batch) -> Option<Lost> {
-    // A position that was not used is another table's.
+    // A position that was not used came from another table.
     let lost = asked.filter(|id| *id == begins).and_then(|id| Lost::between(id, &batch.models));
     if lost.is_some() {
         database.count_gap();
@@ -122,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_id_beyond_the_last_one_is_another_tables() {
+    fn only_an_id_beyond_the_last_one_is_from_another_table() {
         for (id, last, wanted) in [(0, 0, 0), (1, 0, 0), (5, 5, 5), (4, 5, 4), (6, 5, 0), (i64::MAX, 5, 0)] {
             assert_eq!(resolve(id, last), wanted, "{id} of {last}");
         }
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_wins_and_of_two_ids_in_an_address_the_greater_one() {
+    fn the_header_takes_precedence_and_otherwise_the_greater_id_in_the_address() {
         for (address, header, wanted) in [
             ("/?last_event_id=3&lastEventId=7", None, Some(7)),
             ("/?lastEventId=3&last_event_id=7", None, Some(7)),
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_tail_is_known_and_another_table_is_not() {
+    fn a_position_in_a_deleted_tail_is_kept_and_one_of_another_table_becomes_0() {
         let mut db = theirs::in_memory();
         for n in 1..=5 {
             db.create(&format!("model {n}"), Some(9)).unwrap();

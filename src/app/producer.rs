@@ -1,7 +1,7 @@
-//! The producer: a thread that creates a model at every interval, so that the streams have something to send.
+//! The producer: a thread that creates a model at a fixed interval, so that the streams have something to
+//! send.
 //!
-//! It has a database connection of its own, so that it does not affect the pool that this program
-//! demonstrates.
+//! It has its own database connection, so that it does not affect the pool that this program demonstrates.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,12 +23,12 @@ pub enum ProducerError {
     Thread(#[from] SpawnError),
 }
 
-/// A pause of the producer, which ends by itself.
+/// A pause of the producer, which ends after a given time.
 #[derive(Debug, Default)]
 pub struct Lull(Mutex<Option<Instant>>);
 
 impl Lull {
-    /// Begins or extends the pause: it ends `time` from now.
+    /// Begins a pause, or changes the end of the current one: it ends `time` from now.
     pub fn last(&self, time: Duration) {
         *self.until() = Instant::now().checked_add(time);
     }
@@ -43,14 +43,15 @@ impl Lull {
     }
 }
 
-/// The thread. A drop without [`Producer::stop`] asks it to end and does not wait.
+/// The thread. If this is dropped without [`Producer::stop`], the thread is told to end and the drop does
+/// not wait for it.
 #[derive(Debug)]
 pub struct Producer {
     thread: StoppableThread,
 }
 
 impl Producer {
-    /// Starts the thread. It creates a model at the interval `every`, and keeps the newest `keep`.
+    /// Starts the thread. It creates a model at the interval `every`, and keeps the newest `keep` models.
     pub fn start(
         database: &Arc<Database>,
         services: &Services,
@@ -68,7 +69,7 @@ impl Producer {
                 let newest = db.last_id().unwrap_or(0);
                 let name = format!("model {}", newest.saturating_add(1));
                 match database.create(db.as_mut(), &name, keep) {
-                    // The adapter has logged this, once.
+                    // The adapter has already logged this.
                     Ok(_) | Err(CreateError::Gone(_)) => {}
                     Err(error) => limited!(Error, "producer: {error}"),
                 }
@@ -79,12 +80,12 @@ impl Producer {
         Ok(Producer { thread })
     }
 
-    /// Stops it, and blocks until it has ended, but for at most this time: its write may be waiting for the
-    /// lock of another program, and SQLite cannot interrupt that wait.
+    /// Stops the thread, and blocks for at most this time until it has ended. Its write may be waiting for
+    /// the lock of another program, and SQLite cannot interrupt that wait.
     pub fn stop(self, at_most: Duration) {
         if !self.thread.end_within(at_most) {
             log::warn!(
-                "producer: a write still waits for the lock of another program; the stop does not wait for it"
+                "producer: a write is still waiting for the lock of another program; the stop does not wait for it"
             );
         }
     }

@@ -1,8 +1,8 @@
-//! What the pages know of the running servers: the addresses, and the size of the pool.
+//! The facts about the running servers that pages show: the addresses, and the size of the pool.
 //!
-//! The app is built before either server listens, and port 0 is resolved only then. These facts are
-//! therefore set once, when both servers have started. A page that is rendered earlier leaves out the links
-//! and the commands that need them.
+//! The app is built before either server listens, and port 0 is resolved only when the server starts to
+//! listen. These facts are therefore set once, when both servers have started. A page that is rendered
+//! earlier omits the links and the commands that need the facts.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use ninetabs_server::Request;
 
-/// The facts, shared by all pages. A clone has the same ones.
+/// The facts, shared by all pages. A clone refers to the same facts.
 #[derive(Debug, Clone, Default)]
 pub struct RunningServers(Arc<OnceLock<Started>>);
 
@@ -20,7 +20,7 @@ pub struct Started {
     pub app: SocketAddr,
     /// The control server's address.
     pub control: SocketAddr,
-    /// Whether each request to the control server needs a token. Pages of the app never contain it.
+    /// Whether each request to the control server needs a token. Pages of the app never contain the token.
     pub needs_token: bool,
     /// Returns the maximum number of threads that is in force; `None` once the server has ended.
     pub threads: Box<dyn Fn() -> Option<usize> + Send + Sync>,
@@ -51,15 +51,16 @@ impl RunningServers {
         self.started().and_then(|it| (it.threads)()).unwrap_or(configured)
     }
 
-    /// The origin of the control server's pages for the browser that sent this request. `None` if they need
-    /// a token, or if that browser is on another machine and the control server listens on loopback only.
+    /// The origin of the control server's pages for the browser that sent this request. `None` if those
+    /// pages need a token, or if the browser is on another machine and the control server listens only on
+    /// loopback.
     pub fn control(&self, request: &Request) -> Option<String> {
         let it = self.started().filter(|it| !it.needs_token)?;
         let ip = it.control.ip().to_canonical();
         let host = request.authority().map(|authority| &authority.host);
         let is_local = host.is_none_or(|host| host.is_local());
         let at = match host {
-            // An address in brackets cannot be named in a page's policy.
+            // A page's policy cannot name an address in brackets.
             _ if is_local && (ip.is_loopback() || ip.is_unspecified()) => match ip.is_ipv4() {
                 true if ip.is_unspecified() => "127.0.0.1".to_owned(),
                 true => ip.to_string(),
@@ -80,7 +81,7 @@ impl RunningServers {
     }
 }
 
-/// Whether `localhost` and the names below it lead to the server that got this request.
+/// Whether `localhost` and the names below it lead to this server from the browser that sent the request.
 pub fn is_local(request: &Request) -> bool {
     request.authority().is_some_and(|authority| authority.host.is_local())
 }

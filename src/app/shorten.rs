@@ -1,11 +1,12 @@
-//! Templates without comments and without blanks that mean nothing.
+//! Removes comments and insignificant whitespace from templates.
 //!
-//! A page contains its style and its scripts, and is sent anew to each tab; comments and indentation are a third of
-//! them. The page of models has another reason: clients that read slowly hold no thread as long as the kernel
-//! buffers their answers. Texts in quotes, template literals, regular expressions, the tags of templates, and what
-//! stands in `<pre>` stay as they are.
+//! A page contains its style and its scripts, and is sent separately to each tab. A third of it would be comments
+//! and indentation. For the page of models there is a second reason: while the kernel can buffer the whole answer,
+//! a client that reads it slowly does not hold a thread. Quoted strings, template literals, regular expressions,
+//! the tags of templates, and the content of `<pre>` are not changed.
 
-/// A template as it is sent: a script or a style without comments and blanks, a page without indentation.
+/// A template as it is sent: a script or a style without comments and unneeded whitespace, or a page without
+/// indentation.
 pub(super) fn shortened(name: &str, text: &str) -> String {
     match name.rsplit_once('.') {
         Some((_, "js")) => Shortener::new(text, Language::Script).run(),
@@ -67,7 +68,7 @@ impl<'a> Shortener<'a> {
         self.short
     }
 
-    /// Skips blanks and comments.
+    /// Skips whitespace and comments.
     fn skip_gap(&mut self) -> Gap {
         let mut gap = Gap::None;
         loop {
@@ -89,7 +90,7 @@ impl<'a> Shortener<'a> {
         }
     }
 
-    /// Writes as much of the gap as is needed between the last character and the next one.
+    /// Writes the part of the gap that is needed between the last character and the next one.
     fn close(&mut self, gap: Gap, next: char) {
         let Some(last) = self.short.chars().next_back() else { return };
         let needed = match self.language {
@@ -108,7 +109,7 @@ impl<'a> Shortener<'a> {
         }
     }
 
-    /// The length of the next token, which is kept as it is.
+    /// The length of the next token, which is copied unchanged.
     fn token(&self, next: char) -> usize {
         let text = self.rest;
         let tags = [("{{", "}}"), ("{%", "%}")];
@@ -126,7 +127,7 @@ impl<'a> Shortener<'a> {
         }
     }
 
-    /// Whether a slash that comes now begins a regular expression, rather than dividing.
+    /// Whether a slash at this point begins a regular expression rather than being a division.
     fn may_begin_expression(&self) -> bool {
         let before = self.short.trim_end();
         let word = before.rsplit(|c| !is_of_word(c)).next().unwrap_or_default();
@@ -139,7 +140,7 @@ impl<'a> Shortener<'a> {
 }
 
 fn needed_in_script(gap: Gap, last: char, next: char) -> Gap {
-    // A line that may be a statement's end stays one.
+    // A line break that may end a statement is kept.
     let goes_on = "{([;,=>?:&|".contains(last) || "})].,;?:".contains(next);
     let touches = is_of_word(last) && is_of_word(next)
         || matches!((last, next), ('+', '+') | ('-', '-' | '>') | ('/', _) | (_, '/') | ('<', '!'))
@@ -161,7 +162,7 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || "_$#\\".contains(c)
 }
 
-/// The length of a text in quotes.
+/// The length of a quoted string.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -177,7 +178,7 @@ fn quoted(text: &str, quote: char) -> usize {
 
 /// The length of a template literal, with the literals in its expressions.
 fn template_literal(text: &str) -> usize {
-    // For each literal that is open, the braces that are open in its expression; none while in its text.
+    // For each open literal: the number of open braces in its expression, or `None` inside its text.
     let mut open: Vec<Option<usize>> = vec![None];
     let mut at = 1;
     while let Some(c) = text[at..].chars().next() {
@@ -239,23 +240,23 @@ mod tests {
     }
 
     #[test]
-    fn a_script_loses_its_comments_and_blanks() {
+    fn a_script_loses_its_comments_and_unneeded_whitespace() {
         for (text, short) in [
             ("// Why.\nif (a) {\n  b(c, d); // e\n\n}\n", "if(a){b(c,d);}"),
             ("a /* b\n c */ = 1", "a=1"),
             ("const a = b => c;", "const a=b=>c;"),
             ("return a in b", "return a in b"),
-            // Two statements.
+            // The line break separates two statements.
             ("let a = b\nlet c", "let a=b\nlet c"),
             ("if (a) {\n}\nb()", "if(a){}\nb()"),
             ("a\n  .b()\n  ? c\n  : d", "a.b()?c:d"),
             ("a &&\n  b", "a&&b"),
-            // These would be other operators, comments or numbers.
+            // Without a space, these would become other operators, comments or numbers.
             ("a + +b - -c", "a+ +b- -c"),
             ("a-- > b < !--c", "a-- >b< !--c"),
             ("a / /b c/g", "a / /b c/g"),
             ("1 .toFixed()", "1 .toFixed()"),
-            // Tags of templates stay, and none comes into being.
+            // Tags of templates are not changed, and none is created by accident.
             ("f({ {{ a | b }} })", "f({ {{ a | b }}})"),
             ("class A { #b = 1 }", "class A{ #b=1}"),
         ] {
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_regular_expressions_in_a_script_stay() {
+    fn strings_and_regular_expressions_in_a_script_are_not_changed() {
         for text in [
             "'// a  \\' b'",
             "\"a  {  b\"",
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_style_loses_its_comments_and_the_blanks_around_its_signs() {
+    fn a_style_loses_its_comments_and_the_whitespace_around_its_punctuation() {
         for (text, short) in [
             ("/* why */\na { b: c d;\n  e: f, g; }\n", "a{b:c d;e:f,g}"),
             ("a :is(b, c) > d { e: calc(f + g) }", "a :is(b,c)>d{e:calc(f + g)}"),
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!(shortened("a.html", "<p>\n  // a  b\n\n</p>"), "<p>\n// a  b\n</p>\n");
         let listing = "  <pre>def a\n\n  b\nend</pre>\n  <p>c\n";
         assert_eq!(shortened("a.html", listing), "  <pre>def a\n\n  b\nend</pre>\n<p>c\n");
-        // A text over several lines would lose its indentation.
+        // The lines of a multi-line template literal would lose their indentation.
         for folder in ["control", "fixes", "models"] {
             let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/views")).join(folder);
             for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {

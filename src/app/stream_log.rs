@@ -1,7 +1,7 @@
 //! The log lines of a stream: one when it opens and one when it ends.
 //!
-//! The original controller logs a line for each write. Here those lines are at debug level: eight tabs would scroll
-//! the addresses of the start-up message out of the terminal within seconds.
+//! The original controller logs a line for each write. Here those lines are at debug level. Otherwise, eight tabs
+//! would scroll the addresses of the start-up message out of the terminal within seconds.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::database::{CheckoutError, QueryError};
 
-/// What the lab's zombies put before their number.
+/// The prefix that the lab's zombies put before their number.
 const ZOMBIE: &str = "zombie-";
 
 /// Why a stream's action ended.
@@ -27,7 +27,7 @@ pub enum Left {
 
 /// The log of one stream.
 pub struct StreamLog {
-    /// `tab 3`, `zombie-3`, or the connection's number in the record for another client.
+    /// `tab 3`, `zombie-3`, or for any other client the number of its connection in the event log.
     name: String,
     thread: usize,
     /// The number of the action's own thread, if it has one.
@@ -44,13 +44,13 @@ impl StreamLog {
         StreamLog { name, thread: request.thread(), own_thread: None, began: Instant::now(), is_open: false }
     }
 
-    /// Notes that the action runs on a thread of its own.
+    /// Records whether the action runs on a thread of its own.
     pub fn runs_on(&mut self, own_thread: Option<usize>) {
         self.own_thread = own_thread;
     }
 
-    /// Logs a write. The line follows the write: waking the thread that writes the log adds a fifth to the time
-    /// until a new stream's first byte.
+    /// Logs a write. Call this after the write: waking the thread that writes the log would add a fifth to the
+    /// time until a new stream's first byte.
     pub fn wrote(&mut self) {
         if self.is_open {
             log::debug!("{}: streaming models", self.name);
@@ -73,7 +73,7 @@ impl StreamLog {
     pub fn ended(&self, end: Result<(), Left>) {
         let StreamLog { name, thread, own_thread, .. } = self;
         let after = format!("{:.1} s", self.began.elapsed().as_secs_f64());
-        // With a thread of its own, the action does not know when its pool thread was freed.
+        // If the action has its own thread, it does not know when its pool thread was freed.
         let freed = match own_thread {
             None => format!("thread {thread} freed after {after}"),
             Some(own) => format!("action on {} ended after {after}", action_threads::name(*own)),
@@ -81,7 +81,7 @@ impl StreamLog {
         let why = match end {
             Ok(()) => return log::debug!("{name}: stream complete, {freed}"),
             Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
-                "stream ended while it waited for a database connection".to_owned()
+                "stream ended while waiting for a database connection".to_owned()
             }
             Err(Left::Query(error)) => {
                 return limited!(Error, "{name}: stream failed: {error}; {freed}");
@@ -91,7 +91,7 @@ impl StreamLog {
                 StreamInterrupt::MaxAge => "reaped at its maximum age".to_owned(),
                 StreamInterrupt::Asked => "reaped on request".to_owned(),
                 StreamInterrupt::Stopping => "stream ended, the server is stopping".to_owned(),
-                // Its client retries every few seconds.
+                // Logged at debug level, since the client retries every few seconds.
                 StreamInterrupt::Full => {
                     return log::debug!("{name}: stream refused, the stream cap is reached");
                 }
@@ -101,7 +101,7 @@ impl StreamLog {
     }
 }
 
-/// The name of a client that says by `?tab=` what it is, as the pages show it. Other text stays out of the log.
+/// The name that a client gives in `?tab=`, as the pages show it. Any other text is kept out of the log.
 fn client(tab: &str) -> Option<String> {
     let number = |text: &str| text.parse::<u32>().ok();
     match tab.strip_prefix(ZOMBIE) {
@@ -112,7 +112,7 @@ fn client(tab: &str) -> Option<String> {
 
 fn lost(error: &WriteError) -> String {
     match &error.cause {
-        // No write failed: the close was detected on the socket.
+        // No write failed; the close was detected on the socket.
         WriteFailure::SeenClosed => format!("client closed ({})", error.cause),
         cause => format!("write {} failed ({cause})", error.number),
     }

@@ -1,18 +1,18 @@
-//! Decides which pages may open streams, or request any other answer that holds a thread or a listener for as
-//! long as its client stays.
+//! Decides which pages may open streams, or request any other answer that holds a thread or a listener while
+//! its client stays connected.
 //!
 //! A browser lets any page send a request to any address, and only withholds the answer from a page of
 //! another origin. A stream costs its server the same whether or not it is read, so a page of another site is
-//! refused before the stream holds anything. Pages of the origins of `--allow-origin` are accepted. Every
-//! answer to them names their origin, on every stream and with every status: an EventSource gives up for good
-//! after the first answer that does not.
+//! refused before the stream holds a thread or a listener. Pages whose origins are listed by `--allow-origin`
+//! are accepted. Every answer to such a page names its origin, on every stream and with every status, because
+//! an EventSource gives up for good after the first answer that does not.
 
 use super::browser;
 use super::origin::Origin;
 use http::StatusCode;
 use ninetabs_server::{Request, Response};
 
-/// The fields that a page may send to a stream, besides those that need no preflight.
+/// The header fields that a page may send to a stream, in addition to those that do not need a preflight.
 const FIELDS: &str = "cache-control, last-event-id";
 /// How long a browser may cache the answer to its preflight, in seconds.
 const REMEMBERED: &str = "600";
@@ -36,7 +36,7 @@ impl StreamsAccess {
         name_origin(answer, origin)
     }
 
-    /// Answers `OPTIONS` for a stream, which a browser sends before a script's request with additional
+    /// Answers `OPTIONS` for a stream. A browser sends it before a script's request with additional header
     /// fields.
     pub fn preflight(&self, request: &Request) -> Response {
         let origin = self.allowed_origin(request);
@@ -74,7 +74,7 @@ fn admits(allowed: &str, origin: &str) -> bool {
     })
 }
 
-/// Names the page's origin in an answer; without it the browser withholds the answer from the page. A shared
+/// Names the page's origin in an answer. Otherwise the browser withholds the answer from the page. A shared
 /// cache must not reuse the answer for another origin, or for a request without one.
 fn name_origin(answer: Response, origin: Option<&str>) -> Response {
     let answer = answer.with_header("vary", "origin");
@@ -96,17 +96,17 @@ fn nothing() -> Response {
 
 /// Whether a browser sent this request for a page of another site.
 ///
-/// `Sec-Fetch-Site` decides if it is sent. Its value `same-site` ignores ports, so the page's address must
-/// also be on this server, unless the user follows a link to the stream itself.
+/// If `Sec-Fetch-Site` is present, it decides. Its value `same-site` ignores ports, so the page must also
+/// have an address on this server, unless the user follows a link to the stream itself.
 ///
 /// Browsers do not send that field to a server whose name is neither loopback nor https. In that case the
 /// page's address in `Origin` or `Referer` decides. A page can hide its address and choose its `Accept`, so a
-/// browser's request with neither field is refused. Our own pages send their address (`Referrer-Policy:
+/// request of a browser with neither field is refused. Our own pages send their address (`Referrer-Policy:
 /// same-origin`).
 fn is_of_another_site(request: &Request) -> bool {
     let is_repeated = |name| request.header_values(name).nth(1).is_some();
     if is_repeated("origin") || is_repeated("sec-fetch-site") {
-        // It is unknown which of them is true.
+        // It is unknown which of the values is true.
         return true;
     }
     let (origin, site) = (request.header("origin"), request.header("sec-fetch-site"));
@@ -124,7 +124,8 @@ fn is_from_our_page(request: &Request) -> bool {
     request.header("referer").is_some_and(|page| !is_foreign(page, request))
 }
 
-/// Whether the browser opens this address in a tab. A frame of a page is a navigation as well.
+/// Whether the browser opens this address in a tab. The mode alone does not suffice, because loading a frame
+/// is a navigation as well.
 fn is_followed_link(request: &Request) -> bool {
     request.only_header("sec-fetch-mode") == Some("navigate")
         && request.only_header("sec-fetch-dest") == Some("document")
@@ -240,7 +241,7 @@ mod tests {
             (&[HOST, ALLOWED, CROSS], 200, true),
             (&[HOST, ALLOWED, SAME_SITE, AGENT], 200, true),
             (&[HOST, CROSS, ("Origin", "http://a.localhost:11")], 403, false),
-            // A program may send any origin, and its answer names none.
+            // A program may send any origin; its answer does not name one.
             (&[HOST, EVIL], 200, false),
         ] {
             let answer = access.answer(&with_fields("/", fields), || Response::status(StatusCode::OK));
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn a_refused_request_does_not_reach_its_action() {
         let access = StreamsAccess::default();
-        access.answer(&with_fields("/", &[HOST, CROSS]), || panic!("it was called"));
+        access.answer(&with_fields("/", &[HOST, CROSS]), || panic!("the action was called"));
     }
 
     #[test]

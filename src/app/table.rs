@@ -22,7 +22,7 @@ impl Table {
         Table(fastrand::i32(1..))
     }
 
-    /// The number, for an atomic and for storage.
+    /// The number as an integer, for an atomic and for storage.
     pub(super) fn to_bits(self) -> i32 {
         self.0
     }

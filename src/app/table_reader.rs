@@ -1,8 +1,8 @@
 //! The thread that queries the database for all listeners.
 //!
-//! The loop that serves them must not wait, and a query may wait for a lock or for the disk. The loop
-//! therefore orders what it needs, continues, and is woken when the answer has arrived. Each query runs once,
-//! however many listeners need its answer.
+//! The loop that serves the listeners must not wait, and a query may wait for a lock or for the disk. The
+//! loop therefore sends its questions to this thread, continues, and is woken when an answer has arrived.
+//! Each query runs once, however many listeners need its answer.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use super::table::Table;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
-/// Maximum number of answers that wait to be taken. Each is bounded, so this bounds their memory.
+/// Maximum number of queued answers. The size of each answer is bounded, so this bounds their memory.
 const ANSWERS: usize = 16;
 
 /// A question to the table.
@@ -51,7 +51,7 @@ impl TableAnswer {
     }
 }
 
-/// The table of models, with a connection of its own.
+/// The table of models, read on a separate connection.
 pub(super) struct Models {
     pub session: Box<dyn Session>,
     pub database: Arc<Database>,
@@ -62,7 +62,8 @@ impl Models {
         self.database.count_query();
         match question {
             Question::After(after) => {
-                // In this order, and before the query, which sees everything committed so far.
+                // The table is read before the last id. The query runs after both, so it sees every model
+                // up to that id.
                 let (table, newest) = (self.database.table(), self.database.newest());
                 let models = self.session.next(after, PIECE)?.models;
                 let up_to = models.last().map_or(newest.max(after), |model| model.id);
@@ -76,8 +77,8 @@ impl Models {
     }
 }
 
-/// The loop's handle of the thread. The thread ends when this is dropped, after its current question. The
-/// drop does not wait for that: a query may wait for the lock of another program.
+/// The loop's handle of the thread. When this is dropped, the thread ends after its current question. The
+/// drop does not wait for the thread, since a query may wait for the lock of another program.
 pub(super) struct TableReader {
     thread: StoppableThread,
     questions: Sender<Question>,
@@ -103,7 +104,8 @@ impl TableReader {
                     log::error!("cannot read committed models for listeners: {error}");
                 }
                 has_failed = outcome.is_err();
-                // If one question times out, each queued one would wait as long and fail as well.
+                // If one question times out, each queued question would wait just as long and fail as
+                // well.
                 let failed: Vec<Question> = if has_failed { asked.try_iter().collect() } else { Vec::new() };
                 let outcome = outcome.unwrap_or(TableAnswer::Failed(question));
                 for it in [outcome].into_iter().chain(failed.into_iter().map(TableAnswer::Failed)) {
@@ -119,15 +121,16 @@ impl TableReader {
         Ok(TableReader { thread, questions, answers, ordered: BTreeSet::new() })
     }
 
-    /// Disconnected when the thread has ended, and its connection is closed.
+    /// A channel that is disconnected when the thread has ended and its connection is closed.
     pub fn ended(&self) -> Receiver<Infallible> {
         self.thread.ended().clone()
     }
 
-    /// Asks, unless the same question is pending. Does not block.
+    /// Sends a question, unless the same one is pending. Does not block.
     pub fn order(&mut self, question: Question) {
         if self.ordered.insert(question) {
-            // An error means that the thread has panicked, which is reported elsewhere; no answer comes.
+            // An error means that the thread has panicked, which is reported elsewhere. No answer will
+            // arrive.
             let _ = self.questions.send(question);
         }
     }

@@ -1,7 +1,8 @@
 //! The template engine of all pages, which escapes every value.
 //!
-//! Templates are in the program ([`embedded`](super::embedded)). With `--views DIR` they are read from a folder at each
-//! request instead, so that an edit shows at the next reload. They are sent without comments and indentation.
+//! Templates are compiled into the program ([`embedded`](super::embedded)). With `--views DIR` they are read from a
+//! folder at each request instead, so that an edit takes effect at the next reload. They are sent without comments and
+//! indentation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ use crate::words;
 use ninetabs_server::Response;
 use ninetabs_server::log_limit::limited;
 
-/// The folder of views cannot be used.
+/// Why the folder of views cannot be used.
 #[derive(Debug, Error)]
 pub enum ViewsError {
     #[error("there is no such folder")]
@@ -37,7 +38,7 @@ enum PageError {
     Template(#[from] minijinja::Error),
 }
 
-/// Reads a template from a folder. None if there is no such file. A name leads to no other folder.
+/// Reads a template from a folder. `None` if there is no such file, or if the name would lead out of the folder.
 fn read(folder: &Path, name: &str) -> Result<Option<String>, minijinja::Error> {
     if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(None);
@@ -50,7 +51,7 @@ fn read(folder: &Path, name: &str) -> Result<Option<String>, minijinja::Error> {
 }
 
 fn unreadable(error: io::Error) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, "cannot read it").with_source(error)
+    minijinja::Error::new(ErrorKind::InvalidOperation, "cannot read the template").with_source(error)
 }
 
 /// The source of templates.
@@ -71,7 +72,7 @@ impl Templates {
             }
         }
         let mut environment = with_words();
-        // Each template is compiled at its first use: compiling all of them would take a third of the
+        // Each template is compiled at its first use. Compiling all of them at the start would take a third of the
         // start-up time.
         environment.set_loader(move |name| {
             let Some(source) = embedded.iter().find(|source| source.name == name) else { return Ok(None) };
@@ -81,7 +82,7 @@ impl Templates {
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }
 
-    /// A page as an answer, with this nonce or a new one. Failures are logged.
+    /// A page as an answer, with this nonce or a new one. Errors are logged.
     pub fn page(
         &self,
         name: &str,
@@ -115,7 +116,7 @@ impl Templates {
 }
 
 /// An environment in which every template can use the [`words`] for states and events: `words.held` in the text of a
-/// page, and all of them as JSON in its scripts.
+/// page, and the whole tables as JSON in its scripts.
 fn with_words() -> Environment<'static> {
     let mut environment = Environment::new();
     let states: BTreeMap<&str, &str> = words::STATES.iter().copied().collect();

@@ -30,7 +30,8 @@ pub const PAGES: TemplateSource = embedded!("models/_pages.html");
 /// How many tabs the index page links to.
 const TABS: u32 = 9;
 
-/// The contents of the page: the newest models of all, or the newest before an id, and what surrounds them.
+/// The contents of the page: the newest models, or the newest before an id, and the values shown around
+/// them.
 pub(super) struct Shown<'a> {
     pub batch: &'a Batch,
     pub before: Option<i64>,

@@ -1,4 +1,4 @@
-//! `completions` and `man`: the definitions of `--help` in two more formats.
+//! `completions` and `man`: print the definitions of `--help` in two more formats.
 
 use std::io;
 use std::process::ExitCode;
@@ -23,14 +23,14 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// Prints the completions of a shell.
+/// Prints the completions for a shell.
 pub fn completions(arguments: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut typed::definition(), "ninetabs", &mut script);
     print(&script)
 }
 
-/// Prints the manual page: the program, then each of its commands, and theirs.
+/// Prints the manual page: the program, then each of its commands with its own commands.
 pub fn man() -> ExitCode {
     let mut page = Vec::new();
     let mut program = typed::definition();

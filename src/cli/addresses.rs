@@ -1,6 +1,7 @@
 //! `wall`, `dashboard` and `fixes`: print the addresses of the pages with these names.
 //!
-//! If no server answers there, a line on standard error says that the page belongs to `ninetabs serve`.
+//! If no server answers at the address, a line on standard error reports that the page is one of
+//! `ninetabs serve`.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -61,7 +62,7 @@ pub fn run(page: NamedPage, args: &AddressArgs, from_environment: &FromEnvironme
                 let why = format!("the {} a page of `ninetabs serve`: {error}", page.in_words());
                 complain(from_environment.named(&why));
             }
-            // The token is never printed, so the address alone does not open.
+            // The token is never printed, so the address alone does not open the page.
             if page != NamedPage::Fixes && server.needs_token() {
                 complain("append ?token= and the control token to this address");
             }

@@ -1,7 +1,7 @@
 //! Starts the parts of `serve`, and stops them in order.
 //!
-//! Only this module knows all of them: it passes the app to the server, the streams to the reaper, and everything to
-//! the control server.
+//! Only this module has access to all parts: it passes the app to the server, the streams to the reaper, and
+//! everything to the control server.
 
 mod app_server;
 mod error;
@@ -47,12 +47,12 @@ use crate::fixes::Fixes;
 use crate::front::AppServer;
 pub use error::BootError;
 
-/// The maximum time to stop the app of a start that is refused late.
+/// The maximum time to stop the app if a start fails after the app has started.
 const REFUSAL_GRACE: Duration = Duration::from_millis(500);
 /// The channel of orders to end the process.
 pub type Orders = (Sender<Stop>, Receiver<Stop>);
 
-/// The paths of `--state` and `--trace`: they are writable, and unchanged so far.
+/// The files of `--state` and `--trace`. They have been found to be writable, and have not been changed yet.
 struct Written {
     state: Option<(PathBuf, ReservedFile)>,
     trace: Option<(PathBuf, PreparedOutput)>,
@@ -75,9 +75,10 @@ impl Written {
     }
 }
 
-/// Everything that runs. Fields are dropped in the order in which things stop.
+/// All running parts. Fields are dropped in the order in which the parts stop.
 pub struct Running {
-    /// The state file. `serve` takes it out, so that it is removed even if the rest of a stop is blocked.
+    /// The state file. `serve` moves it out of this struct, so that the file is removed even if the rest of a stop
+    /// is blocked.
     pub state: Option<StateFile>,
     trace: Option<TraceFile>,
     producer: Option<Producer>,
@@ -86,21 +87,21 @@ pub struct Running {
     pub app: Arc<AppServer>,
     /// The second server of the wall.
     beside: Arc<Beside>,
-    /// Receives the orders to end that the control server got.
+    /// Receives the orders to stop that the control server was sent.
     pub stops: Receiver<Stop>,
     live: Arc<Streams>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
     timeline: Arc<Timeline>,
-    /// Receives when a service thread ended by itself.
+    /// The service threads. They report when one of them ends unexpectedly.
     pub services: Services,
     pub earlier_rows: EarlierRows,
 }
 
 impl Running {
-    /// Starts everything, each part after those that it uses.
+    /// Starts all parts, each one after the parts that it uses.
     pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
-        // A start that is refused for a path or a port leaves no database behind.
+        // Checked first, so that a start that fails because of a path or a port does not leave a database behind.
         refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
         let written = Written::reserve(args)?;
         if let Err(error) = check_database(path) {
@@ -124,7 +125,8 @@ impl Running {
         started
     }
 
-    /// Starts everything that writes no files. Stores the opened database in `opened`, even if it fails later.
+    /// Starts all parts that do not write files. The opened database is stored in `opened`, even if a later step
+    /// fails.
     fn start_on(
         args: &ServeArgs,
         path: &Path,
@@ -210,13 +212,14 @@ impl Running {
             growth,
         );
         let control = control.map_err(|error| BootError::of_server("--control-url", error.into()))?;
-        // The control server shows the record of the app's server. Its own requests are not recorded there.
+        // The control server shows the event log of the app's server. Its own requests are not recorded in that
+        // log.
         let control = Server::bind(args.control_url)
             .name("puma ctl")
             .threads(control::THREADS)
             .write_timeout(control::WRITE_TIMEOUT)
             .max_connections(CONTROL_CONNECTIONS)
-            // Orders are in the query. A slow body must not hold one of these few threads.
+            // Orders are in the query, so bodies are not needed. A slow body must not hold one of the few threads.
             .max_body_bytes(0)
             .without_reaper()
             .services(services.clone())
@@ -227,7 +230,8 @@ impl Running {
             app: app.addr(),
             control: control.addr(),
             needs_token: args.control.token.0.is_some(),
-            // The server has the app, which has these facts: a counted reference would keep both forever.
+            // The server owns the app, and the app has these facts. A strong reference to the server would
+            // therefore keep both alive forever.
             threads: Box::new(move || pool.upgrade().map(|server| server.size().max())),
         });
         beside.listens_at(control.addr().port());
@@ -253,9 +257,9 @@ impl Running {
         })
     }
 
-    /// Writes the state file and begins the trace. Each may fail at its first byte. One that replaces nothing,
-    /// because it is a device or pipe, is therefore written first; otherwise the trace comes last. A start that is
-    /// refused leaves both as they were.
+    /// Writes the state file and begins the trace. Either may fail at its first write, and a failed start must
+    /// leave both files as they were. A trace to a device or pipe does not replace anything, so it is begun before
+    /// a state file that replaces an old one. Otherwise the trace is begun last.
     fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
         let Written { state, mut trace } = written;
         let has_old = |(_, reserved): &(PathBuf, ReservedFile)| !reserved.is_special();
@@ -279,7 +283,8 @@ impl Running {
     }
 }
 
-/// Binds both addresses for a moment, without listening, since the servers would bind them too late.
+/// Detects an address that is in use, by binding both for a moment without listening. The servers bind theirs only
+/// after the database has been created.
 fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
     let bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

@@ -2,7 +2,7 @@
 
 use std::env;
 
-/// The text in the place of a secret.
+/// The text that is shown in place of a secret.
 pub(super) const HIDDEN: &str = "…";
 
 /// The command line of this process.
@@ -40,7 +40,7 @@ fn without_password(word: &str) -> String {
     hidden().unwrap_or_else(|| word.to_owned())
 }
 
-/// A word, quoted for a shell if need be.
+/// A word, quoted for a shell if necessary.
 pub(super) fn quoted(word: String) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%…".contains(c);
     let is_plain = !word.is_empty() && word.chars().all(plain);

@@ -1,4 +1,4 @@
-//! `compare`: every fix with the same nine tabs, and one table.
+//! `compare`: measures every fix with the same nine tabs, and prints one table.
 //!
 //! The arguments become a [`ComparePlan`]; [`crate::lab::compare`] does the rest. The exit status is 0 if every row met
 //! its claims, 1 if one did not or could not be measured, and 130 after an interrupt. The servers and the browser end
@@ -33,12 +33,12 @@ Examples:
   ninetabs compare --only naive,push,poll     three rows
   ninetabs compare --only push --tabs 2000    a fix that holds no thread
   ninetabs compare --report compare.html      a page with the lanes of each row
-  ninetabs compare --markdown                 the table alone";
+  ninetabs compare --markdown                 only the table";
 
 /// With more tabs than this, only the fixes whose tabs hold no thread are measured.
 const TABS_FOR_ALL: usize = 60;
 
-/// Columns of the terminal that are used.
+/// The number of terminal columns that are used.
 const WIDTH: usize = 80;
 
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub struct CompareArgs {
     /// HTML file for the whole comparison, on one page
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Another ninetabs to measure [default: this program]
+    /// ninetabs executable to measure [default: this program]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
 }
@@ -80,7 +80,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
         Ok(program) => program,
         Err(error) => {
-            return failed(format_args!("cannot find this program: {error}. Name it with --program"));
+            return failed(format_args!("cannot find this program: {error}; name it with --program"));
         }
     };
     let interrupted = match interrupt::ends_all() {
@@ -109,10 +109,8 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     let (mut rows, mut broken) = (Vec::new(), None);
     for (number, contender) in asked.into_iter().enumerate() {
         if plan.tabs > TABS_FOR_ALL && !contender.bears_many {
-            let note = format!(
-                "not measured, because its tabs hold threads and {} are too many for that",
-                plan.tabs
-            );
+            let note =
+                format!("not measured, because its tabs hold threads; {} tabs need too many", plan.tabs);
             rows.push(Row { fix: contender.name, note: Some(note), ..Row::default() });
             continue;
         }
@@ -192,7 +190,7 @@ fn print(args: &CompareArgs, plan: &ComparePlan, rows: &[Row], is_whole: bool) -
     out.flush()
 }
 
-/// Shows the current step: in one line of a terminal, elsewhere in one line per step.
+/// Shows the current step. On a terminal, one line is overwritten; other output gets one line per step.
 struct CompareProgress {
     to: Term,
     of: usize,

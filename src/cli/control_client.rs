@@ -1,10 +1,11 @@
 //! A client of the control server, ours or Puma's.
 //!
-//! It sends requests as pumactl does: HTTP/1.0 without a header, over TCP or a Unix socket, one per connection. The
-//! server's guard does not take that for a browser, and every Puma understands it. The connection is the lab's
-//! ([`Connection`]), which also resolves names as a browser does: `localhost` to ::1 and to 127.0.0.1.
+//! It sends requests as pumactl does: HTTP/1.0 without header fields, over TCP or a Unix socket, one per
+//! connection. The server's guard does not mistake such a request for a browser's, and every version of Puma
+//! accepts it. The connection is the lab's ([`Connection`]). It resolves names as a browser does: `localhost` to
+//! ::1 and to 127.0.0.1.
 //!
-//! [`ControlUrl::ask`] blocks for at most the given time, plus the time of the name resolver.
+//! [`ControlUrl::ask`] blocks for at most the given time, plus the time that the name resolver takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,7 +29,7 @@ pub enum ControlUrl {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControlAnswer {
     pub status: u16,
-    /// Without the line break at its end.
+    /// The body, without the line break at its end.
     pub body: String,
 }
 
@@ -78,7 +79,7 @@ impl fmt::Display for ControlUrl {
 }
 
 impl ControlUrl {
-    /// Connects, and sends no request.
+    /// Connects, without sending a request.
     pub fn touch(&self, patience: Duration) -> Result<(), AskError> {
         self.connect(patience).map(drop)
     }

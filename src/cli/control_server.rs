@@ -1,5 +1,5 @@
-//! The flags that name a control server, and requests to it: shared by `ctl`, `top` and the commands that print
-//! an address. An error says what to do.
+//! The flags that name a control server, and the requests to it. They are shared by `ctl`, `top` and the
+//! commands that print an address. Each error message includes what to do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use super::values::{self, OrNoToken, SecretToken, without_scheme};
 use crate::control::Token;
 use crate::lab::http::HttpError;
 
-/// The maximum number of characters of a refusal that are repeated, since any program may listen there.
+/// The maximum number of characters of a refusal that are repeated, since any program may be listening at
+/// the address.
 const MOST_SAID: usize = 200;
 
 /// The token of a control server, as `serve` and `probe` take it.
@@ -24,8 +25,8 @@ const MOST_SAID: usize = 200;
 pub struct ControlTokenArg {
     /// Token of control requests, sent as ?token= [default: none]
     ///
-    /// At least 3 characters. A server without one can be controlled by any local program. Other users
-    /// see the flag in the list of processes; the variable keeps it secret.
+    /// At least 3 characters. A server without one can be controlled by any local program. Other users can
+    /// see the flag in the list of processes; the environment variable keeps the token secret.
     #[arg(
         id = "control_token",
         long = "control-token",
@@ -75,7 +76,7 @@ pub struct ControlServerArgs {
         global = true
     )]
     pub control_token_file: Option<PathBuf>,
-    /// State file of a running server, which has its address and token
+    /// State file of a running server, with its address and token
     ///
     /// It overrides --control-url and --control-token.
     #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
@@ -129,7 +130,8 @@ fn no_answer(url: &ControlUrl, error: &AskError) -> String {
 }
 
 impl ControlServerArgs {
-    /// Finds the server. As with pumactl, a state file overrides both flags. It is read again at each call.
+    /// Finds the server. As with pumactl, a state file overrides both flags. The file is read again at each
+    /// call.
     pub fn find(&self) -> Result<ControlServer, ControlError> {
         let Some(path) = self.state.clone() else {
             let token = match &self.control_token_file {
@@ -155,7 +157,7 @@ impl ControlServerArgs {
     }
 }
 
-/// A control server, whether or not it runs.
+/// A control server, whether or not it is running.
 #[derive(Debug, Clone)]
 pub struct ControlServer {
     pub url: ControlUrl,
@@ -163,8 +165,8 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// The address of one of its pages, without the token. A Unix socket has none. An unspecified IP address
-    /// becomes the loopback address, which a browser on this machine can open.
+    /// The address of one of its pages, without the token. `None` for a Unix socket. An unspecified IP
+    /// address becomes the loopback address, which a browser on this machine can open.
     pub fn page(&self, path: &str) -> Option<String> {
         let ControlUrl::Tcp { .. } = &self.url else { return None };
         let url = self.url.to_string();
@@ -177,7 +179,7 @@ impl ControlServer {
         self.token.is_some()
     }
 
-    /// Connects, and sends no request. Blocks for at most `patience`.
+    /// Connects, without sending a request. Blocks for at most `patience`.
     pub fn touch(&self, patience: Duration) -> Result<(), ControlError> {
         self.url.touch(patience).map_err(|error| ControlError::Ask { url: self.url.clone(), error })
     }

@@ -1,8 +1,8 @@
 //! `ctl`: queries or controls a running ninetabs or Puma.
 //!
-//! It has the commands of pumactl, and those that only our control server has. The answer goes to standard output
-//! unchanged, as one line of JSON that can be piped into `jq`. If no server answers or the server refuses, the exit
-//! status is 1, with one line that says what to do. Blocks for at most 30 s.
+//! It has the commands of pumactl, and others that only our control server supports. The answer goes to standard
+//! output unchanged, as one line of JSON that can be piped into `jq`. If no server answers or the server refuses
+//! the request, the exit status is 1, and one line on standard error says what to do. Blocks for at most 30 s.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,7 +29,7 @@ Examples:
 /// Query or control a running ninetabs or Puma
 ///
 /// The answer is one line of JSON on standard output. threads, timeline, reap, resize and max-stream-age need a
-/// ninetabs; a Puma knows the others.
+/// ninetabs; the other commands also work with Puma.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = false)]
 pub struct CtlArgs {
@@ -42,7 +42,7 @@ pub struct CtlArgs {
 /// A command.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CtlOrder {
-    /// Show the numbers of the pool
+    /// Show the statistics of the pool
     Stats,
     /// Show each pool thread of ninetabs and the request that holds it
     Threads,
@@ -55,19 +55,19 @@ pub enum CtlOrder {
         #[arg(long, value_name = "N", value_parser = values::number_from(0_u64))]
         after: Option<u64>,
     },
-    /// Check whether a server listens there, without a request
+    /// Check whether a server is listening, without sending a request
     Status,
-    /// Stop after the running requests
+    /// Stop when the running requests have finished
     Stop,
-    /// Stop at once, and cut off the running responses
+    /// Stop immediately, and cut off the running responses
     Halt,
-    /// Restart a Puma in the same process; not for ninetabs
+    /// Restart Puma in the same process; not for ninetabs
     Restart,
-    /// Restart a Puma's workers one by one; not for ninetabs
+    /// Restart Puma's workers one by one; not for ninetabs
     PhasedRestart,
-    /// Run a Puma's garbage collector; not for ninetabs
+    /// Run Puma's garbage collector; not for ninetabs
     Gc,
-    /// Show the numbers of a Puma's garbage collector; not for ninetabs
+    /// Show the statistics of Puma's garbage collector; not for ninetabs
     GcStats,
     /// End streams of ninetabs; their tabs reconnect at the end of the queue
     #[command(after_help = "Example: ninetabs ctl reap --older-than 30")]
@@ -76,14 +76,14 @@ pub enum CtlOrder {
         #[arg(long, value_name = "SECS", value_parser = duration::seconds)]
         older_than: Option<Duration>,
     },
-    /// Set the minimum and maximum of threads of a running ninetabs
+    /// Set the minimum and maximum number of threads of a running ninetabs
     #[command(after_help = "Example: ninetabs ctl resize --min 8 --max 12")]
     #[group(required = true, multiple = true)]
     Resize {
-        /// Minimum of threads, from 0 to 10000 [default: unchanged]
+        /// Minimum number of threads, from 0 to 10000 [default: unchanged]
         #[arg(long, value_name = "N", value_parser = values::threads)]
         min: Option<usize>,
-        /// Maximum of threads, from 1 to 10000 [default: unchanged]
+        /// Maximum number of threads, from 1 to 10000 [default: unchanged]
         #[arg(long, value_name = "N", value_parser = values::number(1..=values::MOST))]
         max: Option<usize>,
     },
@@ -123,8 +123,8 @@ fn answer(args: &CtlArgs) -> Result<String, ControlError> {
     server.ask(method, order, parameters, PATIENCE)
 }
 
-/// Method, command and parameters. Parameters that were not given are left out: Puma 5 accepts its token only if
-/// that is the whole query.
+/// Method, command and parameters. Parameters that were not given are left out: Puma 5 accepts a token only if
+/// it is the whole query.
 fn request(order: &CtlOrder) -> (&'static str, &'static str, Vec<String>) {
     let set = |name: &str, value: &Option<usize>| value.map(|value| format!("{name}={value}"));
     let parameters: Vec<Option<String>> = match order {
@@ -158,7 +158,7 @@ fn request(order: &CtlOrder) -> (&'static str, &'static str, Vec<String>) {
     (method, name, parameters.into_iter().flatten().collect())
 }
 
-/// The row of our control server's table, if it has one for this command.
+/// The entry for this command in our control server's table of orders, if there is one.
 fn known(name: &str) -> Option<&'static orders::Order> {
     orders::ALL.iter().find(|order| order.path.strip_prefix('/') == Some(name))
 }

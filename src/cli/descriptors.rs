@@ -1,8 +1,8 @@
-//! Divides the process's descriptors.
+//! Divides the file descriptors of the process among its parts.
 //!
 //! Each connection takes one, and the kernel limits their number. A process without free descriptors cannot accept
-//! connections, not even an order to stop. The app's connections therefore get what the control server, the database
-//! and the process itself leave.
+//! any connection, not even one with an order to stop. The app's connections therefore get only the descriptors that
+//! the control server, the database and the process itself do not need.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
@@ -14,7 +14,7 @@ pub const CONTROL_CONNECTIONS: usize = 64;
 /// A database connection's file and its write-ahead log.
 const PER_DATABASE_CONNECTION: usize = 2;
 
-/// No descriptor is left for a connection of the app.
+/// The limit of descriptors is too low for even one connection of the app.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "the limit of descriptors is {limit}, and serving needs at least {needed}: {CONTROL_CONNECTIONS} for the control server, {database} for the database, {SPARE_DESCRIPTORS} for the process; raise it (ulimit -n), or give fewer threads or a smaller --db-pool"
@@ -40,8 +40,8 @@ pub fn raise_limit() -> usize {
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// The maximum number of the app's connections: the given number, or by default all that the limit leaves, and never
-/// more.
+/// The maximum number of connections of the app: the requested number, but at most what the limit leaves, which is
+/// also the default.
 pub fn for_the_app(limit: usize, database_connections: usize, asked: Option<u64>) -> Result<usize, TooFew> {
     let database = database_connections.saturating_mul(PER_DATABASE_CONNECTION);
     let others = database.saturating_add(SPARE_DESCRIPTORS + CONTROL_CONNECTIONS);

@@ -1,4 +1,4 @@
-//! Durations as they are typed: `2`, `0.5`, `500ms`, `2s`.
+//! Durations as typed on the command line: `2`, `0.5`, `500ms`, `2s`.
 
 use std::time::Duration;
 
@@ -6,25 +6,26 @@ use std::time::Duration;
 const MOST_SECONDS: f64 = 1e19;
 const EXAMPLES: &str = "such as 5 or 500ms";
 
-/// Reads a duration; a bare number is seconds. The error says what to give instead.
+/// Parses a duration; a bare number is seconds. The error message says what to give instead.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     read(text)?.ok_or_else(|| format!("give seconds, {EXAMPLES}"))
 }
 
-/// The same for a duration that is more than 0.
+/// Like [`seconds`], for a duration of more than 0.
 pub fn more_than_none(text: &str) -> Result<Duration, String> {
     let time = read(text)?.filter(|time| !time.is_zero());
     time.ok_or_else(|| format!("give seconds above 0, {EXAMPLES}"))
 }
 
-/// Returns `None` if it is not a duration. A duration that is too long is an error that names the limit.
+/// Returns `None` if the text is not a duration. For a duration that is too long, the error names the
+/// limit.
 fn read(text: &str) -> Result<Option<Duration>, String> {
     let (number, scale) = if let Some(number) = text.strip_suffix("ms") {
         (number, 1e-3)
     } else {
         (text.strip_suffix('s').unwrap_or(text), 1.0)
     };
-    // f64 would also take `inf`, `1e3` and `+1`, which are usually mistakes.
+    // f64 would also accept `inf`, `1e3` and `+1`, which are usually mistakes.
     let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     match number.parse::<f64>().ok().filter(|_| plain).map(|value| value * scale) {
         Some(value) if value > MOST_SECONDS => {

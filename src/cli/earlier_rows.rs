@@ -5,8 +5,8 @@ use std::fmt;
 use crate::app::adapters::Session;
 use crate::app::batch::Limit;
 
-/// The number of rows above which they are not counted: a large table must not delay the start. It exceeds
-/// what `--keep-models` keeps by default.
+/// The number above which rows are not counted, so that a large table does not delay the start. It exceeds
+/// the default of `--keep-models`.
 const MOST_COUNTED: usize = 2_000;
 
 /// The rows of earlier runs.
@@ -14,12 +14,12 @@ const MOST_COUNTED: usize = 2_000;
 pub enum EarlierRows {
     Exactly(usize),
     MoreThan(usize),
-    /// They could not be read. The first request shows the reason.
+    /// The rows could not be read. The first request reports the reason.
     Unknown,
 }
 
 impl EarlierRows {
-    /// Counts them, in batches.
+    /// Counts the rows, in batches.
     pub fn of(db: &mut dyn Session) -> EarlierRows {
         let (mut rows, mut last_id) = (0, 0);
         loop {
@@ -34,7 +34,7 @@ impl EarlierRows {
     }
 }
 
-/// The note of the start-up message on a database file.
+/// The note about a database file in the start-up message.
 impl fmt::Display for EarlierRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_note_says_what_becomes_of_the_database() {
+    fn the_note_says_that_the_database_is_kept_and_how_many_rows_it_has() {
         for (rows, note) in [
             (EarlierRows::Exactly(0), "kept; no rows yet"),
             (EarlierRows::Exactly(1), "kept; 1 row from earlier runs"),

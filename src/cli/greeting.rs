@@ -37,10 +37,10 @@ pub(super) struct Greeting<'a> {
     pub streams_at: Option<(&'a str, String)>,
     pub is_tiny_http: bool,
     pub notices_by_poll: bool,
-    /// Whether an action has a thread of its own.
+    /// Whether each action has its own thread.
     pub has_own_threads: bool,
     pub is_faithful: bool,
-    /// The database as it was given, and what becomes of it.
+    /// The database as given on the command line, and a note on whether it is kept.
     pub database: String,
     pub database_note: String,
 }
@@ -48,9 +48,9 @@ pub(super) struct Greeting<'a> {
 /// What happens to the first tab beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TabLimit {
-    /// It waits: a stream holds each thread.
+    /// The tab waits, since every thread is held by a stream.
     Threads,
-    /// Its stream is refused at once, and its EventSource reconnects later.
+    /// Its stream is refused immediately, and its EventSource reconnects later.
     Cap,
     /// Its stream is an empty 200, since every database connection is in use.
     Database,
@@ -120,7 +120,7 @@ impl Greeting<'_> {
             if streams == 1 { "1 tab streams".to_owned() } else { format!("{streams} tabs stream") };
         match limit {
             TabLimit::Cap => {
-                // The original controller sends no `retry:`, so its clients choose the time.
+                // The original controller does not send `retry:`, so its clients choose the time.
                 let later = if self.is_faithful {
                     "later".to_owned()
                 } else {
@@ -201,7 +201,7 @@ impl Greeting<'_> {
         }
         if self.has_own_threads {
             said.push(
-                "An action has a thread of its own, as in Rails. HTTP/1.0 clients such as ab leave it behind."
+                "Each action has its own thread, as in Rails. HTTP/1.0 clients such as ab leave it running."
                     .to_owned(),
             );
         }
@@ -245,7 +245,7 @@ impl Greeting<'_> {
         Some(text)
     }
 
-    /// How many streams there can be at once, and what limits them.
+    /// How many streams can be open at the same time, and what limits them.
     fn limit(&self) -> (usize, TabLimit) {
         let threads = (self.threads.max() + self.max_io_threads, TabLimit::Threads);
         // A limit is reached only if it is below the number of threads. If both are equal, the next
@@ -253,7 +253,7 @@ impl Greeting<'_> {
         let bounds = [(self.leased_connections, TabLimit::Database), (self.stream_cap, TabLimit::Cap)];
         let below = bounds.into_iter().filter_map(|(bound, limit)| Some((bound?, limit)));
         below.fold(threads, |least, bound| match bound.1 {
-            // A stream is counted against the cap before it asks for a connection.
+            // A stream is counted against the cap before it checks out a connection.
             TabLimit::Cap if least.1 == TabLimit::Database && bound.0 == least.0 => bound,
             _ if bound.0 < least.0 => bound,
             _ => least,
@@ -305,15 +305,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 pub(super) struct OpenedAddress(pub SocketAddr);
 
 impl OpenedAddress {
-    /// Its URL, without a slash at its end. An unspecified address cannot be opened, so the
-    /// loopback address of its family stands for it.
+    /// Its URL, without a slash at its end. An unspecified address cannot be opened, so it is replaced by
+    /// the loopback address of its family.
     pub fn url(&self) -> String {
         let ip = match self.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        // A URL cannot hold a scope (`%3`).
+        // A URL cannot contain the scope of an IPv6 address (`%3`).
         format!("http://{}", SocketAddr::new(ip, self.0.port()))
     }
 
@@ -330,7 +330,7 @@ impl OpenedAddress {
         self.0.ip().to_canonical()
     }
 
-    /// Whether `localhost` and the names below it lead to it.
+    /// Whether `localhost` and the names below it lead to this address.
     fn is_local(&self) -> bool {
         let ip = self.ip();
         ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST

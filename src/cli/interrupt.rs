@@ -16,8 +16,8 @@ pub const INTERRUPTED: u8 = 130;
 /// The maximum time for a command to clean up after a signal.
 pub const WITHIN: Duration = Duration::from_millis(600);
 
-/// A signal that comes this soon after the first one repeats it: npm, foreman and nested
-/// `timeout`s deliver one TERM twice within milliseconds.
+/// A signal that arrives this soon after the first one counts as a repetition of it: npm, foreman and nested `timeout`s
+/// deliver one TERM twice within milliseconds.
 pub const REPEATS_WITHIN: Duration = Duration::from_millis(100);
 
 /// Distinguishes a second request to end from a repetition of the first.
@@ -32,7 +32,7 @@ enum StopRequest {
 }
 
 impl StopRequests {
-    /// Counts a request that came at this moment.
+    /// Counts a request that arrived at this time.
     fn count(&self, now: Instant) -> StopRequest {
         let mut first_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *first_at {
@@ -46,19 +46,19 @@ impl StopRequests {
     }
 }
 
-/// The first signal asks for the end. The second ends the process without waiting.
+/// The first signal asks the command to end. The second ends the process without waiting.
 #[derive(Debug)]
 pub struct FirstOfTwo {
-    /// Receives at the first signal.
+    /// Receives a message at the first signal.
     pub first: Receiver<()>,
-    /// Receives at the second signal. The command then has [`WITHIN`] twice to clean up and end.
+    /// Receives a message at the second signal. The command then has twice [`WITHIN`] to clean up and end.
     pub second: Receiver<()>,
     requests: StopRequests,
 }
 
 impl FirstOfTwo {
-    /// Counts a stop request that was not a signal. The next signal counts as the second, unless it comes so soon
-    /// that it is taken for the same request.
+    /// Counts a stop request that was not a signal. The next signal counts as the second, unless it arrives so soon
+    /// that it counts as a repetition.
     pub fn count_as_first(&self) {
         self.requests.count(Instant::now());
     }
@@ -78,7 +78,7 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
         StopRequest::First => drop(tell_first.try_send(())),
         StopRequest::Repeated => {}
         StopRequest::Second => {
-            // The time runs from the first of these messages.
+            // Only the first of these messages starts the timer.
             if tell_second.try_send(()).is_ok() {
                 end_after(WITHIN * 2, || {});
             }
@@ -87,9 +87,10 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
     Ok(FirstOfTwo { first, second, requests })
 }
 
-/// For a command with child processes and folders to clean up. The first signal ends all of its waits. After 600 ms the
-/// process ends, whatever it waits for then. A second signal ends the process at once. Whatever is left then is cleaned
-/// up without this process ([`crate::lab::scratch`] and `serve --stop-with-stdin`). May be called once per process.
+/// For a command with child processes and folders to clean up. The first signal ends all of its waits. The process ends
+/// after 600 ms, even if it is still waiting. A second signal ends the process immediately. Processes and folders that
+/// are left are then cleaned up without this process ([`crate::lab::scratch`] and `serve --stop-with-stdin`). May be
+/// called once per process.
 pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     let (asks, interrupt) = Interrupt::new();
     let mut asks = Some(asks);
@@ -98,7 +99,7 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
         StopRequest::First => {
             drop(asks.take());
             end_after(WITHIN, || {
-                // On a thread of its own, since standard error may be blocked.
+                // Printed on a separate thread, since standard error may be blocked.
                 let line = threads::spawn("interrupted", interrupted);
                 thread::sleep(line.map_or(Duration::ZERO, |_| Duration::from_millis(50)));
             });
@@ -109,8 +110,8 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     Ok(interrupt)
 }
 
-/// For a command that has connections to close. The first signal asks it to end; twice 600 ms later, or at a second
-/// signal, the process ends, and the kernel closes what is left. May be called once per process.
+/// For a command that has connections to close. The first signal asks it to end. After 1.2 s, or at a second signal,
+/// the process ends, and the kernel closes the remaining connections. May be called once per process.
 pub fn stop_signal() -> Result<StopSignal, ctrlc::Error> {
     let (asks, stop) = StopSignal::new();
     let mut asks = Some(asks);
@@ -126,7 +127,7 @@ pub fn stop_signal() -> Result<StopSignal, ctrlc::Error> {
     Ok(stop)
 }
 
-/// Ends the process with 130 after this time, or at once if the thread that waits cannot be started.
+/// Ends the process with 130 after this time, or immediately if the thread that waits cannot be started.
 fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
     let watchdog = threads::spawn("end", move || {
         thread::sleep(time);
@@ -144,8 +145,8 @@ pub fn interrupted() -> ExitCode {
     ExitCode::from(INTERRUPTED)
 }
 
-/// Returns a receiver that is sent a message per signal. No signal ends the process, so a command can restore the
-/// terminal. May be called once per process.
+/// Returns a channel that receives one message per signal. Signals do not end the process, so the command can restore
+/// the terminal. May be called once per process.
 pub fn each() -> Result<Receiver<()>, ctrlc::Error> {
     let (tell, told) = bounded(1);
     ctrlc::set_handler(move || {
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_soon_after_the_first_one_repeats_it() {
+    fn a_signal_soon_after_the_first_one_counts_as_a_repetition() {
         let (requests, first) = (StopRequests::default(), Instant::now());
         assert_eq!(requests.count(first), StopRequest::First);
         for repeated in [Duration::ZERO, Duration::from_millis(3), REPEATS_WITHIN] {

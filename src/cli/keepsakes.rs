@@ -35,7 +35,7 @@ pub struct Keepsakes {
 }
 
 impl Keepsakes {
-    /// Checks that all of them can be written, before the first act.
+    /// Checks, before the first act, that all of the files can be written.
     pub fn at(
         report: Option<&Path>,
         trace: Option<&Path>,
@@ -51,11 +51,11 @@ impl Keepsakes {
         })
     }
 
-    /// Writes them. An error with one file does not prevent the others from being written.
+    /// Writes the files. An error with one file does not prevent the others from being written.
     pub fn write(self, run: &Report<'_>) -> Result<(), KeepError> {
         let report = self.report.map_or(Ok(()), |file| report(file, run));
         let trace = self.trace.map_or(Ok(()), |file| trace(file, run.outcomes));
-        // There is a picture only if an act was finished.
+        // A picture is written only if an act has finished.
         let animate = self.animate;
         let svg = self.svg.zip(run.outcomes.last()).map_or(Ok(()), |(file, last)| svg(file, last, animate));
         report.and(trace).and(svg)

@@ -1,5 +1,5 @@
-//! The log of `serve`: one line per event on standard error, written by a thread of its own, so that a stopped reader of
-//! the log delays no request.
+//! The log of `serve`: one line per event on standard error. A separate thread writes it, so that a stalled reader of
+//! the log does not delay requests.
 
 use std::io::{self, Write};
 use std::panic;
@@ -37,7 +37,7 @@ impl Log {
     }
 }
 
-/// Logs at the levels of RUST_LOG, which is `info` by default. A panic is one line.
+/// Starts logging, at the levels of RUST_LOG, or `info` by default. A panic is logged as one line.
 pub fn start() -> Result<Log, SpawnError> {
     let outlet = Outlet::start("log", io::stderr(), |_| {})?;
     // An empty variable counts as unset.
@@ -46,7 +46,7 @@ pub fn start() -> Result<Log, SpawnError> {
     builder.parse_filters(&set("RUST_LOG").unwrap_or_else(|| "info".to_owned()));
     match set("RUST_LOG_STYLE") {
         Some(style) => builder.parse_write_style(&style),
-        // The logger writes to a pipe of this process, so it would not use colors.
+        // The logger's target is a pipe, so by default it would not use colors.
         None if console::colors_enabled_stderr() => builder.write_style(WriteStyle::Always),
         None => builder.write_style(WriteStyle::Never),
     };
@@ -62,7 +62,7 @@ pub fn start() -> Result<Log, SpawnError> {
 /// A line of the log. Control characters and line breaks that a client or another program sent are replaced.
 fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
     let (level, style) = (record.level(), to.default_level_style(record.level()));
-    // The logger's own timestamps fail for some clocks.
+    // The logger's own timestamps fail for some settings of the clock.
     let (at, text) = (timestamp::millis(SystemTime::now()), record.args().to_string());
     let text = text.lines().collect::<Vec<_>>().join(" ");
     writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))

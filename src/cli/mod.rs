@@ -1,8 +1,8 @@
 //! The command line: one file per command.
 //!
-//! [`Arguments`] defines what can be typed. The same definitions make `--help`, the manual page and the completions.
-//! Each command's file converts its arguments and runs the command. Exit statuses: 0 done, 1 failed, or a claim did
-//! not hold, 2 wrong usage, 3 not measured (`probe`), 130 interrupted.
+//! [`Arguments`] defines what can be typed. `--help`, the manual page and the completions are generated from the
+//! same definitions. Each command's file converts its arguments and runs the command. Exit statuses: 0 done, 1
+//! failed, or a claim did not hold, 2 wrong usage, 3 not measured (`probe`), 130 interrupted.
 
 pub mod about;
 pub mod addresses;
@@ -158,7 +158,7 @@ fn complain(error: impl std::fmt::Display) {
     let _ = io::stderr().write_all(complaint(error).as_bytes());
 }
 
-/// The line with which a failed command ends.
+/// The last line that a failed command prints.
 fn complaint(error: impl std::fmt::Display) -> String {
     format!("ninetabs: {}\n", one_line(&error.to_string()))
 }
@@ -169,7 +169,7 @@ fn one_line(text: &str) -> String {
     line.replace(|c| !is_printable(c), " ")
 }
 
-/// Prints help and version unchanged, and a mistake as one line.
+/// Prints help and version unchanged, and a usage error as one line.
 fn explain(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         let printed = error.print().and_then(|()| io::stdout().flush());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_a_sentence() {
+    fn every_flag_has_a_help_text() {
         for command in Arguments::command().get_subcommands() {
             for flag in command.get_arguments() {
                 let help = flag.get_help().map(ToString::to_string).unwrap_or_default();

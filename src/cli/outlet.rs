@@ -1,9 +1,10 @@
 //! A queue of lines for a descriptor that may be blocked: standard error for the log and for the notes of `tab`,
 //! standard output for the messages of `serve`.
 //!
-//! A separate thread writes the lines. [`Outlet::queue`] never waits: while the reader of a pipe does not read, lines
-//! beyond `MOST_LINES` are dropped and counted, and the count is written once lines can be written again. No stream,
-//! stop or reaper therefore waits for a paused terminal. [`Outlet::flush`] waits for at most the given time.
+//! A separate thread writes the lines. [`Outlet::queue`] never waits: while the reader of a pipe reads nothing, lines
+//! beyond `MOST_LINES` are dropped and counted. The count is written once lines can be written again. A stream, a
+//! stop or the reaper therefore never waits for a paused terminal. [`Outlet::flush`] waits for at most the given
+//! time.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use ninetabs_server::threads::{self, SpawnError};
 
 /// The maximum number of queued lines.
 const MOST_LINES: usize = 1024;
-/// The maximum number of bytes of a line; a longer one is cut off.
+/// The maximum number of bytes of a line; a longer line is truncated.
 const MOST_BYTES: usize = 16 * 1024;
 
 enum Message {
@@ -117,14 +118,17 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn lines_that_a_full_pipe_does_not_take_are_dropped_and_counted() {
+    fn lines_that_a_full_pipe_does_not_accept_are_dropped_and_counted() {
         let (reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::start("test", writer, |_| {}).unwrap();
         let line = [&[b'x'; 1023][..], b"\n"].concat();
         let queued = MOST_LINES * 3;
-        // A pipe holds 64 KiB, the queue 1,024 lines: this would block if it could.
+        // A pipe holds 64 KiB and the queue 1,024 lines, so this loop would hang if `queue` could block.
         (0..queued).for_each(|_| outlet.queue(&line));
-        assert!(!outlet.flush(Duration::from_millis(50)), "nothing reads");
+        assert!(
+            !outlet.flush(Duration::from_millis(50)),
+            "the lines were written although nothing reads the pipe"
+        );
 
         // Once the pipe is read, the count of the dropped lines precedes the next line.
         let reading = thread::spawn(move || {
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_cut_and_a_failed_write_is_reported_once() {
+    fn a_long_line_is_truncated_and_a_failed_write_is_reported_once() {
         let (reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::start("test", writer, |_| {}).unwrap();
         outlet.queue(&vec![b'x'; MOST_BYTES + 1]);

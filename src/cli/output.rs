@@ -1,14 +1,14 @@
 //! The meaning of a failed write to standard output, for every command.
 //!
-//! A reader that closes the pipe has seen enough, which is success. Every other error is one line on standard error
-//! and status 1: lost output must not look like success.
+//! A reader that closes the pipe does not need more output, so this counts as success. Every other error is
+//! reported in one line on standard error, with exit status 1: lost output must not look like success.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use thiserror::Error;
 
-/// Output was lost.
+/// Some output was lost.
 #[derive(Debug, Error)]
 #[error("cannot write to standard output: {0}")]
 pub struct Unwritten(io::Error);

@@ -1,11 +1,11 @@
 //! `probe URL`: how many streams a server can hold, and what limits it.
 //!
-//! The arguments become a [`ProbePlan`](crate::lab::probe::plan::ProbePlan); [`crate::lab::probe`] does the rest. Facts are
-//! printed as they become known, through a queue: a terminal that is paused does not make the probe hold its streams
-//! for longer. With `--json` and `--markdown`, standard output has nothing else.
+//! The arguments become a [`ProbePlan`](crate::lab::probe::plan::ProbePlan); [`crate::lab::probe`] does the rest. Facts
+//! are printed as they become known, through a queue, so a paused terminal does not make the probe hold its streams for
+//! longer. With `--json` and `--markdown`, standard output has only the result.
 //!
 //! Exit status: 0 if every threshold holds, 1 if one does not or output was lost, 2 for wrong usage, 3 if the server
-//! was not measured, 130 after a signal. Every connection is closed then.
+//! was not measured, 130 after a signal. In each case, every connection is closed first.
 
 mod announcement;
 mod args;
@@ -71,7 +71,7 @@ pub fn run(args: &ProbeArgs, from_environment: &FromEnvironment) -> ExitCode {
             probe::run(&plan, &stop, &mut |progress| printed.hear(progress))
         }
         Err(ProbeError::Misused(mistake)) => return misused(mistake),
-        // A name that does not resolve is a server that cannot be reached.
+        // A name that does not resolve counts as a server that cannot be reached.
         Err(ProbeError::Unreachable { why }) => {
             Measured { target: unreached, stopped: Some(Stopped::Unreachable { why }), ..Measured::default() }
         }
@@ -104,7 +104,7 @@ pub fn run(args: &ProbeArgs, from_environment: &FromEnvironment) -> ExitCode {
     }
 }
 
-/// Whether the server answered anything, so that another command can show more.
+/// Whether the server answered at all, so that another command can show more.
 fn is_reached(measured: &Measured) -> bool {
     !matches!(measured.stopped, Some(Stopped::Unreachable { .. } | Stopped::Certificate { .. }))
 }

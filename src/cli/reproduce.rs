@@ -1,4 +1,4 @@
-//! `reproduce`: the article's story, played on servers of its own, with each claim checked.
+//! `reproduce`: plays the article's story on its own servers, and checks each claim.
 //!
 //! The arguments become a [`Plan`]; the acts do the rest. The exit status is 0 if every claim held, 1 if one did not or
 //! an act could not be played, and 130 after an interrupt. The servers under test and the browser end with this
@@ -73,7 +73,7 @@ pub struct ReproduceArgs {
     /// Print only one JSON object with all claims
     #[arg(long)]
     pub json: bool,
-    /// Another ninetabs to test [default: this program]
+    /// ninetabs executable to test [default: this program]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
     /// SVG file for the lanes of the last act played
@@ -109,7 +109,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
         Ok(program) => program,
         Err(error) => {
-            return failed(format_args!("cannot find this program: {error}. Name it with --program"));
+            return failed(format_args!("cannot find this program: {error}; name it with --program"));
         }
     };
     let plan = Plan {
@@ -190,7 +190,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     }
 }
 
-/// Announces what is about to be played. The time is known only for the default numbers.
+/// The line that announces the acts to be played. Their time is known only for the default numbers.
 fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
     let what = match acts {
         [act] => format!("act {} of {}, on a server of its own", act.number, ACTS.len()),
@@ -236,7 +236,7 @@ fn conclude(verdicts: &[Verdict], args: &ReproduceArgs, took: Duration, narrator
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where the files are, and what to do next.
+/// Lines that name the written files, and what to do next.
 fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
     let files = [("Report", &args.report), ("Trace", &args.trace), ("Picture", &args.svg)];
     let mut lines: Vec<String> = files
@@ -258,7 +258,7 @@ fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
     lines
 }
 
-/// The command that plays acts by the same plan. The acts follow it.
+/// The command that plays acts with the same plan, to which the acts are appended.
 fn again(args: &ReproduceArgs) -> String {
     let mut words = vec!["ninetabs reproduce".to_owned()];
     if args.fast {
@@ -286,14 +286,14 @@ enum PromptAnswer {
     Quit,
 }
 
-/// Waits for a line of standard input. The read cannot be interrupted, so a thread does it. At the end of standard
-/// input the run continues.
+/// Waits for a line of standard input. The read cannot be interrupted, so it runs on a separate thread. If standard
+/// input has ended, the run continues.
 fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<PromptAnswer, ActError> {
     narrator.prompt(prompt);
     let (tell, entered) = bounded(1);
     threads::spawn("stdin", move || {
         let mut line = String::new();
-        // An interrupt may have ended the wait. A read error counts as the end of the input.
+        // A read error counts as the end of the input. The receiver may be gone, if an interrupt has ended the wait.
         let _ = io::stdin().lock().read_line(&mut line);
         let _ = tell.send(line);
     })?;

@@ -1,5 +1,5 @@
-//! What `/wall?beside=NAME` starts a second server with: the database of this one, and the flags that decide how
-//! its pool and its streams behave.
+//! The settings with which `/wall?beside=NAME` starts a second server: the database of this server, and the
+//! flags that decide how its pool and its streams behave.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::serve_args::ServeArgs;
 use crate::control::BesideSettings;
 use crate::lab::stage::in_seconds;
 
-/// For a server with these flags, whose database is this file.
+/// The settings for a second server beside a server with these arguments and this database file.
 pub fn settings(args: &ServeArgs, database: &Path) -> BesideSettings {
     BesideSettings {
         database: std::path::absolute(database).unwrap_or_else(|_| database.to_owned()),
@@ -64,7 +64,7 @@ mod tests {
     use clap::Parser;
 
     #[test]
-    fn the_flags_of_a_server_give_the_same_server_again() {
+    fn the_passed_flags_give_a_second_server_the_same_settings() {
         let given = "--threads 2:5 --max-io-threads 3 --auto-trim-time 7 --update-rate 200ms --max-stream-age 1.5 \
                      --max-stream-age-jitter 25% --tcp-user-timeout 9 --push-buffer 4096 --reap-every 0.5 --stream-cap 4 --notice-close write --live rails --retry 0.25 --loop faithful \
                      --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-lease query --write-timeout 3";
@@ -76,7 +76,8 @@ mod tests {
         }
     }
 
-    /// Flags whose values belong to one server: its addresses, files and tokens, what may reach it, and its end.
+    /// Flags whose values belong to one server: its addresses, files and tokens, the hosts and origins that may
+    /// reach it, and how it stops.
     const OF_ONE_SERVER: [&str; 22] = [
         "bind",
         "control-url",
@@ -92,7 +93,7 @@ mod tests {
         "fix",
         "stop-with-stdin",
         "force-shutdown-after",
-        // Limits of single requests and of memory, which no wall shows.
+        // Limits of single requests and of memory, which the wall does not show.
         "first-data-timeout",
         "head-timeout",
         "persistent-timeout",
@@ -120,7 +121,7 @@ mod tests {
         let all = ["ninetabs".to_owned(), "serve".to_owned()].into_iter().chain(flags);
         match Arguments::try_parse_from(all).unwrap().command {
             Some(Command::Serve(args)) => *args,
-            _ => unreachable!("it is serve"),
+            _ => unreachable!("the command is serve"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `serve`: the app, its pool, and the control server beside it.
 //!
-//! [`run`] checks what the types of [`ServeArgs`] cannot, starts everything ([`super::boot`]), prints the start-up
-//! message (`greeting`), and waits for a reason to stop.
+//! [`run`] makes the checks that the types of [`ServeArgs`] cannot express, starts everything ([`super::boot`]),
+//! prints the start-up message (`greeting`), and waits for a reason to stop.
 
 mod refusals;
 mod watch;
@@ -49,10 +49,10 @@ Examples:
 `ninetabs serve --help` explains the flags and lists the limits. Each flag has an
 environment variable, such as NINETABS_MAX_STREAM_AGE.";
 
-/// Serves until a signal, an order to the control server, the end of standard input, or the end of a listener or
-/// service thread.
+/// Serves until a signal arrives, the control server is ordered to stop, standard input ends, or a listener or
+/// service thread ends.
 pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
-    // Before any thread starts, since they inherit it.
+    // Set before any thread starts, since threads inherit the signal mask.
     if let Err(error) = signals::block_all_others() {
         return failed(format_args!("cannot set the signal mask: {error}"));
     }
@@ -60,7 +60,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
         Ok(started) => started,
         Err(error) => return failed(error),
     };
-    // Kubernetes sets such variables for a service with this name, so they are not errors.
+    // Unknown variables are not errors, since Kubernetes sets some for a service with this name.
     for line in typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         log::warn!("{line}");
     }
@@ -109,7 +109,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     let no_signals =
         |error: &dyn Display| FailedEnd::failed(format_args!("cannot listen for signals: {error}"));
     let signals = interrupt::first_of_two().map_err(|error| no_signals(&error))?;
-    // Unbounded: an order that waits to be received would hold a thread of the control server.
+    // Unbounded, because an order that waits to be received would hold a thread of the control server.
     let (order, orders) = unbounded();
     signals::listen(order.clone()).map_err(|error| no_signals(&error))?;
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
@@ -130,7 +130,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     };
     let (running, asked) = watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
     let mut running = running.map_err(FailedEnd::failed)?;
-    // It is removed at the end of this function, whatever the result of the stop.
+    // The state file is removed at the end of this function, whatever the result of the stop.
     let _state = running.state.take();
     let mut why = Ok(asked.unwrap_or(Stop::Gracefully));
     if asked.is_none() {
@@ -144,12 +144,12 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
             recv(running.services.ended()) -> ended => Err(of_service(ended)),
         };
     }
-    // From now on the next signal ends the process at once.
+    // From now on, the next signal ends the process immediately.
     signals.count_as_first();
     let how = why.clone().unwrap_or(Stop::Gracefully);
     let ended = stop(running, how, args.force_shutdown_after, said);
     select! {
-        recv(ended) -> ended => ended.map_err(|_| FailedEnd::failed("the stop ended by a panic"))?,
+        recv(ended) -> ended => ended.map_err(|_| FailedEnd::failed("the stop panicked; see the log"))?,
         recv(signals.second) -> _ => {
             // A halt also writes the end of the trace.
             let _ = order.send(Stop::AtOnce);
@@ -167,8 +167,8 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     }
 }
 
-/// Stops everything on a thread of its own: a stop may take minutes, and this thread waits for a second signal. The
-/// returned channel receives at the end of the stop.
+/// Stops everything on a separate thread, because a stop may take minutes and this thread has to wait for a second
+/// signal. The returned channel receives a message at the end of the stop.
 fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Announced) -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let said = said.clone();
@@ -206,14 +206,14 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
 }
 
 fn of_front_door(died: Result<ListenerDied, RecvError>) -> String {
-    died.map_or_else(|_| "the front door ended by itself, see the log".to_owned(), |died| died.to_string())
+    died.map_or_else(|_| "the front door ended unexpectedly; see the log".to_owned(), |died| died.to_string())
 }
 
 fn of_service(ended: Result<Ended, RecvError>) -> String {
-    ended.map_or_else(|_| "a thread ended by itself, see the log".to_owned(), |ended| ended.to_string())
+    ended.map_or_else(|_| "a thread ended unexpectedly; see the log".to_owned(), |ended| ended.to_string())
 }
 
-/// The start-up message of what is running.
+/// The start-up message for the running servers.
 fn greeting(args: &ServeArgs, running: &Running) -> String {
     let (app, control) = (running.app.addr(), running.control.addr());
     let pages = OpenedAddress(app).origins();
@@ -248,7 +248,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
             running.earlier_rows.to_string()
         },
     };
-    // In a pipe or a file a sentence stays on one line.
+    // In a pipe or a file, each sentence stays on one line.
     let terminal = Term::stdout();
     let width = terminal.is_term().then(|| terminal.size_checked()).flatten();
     greeting.text(width.map(|(_, columns)| columns.into()))
@@ -278,7 +278,7 @@ impl Announced {
     }
 }
 
-/// Receives when standard input has ended.
+/// Returns a channel that receives a message when standard input has ended.
 fn end_of_stdin() -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let watcher = threads::spawn("stdin", move || {

@@ -1,6 +1,6 @@
 //! The flags of `serve`, each with its unit, its default and its environment variable.
 //!
-//! The first line of a flag's text is what `-h` shows; the rest is shown by `--help` only.
+//! `-h` shows the first line of each flag's text; only `--help` shows the rest.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub enum DbLease {
 pub enum Notice {
     /// By the second write after the close, which fails.
     Write,
-    /// By polling the socket between writes, within milliseconds; not with tiny-http.
+    /// By polling the socket between writes, within milliseconds; not available with tiny-http.
     Poll,
 }
 
@@ -60,14 +60,14 @@ pub enum LiveModel {
     Rails,
 }
 
-/// A fix that consists of flags. Each flag that it sets names it in a `default_value_if`.
+/// A fix that consists of flags. Each flag that the fix sets names the fix in a `default_value_if`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FixOption {
     /// A maximum stream age of 5 s: more tabs than threads take turns.
     Reaper,
     /// 64 threads, and eight database connections for all of them.
     MoreThreads,
-    /// At most six streams; a further one is refused at once and reconnects.
+    /// At most six streams; any further one is refused at once and reconnects.
     Cap,
     /// Five extra threads for streams, which Puma 8 does not count toward its maximum.
     IoThreads,
@@ -79,12 +79,12 @@ pub enum FixOption {
 pub struct ServeArgs {
     /// App's address [default: tcp://127.0.0.1:9292]
     ///
-    /// Port 0 takes a free port; --state writes it to a file.
+    /// Port 0 picks a free port; --state records it in a file.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address, help_heading = "Addresses")]
     pub bind: SocketAddr,
     /// Control server's address [default: tcp://127.0.0.1:9293]
     ///
-    /// Serves the wall, the dashboard and the server's JSON. Port 0 takes a free port.
+    /// Serves the wall, the dashboard and the server's JSON. Port 0 picks a free port.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
     #[command(flatten, next_help_heading = "Addresses")]
@@ -100,7 +100,7 @@ pub struct ServeArgs {
         help_heading = "Addresses"
     )]
     pub control_token_file: Option<PathBuf>,
-    /// Further host that requests may name [default: none]
+    /// Additional host that requests may name [default: none]
     ///
     /// Loopback addresses, localhost and all names below it are always accepted. A leading dot admits all
     /// names below a domain. Separate several hosts with commas, or repeat the flag.
@@ -130,7 +130,7 @@ pub struct ServeArgs {
     /// mark, up to this number.
     #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, default_value_if("fix", "io-threads", "5"), value_parser = values::threads, help_heading = "Pool")]
     pub max_io_threads: usize,
-    /// Interval of trimming idle threads [seconds; default: 30]
+    /// Interval for trimming idle threads [seconds; default: 30]
     ///
     /// Each time, one idle thread above the minimum ends.
     #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
@@ -151,7 +151,7 @@ pub struct ServeArgs {
     /// The stream reaper ends older streams, and their clients reconnect.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_STREAM_AGE", default_value = "off", default_value_if("fix", "reaper", "5"), value_parser = values::time_or_off, help_heading = "Streams")]
     pub max_stream_age: OrOff,
-    /// Random cut in the maximum age [default: 10%]
+    /// Random reduction of the maximum age [default: 10%]
     ///
     /// It is drawn for each stream, so that tabs that were opened together do not all reconnect together.
     #[arg(long, value_name = "%", env = "NINETABS_MAX_STREAM_AGE_JITTER", default_value = "10%", value_parser = values::percentage, help_heading = "Streams")]
@@ -161,16 +161,16 @@ pub struct ServeArgs {
     pub reap_every: Duration,
     /// Maximum number of streams [number or off; default: off]
     ///
-    /// A further stream is refused at once: its client gets an empty response, reconnects later, and holds
-    /// no thread.
+    /// Any further stream is refused at once: its client gets an empty response, reconnects later, and holds no
+    /// thread.
     #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", default_value_if("fix", "cap", "6"), value_parser = values::number_or_off, help_heading = "Streams")]
     pub stream_cap: AtMost,
-    /// Server of the pages' streams [default: this one]
+    /// Server for the pages' streams [default: this one]
     ///
     /// The start-up message has the command that starts it.
     #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
     pub streams_at: Option<String>,
-    /// Further origin whose pages may open streams [default: none]
+    /// Additional origin whose pages may open streams [default: none]
     ///
     /// This includes the streams below /fixes and the cable. Separate several origins with commas, or
     /// repeat the flag.
@@ -187,9 +187,9 @@ pub struct ServeArgs {
     pub notice_close: Notice,
     /// Thread that runs a stream's action [pool or rails; default: pool]
     ///
-    /// pool: the pool thread that took the request. rails: a thread of its own, as in ActionController::Live,
-    /// so that a stream holds two threads. An HTTP/1.0 client (ab, or nginx before 1.29.7 by default) then
-    /// gets the first event and a clean end, and the action runs on without a client.
+    /// pool: the pool thread that took the request. rails: a thread of its own, as in ActionController::Live, so that
+    /// a stream holds two threads. An HTTP/1.0 client (ab, or nginx before 1.29.7 by default) then gets the first
+    /// event and a clean end, and the action keeps running without a client.
     #[arg(
         long,
         value_name = "MODEL",
@@ -227,7 +227,7 @@ pub struct ServeArgs {
     pub database: PathBuf,
     /// Interval of new rows [seconds or off; default: 1]
     ///
-    /// The server itself creates them.
+    /// The server itself creates these rows.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_PRODUCE_EVERY", default_value = "1", value_parser = values::time_or_off, help_heading = "Database")]
     pub produce_every: OrOff,
     /// Number of newest rows to keep [default: 1000]
@@ -258,35 +258,35 @@ pub struct ServeArgs {
 
     /// Maximum wait for the next byte of a request [seconds; default: 30]
     ///
-    /// It also applies to the first byte of a connection. Not with tiny-http.
+    /// It also applies to the first byte of a connection. Not available with tiny-http.
     #[arg(long, value_name = "SECS", env = "NINETABS_FIRST_DATA_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub first_data_timeout: Option<Duration>,
     /// Maximum time for a request head [seconds; default: 60]
     ///
-    /// From its first byte to its last. Not with tiny-http.
+    /// Measured from the first byte of the head to its last. Not available with tiny-http.
     #[arg(long, value_name = "SECS", env = "NINETABS_HEAD_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub head_timeout: Option<Duration>,
     /// Maximum idle time between two requests [seconds; default: 65]
     ///
-    /// Not with tiny-http.
+    /// Not available with tiny-http.
     #[arg(long, value_name = "SECS", env = "NINETABS_PERSISTENT_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub persistent_timeout: Option<Duration>,
     /// Maximum size of a request head [bytes; default: 114688]
     ///
-    /// Not with tiny-http.
+    /// Not available with tiny-http.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = values::number(1024..=16_777_216_u32), help_heading = "Limits")]
     pub max_head_bytes: Option<u32>,
     /// Maximum memory for unfinished requests [bytes; default: 67108864]
     ///
-    /// The heads and bodies of all clients together. A client that needs more is refused with 503. Not with
-    /// tiny-http.
+    /// The limit covers the heads and bodies of all clients together. A client that needs more is refused with 503.
+    /// Not available with tiny-http.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_PENDING_BYTES", value_parser = values::number(1024..=1_099_511_627_776_u64), help_heading = "Limits")]
     pub max_pending_bytes: Option<u64>,
     /// Maximum client connections [default: as many as descriptors permit]
     ///
-    /// Beyond it, the connection that has waited longest without a complete request is closed. If there is
-    /// none, the new connection is refused with 503. The limit of descriptors is an upper bound as well.
-    /// Not with tiny-http.
+    /// Beyond this number, the connection that has waited longest without a complete request is closed. If every
+    /// connection has sent a complete request, the new one is refused with 503. The limit of descriptors is an upper
+    /// bound as well. Not available with tiny-http.
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_connections: Option<u64>,
     /// Maximum time without acknowledgment [seconds or off; default: off]
@@ -297,12 +297,12 @@ pub struct ServeArgs {
     pub tcp_user_timeout: OrOff,
     /// Maximum wait of a blocked write [seconds; default: 10]
     ///
-    /// The sum over all waits of one write.
+    /// The limit applies to the sum of all waits of one write.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
     /// Maximum time to send a page [seconds or off; default: 5]
     ///
-    /// A client that reads nothing at all is given 2 s. For streams, use --max-stream-age. Not with
+    /// A client that reads nothing at all is given 2 s. For streams, use --max-stream-age. Not available with
     /// tiny-http.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", value_parser = values::time_or_off, help_heading = "Limits")]
     pub max_answer_time: Option<OrOff>,
@@ -312,7 +312,7 @@ pub struct ServeArgs {
     /// Maximum backlog of a slow listener [bytes; default: 1048576]
     ///
     /// It applies to connections that have left the pool (push, cable). A listener that is further behind
-    /// is disconnected and reconnects. Not with tiny-http.
+    /// is disconnected and reconnects. Not available with tiny-http.
     #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", value_parser = values::number_from(1024_u32), help_heading = "Limits")]
     pub push_buffer: Option<u32>,
     /// Maximum wait for running requests on stop [seconds; default: 5]
@@ -321,12 +321,12 @@ pub struct ServeArgs {
 
     /// Set the flags of one fix of /fixes [default: none]
     ///
-    /// Explicit flags override it.
+    /// Explicit flags override those of the fix.
     #[arg(long, value_name = "NAME", env = "NINETABS_FIX", help_heading = "Development")]
     pub fix: Option<FixOption>,
     /// Folder to read the views from at each request
     ///
-    /// An edit shows at the next reload. By default, the built-in views are used.
+    /// An edit takes effect at the next reload. By default, the built-in views are used.
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Development")]
     pub views: Option<PathBuf>,
     /// Trace file, to open in Perfetto

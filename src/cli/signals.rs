@@ -6,14 +6,14 @@
 //! | QUIT | halt, like the order `/halt` |
 //! | XCPU | stop: at the hard limit of CPU time the kernel would end the process |
 //! | USR1, USR2 | a log line: a restart is not available |
-//! | XFSZ | none: the write that went over the limit fails with EFBIG |
-//! | TSTP, CONT, STOP, KILL | as always: a shell's job control, and the kernel's end |
-//! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | as always: they report a bug |
+//! | XFSZ | none: the write that exceeded the limit fails with EFBIG |
+//! | TSTP, CONT, STOP, KILL | unchanged: used for job control, or cannot be blocked |
+//! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | unchanged: they report a bug |
 //! | all others | none |
 //!
-//! A signal without effect is blocked, not handled. A handler would interrupt system calls, and
-//! a background process that writes to its terminal would get TTOU again and again. The mask
-//! is inherited by threads, so it must be set before the first one starts.
+//! A signal without effect is blocked, not handled. A handler would interrupt system calls, and a
+//! background process that writes to its terminal would receive TTOU repeatedly. The mask is inherited
+//! by threads, so it must be set before the first one starts.
 
 use std::io;
 
@@ -47,14 +47,15 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     Ok(set.thread_block()?)
 }
 
-/// Blocks all signals but these for this thread, and for the threads that it starts from now on.
+/// Blocks all signals except `UNTOUCHED` for this thread, and for the threads that it starts from now
+/// on.
 pub fn block_all_others() -> io::Result<()> {
     let mut set = SigSet::all();
     UNTOUCHED.into_iter().for_each(|signal| set.remove(signal));
     Ok(set.thread_block()?)
 }
 
-/// Starts the thread that receives blocked signals and carries out what they ask for.
+/// Starts the thread that receives blocked signals and acts on them.
 pub fn listen(orders: Sender<Stop>) -> Result<(), SpawnError> {
     let mut set = SigSet::empty();
     [Signal::SIGQUIT, Signal::SIGXCPU, Signal::SIGUSR1, Signal::SIGUSR2]
@@ -72,7 +73,7 @@ pub fn listen(orders: Sender<Stop>) -> Result<(), SpawnError> {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return log::warn!("cannot wait for QUIT, USR1 and USR2 any more: {error}"),
             };
-            // One order that has not been taken yet is enough.
+            // One pending order is enough.
             let _ = orders.try_send(order);
         }
     })?;

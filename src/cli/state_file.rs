@@ -2,7 +2,7 @@
 //!
 //! Models Puma::StateFile: one line per key. `pid`, `control_url`, `control_auth_token` and `running_from` are Puma's;
 //! `bind`, the address of the app, is ours. Unlike Puma's, the file is removed when the server has stopped, and it is
-//! written in one step, so that a program that waits for it never reads half of it.
+//! written in one step, so that a program that waits for it never reads an incomplete file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use super::files::whole::{Put, Removal, ReservedFile};
 use super::files::{FileError, read_small};
 use super::values::NO_TOKEN;
 
-/// A file that was written. It is removed when this is dropped, if it is still the same one.
+/// A state file that was written. It is removed when this is dropped, if the file at the path is still the same one.
 pub struct StateFile {
     path: PathBuf,
     put: Put,
 }
 
 impl StateFile {
-    /// Checks whether it can be written at this path.
+    /// Checks whether a state file can be written at this path.
     pub fn reserve(path: &Path) -> Result<ReservedFile, FileError> {
         ReservedFile::at(path, Access::Secret)
     }
 
-    /// Writes it at the reserved path.
+    /// Writes the state file at the reserved path.
     pub fn write(
         reserved: ReservedFile,
         app: SocketAddr,
@@ -49,7 +49,7 @@ impl Drop for StateFile {
         match self.put.remove() {
             Ok(Removal::Removed | Removal::Emptied) => {}
             Ok(Removal::NotOurs) => {
-                log::debug!("--state {path} is now the file of another process, and stays")
+                log::debug!("--state {path} is now the file of another process, and is not removed")
             }
             Err(error) => log::warn!("cannot remove --state {path}: {error}"),
         }
@@ -69,8 +69,8 @@ pub struct NamedControlServer {
     pub token: Option<String>,
 }
 
-/// Reads it as Puma does, line by line: skips comments and other keys, splits at the first colon, and removes quotes
-/// around a value.
+/// Reads a state file as Puma does, line by line: skips comments and other keys, splits at the first colon, and
+/// removes quotes around a value.
 pub fn read(path: &Path) -> Result<NamedControlServer, FileError> {
     Ok(parse(&read_small(path)?))
 }

@@ -4,8 +4,8 @@
 //! so the output can be piped into `jq` while the notes stay visible.
 //!
 //! Blocks until the given number of events or the given time is reached, the stream has failed for good, or the
-//! command is interrupted. While standard output is blocked, the stream is not read. A closed standard output is
-//! success. Neither the end of the time nor a signal waits for a blocked output: one thread writes the events and
+//! command is interrupted. While standard output is blocked, the stream is not read. A closed standard output counts
+//! as success. Neither the time limit nor a signal waits for a blocked output: one thread writes the events and
 //! another the notes, which are dropped if they cannot be written ([`super::outlet`]).
 
 use std::io::{self, ErrorKind, Write};
@@ -34,7 +34,7 @@ pub(super) const EXAMPLES: &str = "\
 Like a browser, it decodes gzip, deflate and br, follows redirects, and sends the
 URL's user and password after a 401. It reconnects until Ctrl-C, at most 10 times
 per second after the first 30. A response that reconnecting cannot improve, such
-as a 404, ends it.
+as a 404, ends the command.
 
 Exit status: 0 at --events, --for or a closed pipe, 1 if the stream failed for
 good, 130 if interrupted.
@@ -51,7 +51,7 @@ Examples:
 pub struct TabArgs {
     /// Address of the stream, as http://HOST:PORT/PATH or https://HOST/PATH
     ///
-    /// Names below localhost are this machine.
+    /// Names below localhost lead to this machine.
     #[arg(value_name = "URL", value_parser = stream_url)]
     pub url: Url,
 
@@ -76,7 +76,8 @@ pub struct TabArgs {
 
     /// Do not verify the certificate of an https server
     ///
-    /// Otherwise the authorities that the system trusts are accepted, or those in the file that SSL_CERT_FILE names.
+    /// By default, the certificate authorities that the system trusts are accepted, or those in the file that
+    /// SSL_CERT_FILE names.
     #[arg(short = 'k', long)]
     pub insecure: bool,
 }
@@ -100,14 +101,14 @@ fn event_id(text: &str) -> Result<String, String> {
 /// How following a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TabEnd {
-    /// By a limit of the command line, or because standard output was closed.
+    /// A limit of the command line was reached, or standard output was closed.
     Done,
     /// The stream failed for good, or could not be followed.
     Failed,
     Interrupted,
 }
 
-/// Follows the stream until it ends in one of these ways.
+/// Follows the stream, and returns the exit status for how it ended.
 pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     let mut notes = match Outlet::start("notes", io::stderr(), |_| {}) {
         Ok(notes) => notes,
@@ -122,8 +123,8 @@ pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     }
 }
 
-/// Follows the stream on a thread of its own. Once the time is up or `interrupted` receives, it waits for that thread
-/// only briefly, since its output may be blocked.
+/// Follows the stream on a separate thread. Once the time is up or `interrupted` receives, waits for that thread only
+/// briefly, since its output may be blocked.
 fn in_time(
     args: TabArgs,
     interrupted: &Receiver<()>,
@@ -134,7 +135,7 @@ fn in_time(
     let (tell, ended) = bounded(1);
     let mut notes = notes_to.clone();
     let follower = StoppableThread::start("events", move |stop| {
-        // It may no longer have a receiver.
+        // The receiver may be gone.
         let _ = tell.send(follow(args, stop, &mut events_to, &mut notes));
     });
     let follower = match follower {
@@ -154,7 +155,7 @@ fn in_time(
     end
 }
 
-/// Prints events until the stream ends or `stop` comes.
+/// Prints events until the stream ends or `stop` receives.
 fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> TabEnd {
     let verification = if args.insecure { Verification::Skipped } else { Verification::System };
     let settings = Settings {
@@ -210,7 +211,7 @@ fn print(to: &mut impl Write, event: &ReceivedEvent) -> io::Result<()> {
     to.flush()
 }
 
-/// A closed standard error is ignored.
+/// A failed write to standard error is ignored.
 fn note(to: &mut impl Write, text: &str) {
     let _ = to.write_all(format!("tab: {}\n", escape::printable(text)).as_bytes());
 }
@@ -263,7 +264,7 @@ mod tests {
     const TWO_EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
                               id: 8\nevent: a\ndata: \"1\"\n\ndata: 2\n\n";
 
-    /// What a thread has written.
+    /// The bytes that a thread has written.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -339,7 +340,7 @@ mod tests {
             (&["--events", "many", "http://localhost/"], "give 1 or more"),
             (&["-H", "Accept", "http://localhost/"], "give 'Name: value'"),
             (&["-H", "A b: c", "http://localhost/"], "give 'Name: value'"),
-            (&["-H", "Content-Length: 1", "http://localhost/"], "follows from the body"),
+            (&["-H", "Content-Length: 1", "http://localhost/"], "determined by the body"),
             (&["--last-event-id", "a\nb", "http://localhost/"], "one line"),
         ] {
             let error = typed(arguments).unwrap_err();

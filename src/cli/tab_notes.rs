@@ -1,8 +1,8 @@
-//! The notes of `ninetabs tab` on its connection, in the words of [`crate::words`].
+//! The notes of `ninetabs tab` about its connection, in the words of [`crate::words`].
 //!
-//! A tab streams once its answer is a stream. If that stream ends at once and without an event, as an answer without
-//! news or a refusal does, the tab never streamed. The head and the end of such an answer arrive together, so the note
-//! on the head waits for [`SETTLES`], or for whatever happens before.
+//! A tab streams once it has received a stream as its answer. If that stream ends immediately and without an event, as
+//! an answer without news or a refusal does, the notes do not call it a stream. The head and the end of such an answer
+//! arrive together. The note about the head is therefore delayed by [`SETTLES`], or until something else happens.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -12,29 +12,29 @@ use crossbeam_channel::{Receiver, after, never};
 use crate::lab::tab::{Cause, Happens};
 use crate::words;
 
-/// The time in which the end of an empty answer follows its head.
+/// The time within which the end of an empty answer follows its head.
 const SETTLES: Duration = Duration::from_millis(100);
 
 /// The notes so far.
 #[derive(Debug, Default)]
 pub(super) struct TabNotes {
-    /// A stream that is not noted yet: how long it took to open, and when its note is due.
+    /// A stream whose note has not been written yet: how long it took to open, and when its note is due.
     opened: Option<(Duration, Receiver<Instant>)>,
     has_ended: bool,
 }
 
 impl TabNotes {
-    /// Receives when the note on a stream that has opened is due.
+    /// Returns a channel that receives when the note about an opened stream is due.
     pub fn due(&self) -> Receiver<Instant> {
         self.opened.as_ref().map_or_else(never, |(_, due)| due.clone())
     }
 
-    /// The note on a stream that has opened, if it is not written yet.
+    /// The note about an opened stream, if it has not been written yet.
     pub fn opened(&mut self) -> Option<String> {
         self.opened.take().map(|(after, _)| format!("{} after {:.1} ms", words::STREAMS, ms(after)))
     }
 
-    /// The notes on what happened. An event has none of its own.
+    /// The notes about what happened. An event itself has no note.
     pub fn on(&mut self, what: &Happens) -> Vec<String> {
         let note = match what {
             Happens::Opened { after: took } => {
@@ -66,7 +66,7 @@ impl TabNotes {
             Cause::Network(_) => "trying again every",
             _ => "reconnecting in",
         };
-        // The first time, the note also says that the tab keeps trying.
+        // The first such note also explains that the tab keeps reconnecting.
         let more = match mem::replace(&mut self.has_ended, true) {
             false => ", as an EventSource does. Ctrl-C stops",
             true => "",
@@ -88,7 +88,7 @@ mod tests {
     const ENDED: Happens = Happens::Ended { cause: Cause::Finished, reconnect_in: Duration::from_secs(3) };
 
     #[test]
-    fn an_answer_that_ends_at_once_without_an_event_is_not_called_a_stream() {
+    fn an_answer_that_ends_immediately_without_an_event_is_not_called_a_stream() {
         let mut notes = TabNotes::default();
         assert!(notes.on(&Happens::Opened { after: TOOK }).is_empty());
         let note = "answered after 1.5 ms with an empty 200; reconnecting in 3.0 s";
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_noted_when_it_has_lasted_or_has_sent_an_event() {
+    fn a_stream_gets_its_note_after_a_short_time_or_at_its_first_event() {
         let mut notes = TabNotes::default();
         notes.on(&Happens::Opened { after: TOOK });
         notes.due().recv_timeout(Duration::from_secs(60)).unwrap();
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(notes.on(&Happens::Event(event)), ["streams after 1.5 ms"]);
         assert_eq!(notes.on(&ENDED), ["the server ended the stream; reconnecting in 3.0 s"]);
 
-        // Cut before its first event: it streamed.
+        // A stream that was cut off before its first event is still called a stream.
         notes.on(&Happens::Opened { after: TOOK });
         let cut = Happens::Ended { cause: Cause::Cut, reconnect_in: Duration::ZERO };
         let cut_notes =

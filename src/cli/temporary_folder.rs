@@ -1,8 +1,8 @@
 //! The folder of a database that is deleted when the process ends: `--database :memory:`.
 //!
-//! The folder is removed when the process ends. A process that is killed cannot do that, so each
-//! start removes the folders of processes that are gone. A process holds a lock on a file in its
-//! folder for as long as it runs; the kernel releases it however the process ends.
+//! The folder is removed when the process ends. A process that is killed cannot remove its folder, so
+//! each start removes the folders that such processes left behind. A process holds a lock on a file in
+//! its folder while it runs, and the kernel releases the lock however the process ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// The database that is a temporary file.
+/// The value of `--database` that means a temporary file.
 pub const MEMORY: &str = ":memory:";
 
 const PREFIX: &str = "ninetabs-db-";
@@ -28,7 +28,7 @@ struct HeldFolder {
 }
 
 impl TemporaryFolder {
-    /// Makes the folder if `database` is [`MEMORY`], in the directory for temporary files.
+    /// Creates the folder, in the directory for temporary files, if `database` is [`MEMORY`].
     pub fn of(database: &Path) -> io::Result<TemporaryFolder> {
         if database != Path::new(MEMORY) {
             return Ok(TemporaryFolder(None));
@@ -68,7 +68,7 @@ fn make(beside: &Path) -> io::Result<Option<HeldFolder>> {
     Ok(is_ours.then_some(HeldFolder { folder, _lock: lock }))
 }
 
-/// Removes folders that processes of this user left behind. A folder that cannot be removed stays,
+/// Removes folders that processes of this user left behind. A folder that cannot be removed is left,
 /// and does not prevent the start.
 fn remove_abandoned(beside: &Path) {
     let Ok(entries) = fs::read_dir(beside) else { return };
@@ -96,7 +96,7 @@ mod tests {
         let running = make(beside.path()).unwrap().unwrap();
         let ended = make(beside.path()).unwrap().unwrap();
         let (running_at, ended_at) = (of(&running), of(&ended));
-        // As after a kill: its descriptors are closed, and nothing is removed.
+        // Simulates a killed process: its descriptors are closed, and nothing is removed.
         let HeldFolder { folder, _lock } = ended;
         let _ = folder.keep();
         drop(_lock);
@@ -104,9 +104,9 @@ mod tests {
         fs::create_dir(&theirs).unwrap();
 
         remove_abandoned(beside.path());
-        assert!(running_at.exists(), "its process runs");
-        assert!(!ended_at.exists(), "its process is gone");
-        assert!(theirs.exists(), "it is not one of these folders");
+        assert!(running_at.exists(), "the folder of a running process was removed");
+        assert!(!ended_at.exists(), "the folder of an ended process was not removed");
+        assert!(theirs.exists(), "an unrelated folder was removed");
         drop(running);
         assert!(!running_at.exists());
     }

@@ -19,7 +19,7 @@ pub enum TokenFileError {
     NoToken { path: PathBuf, what: String },
 }
 
-/// Reads the token. Blanks and line ends around it are removed.
+/// Reads the token. Whitespace around it is removed.
 pub fn read(path: &Path) -> Result<Token, TokenFileError> {
     let text =
         read_small(path).map_err(|error| TokenFileError::Unreadable { path: path.to_owned(), error })?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_one_token_or_is_refused_without_being_repeated() {
+    fn a_file_has_one_token_or_is_refused_without_repeating_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         assert!(read(&path).unwrap_err().to_string().contains("no such file"));

@@ -1,9 +1,10 @@
 //! `serve --trace`: records the events of the server in a trace file while it runs.
 //!
-//! A separate thread asks the timeline for new moments and appends them, so that no request waits
-//! for a disk. Every piece ends after an event: a server that is killed leaves a file that can be
-//! opened, and a full disk ends the trace, not the server. While the server runs, a full pipe is
-//! waited for; at its stop, for at most `END_WITHIN`.
+//! A separate thread reads new moments from the timeline and appends them to the file, so that no
+//! request waits for a disk. Every piece that is written ends after an event, so a killed server leaves
+//! a file that can be opened. A full disk ends the trace, but not the server. If a pipe is full, the
+//! thread waits for its reader: without a limit while the server runs, and for at most `END_WITHIN`
+//! once it stops.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use crate::lab::trace::{Encoder, TraceEvent, TraceProcess};
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{self, Timeline};
 
-/// How often the timeline is asked. The ring holds more moments than are recorded in that time.
+/// How often the timeline is read. Its ring buffer holds more moments than are recorded in that time.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// After this many new moments at once, it is asked again without a pause.
+/// If a read returns at least this many new moments, the next read follows without a pause.
 const A_LOT: usize = timeline::CAPACITY / 4;
 /// How long a full pipe may delay the stop.
 const END_WITHIN: Duration = Duration::from_millis(500);
@@ -65,7 +66,7 @@ fn follow(
     let mut pause = ASK_EVERY;
     loop {
         let is_over = !output.stop.sleep(pause);
-        // Only this records which queued connections wait unread.
+        // Nothing else records which queued connections have not been read.
         server.look_at_todo();
         let new = timeline.after(last_seq);
         for moment in &new.moments {
@@ -101,8 +102,8 @@ impl Trace {
         Ok(Trace { path, output, encoder, whole: 0, stop: StopSignal::never(), late_since: None })
     }
 
-    /// Writes the first piece, and returns whether it was written. A start must not wait for the
-    /// reader of a full pipe, and a pipe takes such a small piece completely or not at all.
+    /// Writes the first piece, and returns whether it was written. A start must not wait for the reader
+    /// of a full pipe, and a pipe accepts such a small piece completely or not at all.
     fn begin_at_once(&mut self, piece: &[u8]) -> io::Result<bool> {
         match self.output.write_all(piece, || false) {
             Ok(()) => self.whole = piece.len() as u64,

@@ -1,6 +1,6 @@
 //! Converts the typed words and the environment to [`Arguments`], and prints the help.
 //!
-//! `environment` decides which variables are read, and `mistakes` makes one line of a mistake.
+//! `environment` decides which variables are read, and `mistakes` describes a usage error in one line.
 
 mod environment;
 mod mistakes;
@@ -38,7 +38,7 @@ pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap:
 fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let unparsed = command.clone();
     command.try_get_matches_from_mut(typed).or_else(|error| {
-        // clap takes `--help` after `help` for the name of a command.
+        // clap mistakes `--help` after `help` for the name of a command.
         let is_help = |word: &OsString| word == "--help" || word == "-h";
         let asks_for_help =
             invalid(&error, ContextKind::InvalidSubcommand).is_some_and(|it| it.starts_with('-'));
@@ -57,7 +57,8 @@ fn command() -> Command {
     everywhere(command).mut_args(|arg| arg.hide(true))
 }
 
-/// The definition of what can be typed. Each flag's text states its default, beside its unit.
+/// The definition of the command line. clap's own defaults are hidden, because each flag's text states
+/// its default beside its unit.
 pub fn definition() -> Command {
     fn without_defaults(command: Command) -> Command {
         let hidden = |arg: Arg| {
@@ -74,7 +75,7 @@ fn is_short_help(typed: &[OsString]) -> bool {
     has("-h") && !has("--help") && !has("help")
 }
 
-/// For `-h`: one line per flag. The variables and the meaning of each value are in `--help`.
+/// For `-h`: one line per flag. Only `--help` shows the variables and the meaning of each value.
 fn brief(command: Command) -> Command {
     let briefly = |arg: Arg| {
         let takes_value = arg.get_action().takes_values();
@@ -153,7 +154,7 @@ mod tests {
         for (line, help) in all_help() {
             let widest = help.lines().map(|line| line.chars().count()).max();
             assert!(widest <= Some(HELP_COLUMNS), "{line}: {widest:?}\n{help}");
-            // A hyphen at the end of a line of a doc comment is followed by a space.
+            // A hyphen at the end of a line of a doc comment would be followed by a space in the help.
             let letters: Vec<char> = help.chars().collect();
             let broken = letters.windows(4).find(|it| {
                 it[0].is_alphanumeric() && (it[1], it[2]) == ('-', ' ') && it[3].is_alphanumeric()

@@ -1,4 +1,4 @@
-//! Parses the values of flags. Every refusal says which value to give instead.
+//! Parses the values of flags. Every error message says which value to give instead.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -75,7 +75,7 @@ pub fn token(text: &str) -> Result<OrNoToken, String> {
     }
 }
 
-/// The parser of a flag that is a secret: its refusal does not repeat what was given.
+/// The parser of a flag whose value is a secret: its error does not repeat the value.
 #[derive(Debug, Clone, Copy)]
 pub struct SecretToken;
 
@@ -153,7 +153,7 @@ pub fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// A host that a request can name, or a dot and the domain of such hosts.
+/// A host that a request can name, or a dot and a domain for all names below it.
 pub fn allowed_host(text: &str) -> Result<String, String> {
     if HostAuthorization::can_allow(text) {
         return Ok(text.to_owned());
@@ -196,7 +196,7 @@ where
 pub fn act(text: &str) -> Result<u8, String> {
     let last = ACTS.len() as u8;
     let act = text.parse().ok().filter(|act| (1..=last).contains(act));
-    act.ok_or_else(|| format!("acts are 1 to {last}"))
+    act.ok_or_else(|| format!("give an act from 1 to {last}"))
 }
 
 /// Parses a number of threads, which may be 0.
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
         assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());
         assert_eq!(token("none"), Ok(OrNoToken(None)));
-        assert!(token("").is_err(), "an empty variable of a shell must not start a server without a token");
+        assert!(token("").is_err(), "an empty shell variable must not start a server without a token");
         assert!(token("s3cret").is_ok_and(|token| token.0.is_some()) && token("a b").is_err());
         assert_eq!(pool_size("0:5"), Ok(PoolSize::new(0, 5).unwrap()));
         assert_eq!(pool_size("3"), Ok(PoolSize::new(3, 3).unwrap()));

@@ -1,11 +1,11 @@
-//! Work aside from the pool, so that its threads stay free for the next order.
+//! Work outside the pool, so that the pool's threads stay free for the next order.
 //!
 //! Two things could hold a pool thread for long: an order that itself waits (for connections to the database
 //! or to the app), and a large answer whose client does not read. Both leave the pool with their connection,
 //! and run on a thread of their own: [`Aside::run`]. Their number is bounded, and so is the time that a
 //! client may take to read its answer.
 //!
-//! If the maximum number of answers is under way, the one that began first is cut off: its client has had the
+//! If the maximum number of answers is under way, the answer that began first is cut off, since its client has had the
 //! most time. Orders are not cut off: a further one is refused with 503.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use ninetabs_server::{Cutter, Request, Response};
 
 /// How long an answer may wait for its client to read, in total.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// A pool thread writes an answer of at most this many bytes itself: the kernel takes it at once.
+/// A pool thread writes an answer of at most this many bytes itself: the kernel accepts it immediately.
 pub(super) const SMALL: usize = 4 * 1024;
 
 /// How many bytes of an answer are collected before they are written.
@@ -61,7 +61,7 @@ struct Places {
     begun: u64,
 }
 
-/// One reserved place, which is released when this is dropped.
+/// One reserved slot, which is released when this is dropped.
 struct AsidePlace {
     places: Arc<Mutex<Places>>,
     number: u64,
@@ -74,7 +74,7 @@ impl Drop for AsidePlace {
 }
 
 impl Aside {
-    /// Allows at most this many at once. Their threads have this name.
+    /// Allows at most this many at the same time. Their threads have this name.
     pub fn new(name: &'static str, most: usize, when_full: WhenFull) -> Self {
         Aside { name, most, when_full, places: Arc::default() }
     }
@@ -84,7 +84,7 @@ impl Aside {
     pub fn run(&self, request: &Request, work: impl FnOnce() -> AsideAnswer + Send + 'static) -> Response {
         let Some(place) = self.reserve() else {
             let text =
-                format!("{} such orders are being carried out; ask again when one has ended", self.most);
+                format!("{} such orders are being carried out; try again when one has ended", self.most);
             return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text).with_header("retry-after", "1");
         };
         let (name, version) = (self.name, request.version());
@@ -108,7 +108,7 @@ impl Aside {
         })
     }
 
-    /// Reserves a place under one lock, so that concurrent requests cannot exceed the limit together.
+    /// Reserves a slot under one lock, so that concurrent requests cannot exceed the limit in total.
     fn reserve(&self) -> Option<AsidePlace> {
         let mut places = lock(&self.places);
         while places.taken.len() >= self.most {
@@ -154,7 +154,7 @@ fn send(detached: &Detached, version: Version, answer: &AsideAnswer) -> io::Resu
     }
 }
 
-/// A client that may be waited for.
+/// Writes to a client, and waits for it for a limited time in total.
 struct PatientWriter<'a> {
     detached: &'a Detached,
     left: Duration,
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_reserved_in_one_step_and_returned() {
+    fn a_slot_is_reserved_in_one_step_and_returned() {
         let orders = Aside::new("test", 2, WhenFull::Refuse);
         let first = orders.reserve().unwrap();
         let _second = orders.reserve().unwrap();

@@ -1,10 +1,10 @@
 //! The second server of `/wall?beside=NAME`: the same program as a child process, with one fix, on the database
 //! of this server.
 //!
-//! There is one at a time; another fix replaces it. It ends with a reset, after [`UNWATCHED_AFTER`] without a
-//! viewer, and with this process, however that ends: its standard input ends then, and a shell kills it
-//! ([`crate::lab::scratch`]). A thread looks after it, and notices if it ends by itself.
-//! Ending kills it: a row that was answered is in the database, and there is nothing else to save.
+//! There is one at a time; another fix replaces it. It ends on a reset, after [`UNWATCHED_AFTER`] without a viewer, and
+//! when this process ends for any reason: its standard input is then closed, and a shell kills it
+//! ([`crate::lab::scratch`]). A thread watches it, and notices if it ends by itself. To end it, it is killed: rows that
+//! were answered are in the database, and there is nothing else to save.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,7 +27,7 @@ use ninetabs_server::threads::{SpawnError, StopSignal, StoppableThread};
 
 /// How long the second server runs without a viewer.
 const UNWATCHED_AFTER: Duration = Duration::from_secs(30);
-/// How often its process and its viewers are looked at.
+/// How often its process and its viewers are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long its control server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ struct BesideFix {
 enum BesideWay {
     /// By `--fix`, which sets these flags.
     Flags(&'static [&'static str]),
-    /// By its page, in the frames. These flags of this server would be in its way.
+    /// By its page, in the frames. These flags of this server would break the page, and are not passed on.
     Page(&'static [&'static str]),
     /// Not at all, for this reason.
     Refused(&'static str),
@@ -89,7 +89,7 @@ pub(super) const NAMES: &[&str] = &{
     names
 };
 
-/// What the second server is started with.
+/// The settings with which the second server is started.
 pub struct BesideSettings {
     /// The file of the database.
     pub database: PathBuf,
@@ -135,7 +135,7 @@ pub(super) struct BesideShown {
     ended: Option<String>,
 }
 
-/// The place of the second server.
+/// The slot for the second server.
 pub struct Beside {
     settings: BesideSettings,
     /// The port of this control server, whose pages may show the wall of the second server.
@@ -157,7 +157,7 @@ struct BesideNow {
     count: u64,
 }
 
-/// A running one.
+/// A running second server.
 struct SecondServer {
     number: u64,
     /// Dropped to interrupt it.
@@ -183,7 +183,7 @@ impl Beside {
         let _ = self.port.set(port);
     }
 
-    /// From now on, pages of the control server at this port of this machine may show this one's wall.
+    /// Allows the pages of the control server at this port of this machine to show this server's wall in a frame.
     pub(super) fn show_in_frames_of(&self, port: u16) {
         self.framed_by.store(port, Ordering::Release);
     }
@@ -198,12 +198,12 @@ impl Beside {
         self.settings.own_fix.as_deref()
     }
 
-    /// The second server, since the first was started.
+    /// The second server, or the last one that ran; `None` before the first start.
     pub(super) fn shown(&self) -> Option<BesideShown> {
         self.now().shown.clone()
     }
 
-    /// Starts it with this fix. If it runs with the same one already, it stays. Blocks until it listens.
+    /// Starts it with this fix. If it already runs with this fix, it is kept. Blocks until it listens.
     pub(super) fn start(self: &Arc<Self>, name: &str) -> Result<BesideShown, BesideError> {
         let Some(fix) = FIXES.iter().find(|fix| fix.name == name) else {
             // The table of orders refuses every other name.
@@ -277,7 +277,7 @@ impl Beside {
         Ok(ChildServer::start(launch, interrupt)?)
     }
 
-    /// Asks its control server.
+    /// Sends a request to its control server.
     fn ask(&self, control: &str, method: &str, path: &str) -> Result<Value, BesideError> {
         let mark = if path.contains('?') { '&' } else { '?' };
         let token = self.settings.token.as_ref();
@@ -293,7 +293,7 @@ impl Beside {
         }
     }
 
-    /// Looks after the server of this number until it ends. Ends it if it is not watched.
+    /// Watches the server of this number until it ends. Ends it if it has had no viewer for too long.
     fn watch(&self, stop: &StopSignal, number: u64, control: &str) {
         let mut watched = Instant::now();
         while stop.sleep(LOOK_EVERY) {
@@ -303,7 +303,7 @@ impl Beside {
                 Some(Ok(Some(status))) => return self.end_of(number, &how_it_ended(status)),
                 Some(Err(error)) => return self.end_of(number, &format!("its process is lost: {error}")),
             }
-            // One that does not answer counts as not watched.
+            // A server that does not answer counts as having no viewer.
             let viewers = self.ask(control, "GET", "/lab/viewers").ok();
             if viewers.and_then(|it| it.get("viewers")?.as_u64()) > Some(0) {
                 watched = Instant::now();
@@ -315,7 +315,7 @@ impl Beside {
         }
     }
 
-    /// None if it runs no more, or another one does.
+    /// None if it no longer runs, or another one runs instead.
     fn status_of(&self, number: u64) -> Option<io::Result<Option<ExitStatus>>> {
         let mut now = self.now();
         now.running.as_mut().filter(|it| it.number == number).map(|it| it.child.status())

@@ -1,8 +1,8 @@
 //! The latency of a page, for two walls side by side: one request for a small page at a time, over a real socket to
 //! the app's own address.
 //!
-//! The page that shows it orders a request each second, and reads from the record how long it took. While it
-//! waits in the queue, no other one is sent. The wall does not count it as waiting.
+//! The page that shows the latency orders a request every second, and reads the duration from the record. While a
+//! request waits in the queue, no other one is sent. The wall does not count it as waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use super::laboratory::{CONNECT_WITHIN, LabError, Laboratory, PAGE_WITHIN, read_
 use crate::lab::http::{ClientRequest, Connection, Options, field, parse_url};
 use ninetabs_server::threads;
 
-/// What it asks for. The script of the wall knows the name (`PROBE`).
+/// The target of the request. The script of the wall recognizes its name (`PROBE`).
 const TARGET: &str = "/up?tab=page-latency";
 
 /// The client that measures.
@@ -21,7 +21,7 @@ pub(super) struct Latency {
     waits: Arc<AtomicBool>,
 }
 
-/// The right to have a request under way; given back when dropped.
+/// The right to have a request under way; returned when dropped.
 struct LatencyTurn(Arc<AtomicBool>);
 
 impl Drop for LatencyTurn {
@@ -31,7 +31,7 @@ impl Drop for LatencyTurn {
 }
 
 impl Latency {
-    /// For the app of this laboratory.
+    /// Creates a client for the app of this laboratory.
     pub fn new(laboratory: &Laboratory) -> Latency {
         Latency { url: laboratory.url(TARGET), waits: Arc::default() }
     }

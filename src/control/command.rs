@@ -18,7 +18,7 @@ pub(super) enum PumaCommand {
 }
 
 impl PumaCommand {
-    /// The command that a path asks for, if it is one of pumactl's.
+    /// The command that a path names, if it is one of pumactl's.
     pub(super) fn of(path: &str) -> Option<PumaCommand> {
         Some(match path.rsplit_once('/')?.1 {
             "stats" => PumaCommand::Stats,

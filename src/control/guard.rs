@@ -7,11 +7,11 @@
 //! pages of the control server, but not to orders. A token that is set gives programs access to everything, from
 //! any host.
 //!
-//! A browser changes nothing without the token in the control server's own pages. They send it in a header with
-//! each order; other pages can neither read the token nor send the header. A browser may read if it proves the
-//! origin of the request: one of the control server's own pages (`Origin`, `Sec-Fetch-Site`, the page's token, or
-//! a `Referer` of the same address, which other pages cannot send), or an address that the user typed
-//! (`Sec-Fetch-Site: none`). A link or a bookmark may lead to the pages, which refuse to be framed.
+//! A browser changes nothing without the token in the control server's own pages. Those pages send it in a header with
+//! each order; other pages can neither read the token nor send the header. A browser may read if it proves the origin
+//! of the request: one of the control server's own pages (`Origin`, `Sec-Fetch-Site`, the page's token, or a `Referer`
+//! of the same address, which other pages cannot send), or an address that the user typed (`Sec-Fetch-Site: none`). A
+//! link or a bookmark may lead to the pages, which refuse to be framed.
 //!
 //! In every case `Host` must be an allowed name: a page whose own name resolves to this address sends that
 //! name.
@@ -32,7 +32,7 @@ pub(super) enum Asks {
     ToLook,
     /// To read one of the control server's pages, to which a link may lead.
     ForPage,
-    /// The same, for a page that a page of another address may show in a frame, as its policy says.
+    /// The same, for a page whose policy allows a page of another address to show it in a frame.
     ForFramedPage,
     ToChange,
 }
@@ -81,8 +81,8 @@ impl Guard {
         })
     }
 
-    /// The origin of the requesting page, if the app on this port served that page. With a token there is
-    /// none: those pages do not have it.
+    /// The origin of the requesting page, if the app on this port served that page. `None` if a token is set, since the
+    /// app's pages do not have it.
     pub(super) fn page_of_app<'a>(&self, request: &'a Request, port: u16) -> Option<&'a str> {
         let said = request.only_header("origin").filter(|_| self.token.is_none())?;
         let is_ours = self.hosts.check(request).is_ok() && self.hosts.has_at(&Origin::parse(said)?, port);
@@ -119,7 +119,7 @@ impl Guard {
         let field = odd_field(request);
         if asks != Asks::ToChange {
             return format!(
-                "refused: the field {field} shows that a browser sent this request, and nothing shows that it came from a page of this server; open the address itself"
+                "refused: the field {field} shows that a browser sent this request, and no field shows that a page of this server did; open the address itself"
             );
         }
         if !names_loopback(request) {
@@ -165,11 +165,11 @@ enum Sender {
 /// The fields that command-line clients send: curl, wget, `Net::HTTP`, Java's `HttpClient` and similar ones.
 /// pumactl sends none.
 ///
-/// None of them proves that a program sent the request: browsers send most of them as well, and are recognized
-/// by the fields of [`browser`], of which each of their requests has at least one. `authorization`, `if-match`, `if-none-match`, `upgrade`
-/// and `http2-settings` are safe beyond that: a page of another site can add none of them without a
-/// preflight, which is refused. Proxies add other fields (`X-Forwarded-For`, `Via`, `X-Request-Id`): their clients
-/// may be on another host, so these fields are not here.
+/// None of them proves that a program sent the request: browsers send most of them as well, and are recognized by the
+/// fields of [`browser`], of which each of their requests has at least one. `authorization`, `if-match`,
+/// `if-none-match`, `upgrade` and `http2-settings` are also safe for another reason: a page of another site cannot add
+/// any of them without a preflight, which is refused. Proxies add other fields (`X-Forwarded-For`, `Via`,
+/// `X-Request-Id`): their clients may be on another host, so these fields are not listed.
 const OF_PROGRAMS: &[&str] = &[
     "host",
     "user-agent",
@@ -226,7 +226,7 @@ fn has_in_query(request: &Request, token: &Token) -> bool {
     })
 }
 
-/// Whether it names a loopback host, or none, as pumactl does.
+/// Whether the request names a loopback host, or no host, as pumactl does.
 fn names_loopback(request: &Request) -> bool {
     request.authority().is_none_or(|authority| authority.host.is_local())
 }
@@ -239,7 +239,7 @@ fn is_typed(request: &Request) -> bool {
     has_no_origin(request) && request.header("sec-fetch-site") == Some("none")
 }
 
-/// Whether the browser says that a page of the same address sent the request.
+/// Whether the browser reports that a page of the same address sent the request.
 fn is_ours(request: &Request) -> bool {
     let site = request.header("sec-fetch-site");
     match Origin::of(request) {
@@ -409,7 +409,7 @@ mod tests {
             assert_eq!(may(&guard, with, fields), [true; 3], "{fields:?}");
             assert_eq!(may(&guard, without, fields), [false; 3], "{fields:?}");
         }
-        // A browser that was given the address may look.
+        // A browser that opens the address with the token may read.
         assert_eq!(may(&guard, with, &[NAME, BROWSER]), [true, true, false]);
         let brings = (TOKEN_HEADER, "s3cret");
         let origin = ("Origin", "http://ninetabs.test:9293");

@@ -24,7 +24,7 @@ use ninetabs_server::threads::{self, SpawnError};
 pub(super) use shown::{LabClient, LabShown, ShownPage, ShownTab, ShownZombie};
 use shown::{client_of_tab, client_of_zombie, show_tab, show_zombie, tab_target, zombie_target};
 
-/// Maximum number of tabs, which is also the greatest number of one.
+/// Maximum number of tabs, which is also the greatest number that a tab can have.
 pub(super) const MAX_TABS: u32 = 64;
 /// Maximum number of zombies.
 pub(super) const MAX_ZOMBIES: usize = 64;
@@ -38,17 +38,17 @@ pub(super) const PAGE_WITHIN: Duration = Duration::from_secs(600);
 /// Why an order of the lab was not carried out.
 #[derive(Debug, Error)]
 pub(super) enum LabError {
-    #[error("tab {0} is open already")]
+    #[error("tab {0} is already open")]
     IsOpen(u32),
     #[error("tab {0} is not open")]
     NotOpen(u32),
     #[error("{MAX_TABS} tabs are open; close one")]
     TooManyTabs,
     #[error(
-        "{wanted} more zombies would be more than {MAX_ZOMBIES}; {there} are open, and a reset closes them"
+        "{wanted} more zombies would exceed the maximum of {MAX_ZOMBIES}; {there} are open, and a reset closes them"
     )]
     TooManyZombies { wanted: usize, there: usize },
-    #[error("{MAX_PAGES} page requests wait already; a reset ends them")]
+    #[error("{MAX_PAGES} page requests are already waiting; a reset ends them")]
     TooManyPages,
     #[error("a reset ended this order before it was carried out; repeat the order")]
     Reset,
@@ -72,8 +72,8 @@ struct Open {
     tabs: BTreeMap<u32, Tab>,
     zombies: BTreeMap<usize, Zombie>,
     pages: BTreeMap<usize, LabPage>,
-    /// Clients that orders are opening now. They count as open, so that concurrent orders do not exceed a limit
-    /// together.
+    /// Clients that orders are opening now. They count as open, so that concurrent orders do not exceed a limit in
+    /// total.
     opening_tabs: BTreeSet<u32>,
     opening_zombies: usize,
     opening_pages: usize,
@@ -83,7 +83,7 @@ struct Open {
     generation: u64,
 }
 
-/// A reserved place. It is released when what it was reserved for is open, or when it is dropped.
+/// A reserved slot. It is released once its client is open, or when it is dropped.
 struct Reserved<'a> {
     laboratory: &'a Laboratory,
     /// `None` once it is released.
@@ -114,8 +114,8 @@ impl<'a> Reserved<'a> {
         Reserved { laboratory, what: Some(what), generation }
     }
 
-    /// Keeps what was opened. Under the same lock the place is released, so that no client is counted twice.
-    /// After a reset the client is dropped, which closes it.
+    /// Keeps the opened client, and releases the slot under the same lock, so that no client is counted twice. After a
+    /// reset, the client is dropped, which closes it.
     fn keep<T>(mut self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
         let mut open = self.laboratory.open();
         if open.generation != self.generation {
@@ -184,7 +184,7 @@ impl Laboratory {
         Ok((Reserved::new(self, Kind::Tab(number), open.generation), number))
     }
 
-    /// Closes a tab as its page would, with a FIN. Calls `before` with it just before.
+    /// Closes a tab as its page would, with a FIN. Calls `before` with the tab just before that.
     pub fn close_tab(&self, number: u32, before: impl FnOnce(&[LabClient])) -> Result<u32, LabError> {
         let tab = self.open().tabs.remove(&number).ok_or(LabError::NotOpen(number))?;
         before(&Vec::from_iter(client_of_tab(number, &tab)));
@@ -215,7 +215,7 @@ impl Laboratory {
         Ok(left)
     }
 
-    /// Asks for a page, and does not wait for the answer.
+    /// Requests a page, and does not wait for the answer.
     pub fn ask_for_page(&self) -> Result<ShownPage, LabError> {
         let reserved = {
             let mut open = self.open();
@@ -294,7 +294,7 @@ impl Laboratory {
         format!("{}{target}", self.app)
     }
 
-    /// Whether nothing was closed since an order of this generation began.
+    /// Whether the lab has not been reset since an order of this generation began.
     fn check(&self, generation: u64) -> Result<(), LabError> {
         if self.open().generation == generation { Ok(()) } else { Err(LabError::Reset) }
     }

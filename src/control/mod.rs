@@ -65,10 +65,10 @@ pub use view::{ServerParts, View};
 /// Threads of the control server. No client and no order holds one for long: see `aside`.
 pub const THREADS: RangeInclusive<usize> = 1..=4;
 /// How long a client may take to read an answer that a pool thread writes. These are small, so that the kernel
-/// accepts them at once.
+/// accepts them immediately.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum number of large answers at one time. A further one cuts off the first of them.
+/// Maximum number of large answers at one time. A further one cuts off the oldest.
 const MOST_ANSWERS: usize = 8;
 /// Maximum number of orders at one time that change the number of threads. They wait for each other.
 const MOST_ORDERS: usize = 8;
@@ -193,7 +193,7 @@ impl Control {
             ReadOnly::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
             ReadOnly::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             ReadOnly::Saved(file) => {
-                // Before the window ends, so that what waits unread is in it.
+                // Done before the window ends, so that the window has the unread requests in the queue.
                 self.view.server.look_at_todo();
                 let window = SavedWindow::of(given, self.view.timeline.now_us())?;
                 self.saved(request, file, window)
@@ -332,7 +332,7 @@ fn step_of(path: &str) -> Option<usize> {
     (1..=STEPS).find(|step| path == format!("/tour/{step}.js"))
 }
 
-/// The right to do something alone, released when dropped.
+/// An exclusive right, released when dropped.
 struct OnlyOne<'a>(&'a AtomicBool);
 
 impl OnlyOne<'_> {

@@ -1,5 +1,5 @@
-//! The paths of the control server besides pumactl's commands and the pages: one table, by which requests are read
-//! and refused, and by which `ctl` sends them.
+//! The paths of the control server besides pumactl's commands and the pages: one table, which is used to read and
+//! refuse requests, and by `ctl` to send them.
 //!
 //! A request either matches one row, with parameters of that row, each at most once and with a valid value, or is
 //! refused with a sentence that names the input and what is accepted.
@@ -171,7 +171,7 @@ const WINDOW: &[Parameter] = &[
     optional("to", Takes::Seconds),
 ];
 
-/// All of them.
+/// All orders.
 pub const ALL: &[Order] = &[
     get("/events", ReadOnly::Events, NONE),
     get("/lab", ReadOnly::Lab, NONE),
@@ -192,7 +192,7 @@ pub const ALL: &[Order] = &[
     post("/lab/database", Deed::SetDatabase, &[needed("size", CONNECTIONS)]),
     post("/lab/reset", Deed::Reset, NONE),
     post("/lab/beside", Deed::Beside, &[needed("fix", FIX)]),
-    // A server gives these two to the second one, which it has started.
+    // A server sends these requests to the second server, which it has started.
     post("/lab/framed-by", Deed::FramedBy, &[needed("port", PORT)]),
     get("/lab/viewers", ReadOnly::Viewers, NONE),
     post("/lab/latency", Deed::Latency, NONE),
@@ -211,12 +211,12 @@ pub(super) struct Wrong {
     pub allow: Option<&'static str>,
 }
 
-/// The parameters of a request, all of them of its row.
+/// The parameters of a request, all of which its row has.
 #[derive(Debug, Default)]
 pub(super) struct Given(Vec<(&'static str, Value)>);
 
 impl Given {
-    /// A number, which is within the bounds of its row.
+    /// A number, which is within the bounds of its parameter.
     pub fn number(&self, name: &str) -> Option<u64> {
         match self.value(name) {
             Some(Value::Number(number)) => Some(number),
@@ -251,7 +251,7 @@ impl Given {
 }
 
 impl Wrong {
-    /// The path exists, and takes other methods.
+    /// The path exists, but only for other methods.
     pub fn method(path: &str, allow: &'static str) -> Wrong {
         Wrong {
             status: StatusCode::METHOD_NOT_ALLOWED,
@@ -336,7 +336,7 @@ fn usage(path: &str, parameters: &[Parameter]) -> String {
     if all.is_empty() { path.to_owned() } else { format!("{path}?{all}") }
 }
 
-/// A text of the client on one line, cut to a useful length.
+/// A text of the client on one line, shortened to a useful length.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     let cut: Cow<'_, str> = match text.char_indices().nth(LONGEST) {
@@ -347,7 +347,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Takes {
-    /// The value of a text, or what is accepted.
+    /// The value of a text; otherwise a description of what is accepted.
     pub fn read(self, text: &str) -> Result<Value, String> {
         let value = match self {
             Takes::SecondsOrOff if text == "off" => Some(Value::Off),

@@ -1,8 +1,8 @@
 //! The control server's own pages.
 //!
-//! A page is one request: it contains its style and its scripts, with a nonce, and its icon is
-//! `data:`. Only the steps of the tour are loaded when they are opened. No other script runs in it, and it sends nothing to other addresses. It contains the
-//! token without which a browser can change nothing here.
+//! A page is one request: it contains its style and its scripts, with a nonce, and its icon is `data:`. Only the steps
+//! of the tour are loaded when they are opened. No other script runs in it, and it sends nothing to other addresses. It
+//! contains the token without which a browser cannot change anything here.
 
 use std::path::Path;
 
@@ -89,8 +89,8 @@ impl Pages {
         Ok(Pages { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
 
-    /// A page with this token. It may show frames of these addresses, and pages of these framers may show it in
-    /// a frame: sources of a Content-Security-Policy, or none if they are empty.
+    /// Renders a page with this token. It may show frames from the addresses in `frames`, and pages from the addresses
+    /// in `framers` may show it in a frame. Both are sources of a Content-Security-Policy; an empty list means none.
     pub(super) fn show(
         &self,
         name: &str,

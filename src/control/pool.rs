@@ -1,9 +1,8 @@
 //! `GET /pool`: three numbers of the app's pool, for the strip on the pages of the fixes.
 //!
-//! These pages belong to the app's server, and a browser lets them read this answer only if a CORS header
-//! names their origin. No other path has one. The answer is short, changes nothing, and closes its
-//! connection: a page that kept one would use up one of the six that a browser opens to the control server,
-//! and the dashboard needs them.
+//! These pages belong to the app's server, and a browser lets them read this answer only if a CORS header names their
+//! origin. No other path has one. The answer is short, changes nothing, and closes its connection: a page that kept its
+//! connection would use up one of the six that a browser opens to the control server, which the dashboard needs.
 
 use serde::Serialize;
 
@@ -16,11 +15,11 @@ pub(super) const PATH: &str = "/pool";
 /// The numbers, as the wall's meter counts them.
 #[derive(Debug, Serialize)]
 pub(super) struct PoolShown {
-    /// The maximum number of threads that is in force.
+    /// The maximum number of threads that is currently in force.
     threads: usize,
     /// Threads that serve a request.
     held: usize,
-    /// Requests in the queue. A connection that has sent nothing is not one.
+    /// Requests in the queue. A connection that has sent nothing is not counted.
     waiting: usize,
 }
 

@@ -1,5 +1,5 @@
-//! A window of the record as a file to keep: `GET /report` is an HTML page that needs nothing else, `GET /trace` a
-//! trace for Perfetto. Both are drawn by the code that draws those of `reproduce` and `serve --trace`.
+//! A window of the record as a file: `GET /report` is an HTML page that needs nothing else, `GET /trace` a trace for
+//! Perfetto. Both are drawn by the code that draws those of `reproduce` and `serve --trace`.
 //!
 //! Their size is bounded by that of the record. They are made on a thread of their own (see [`super::aside`]).
 
@@ -23,7 +23,7 @@ use ninetabs_server::timeline::Stretch;
 
 /// The window, if none is given.
 const LAST: Duration = Duration::from_secs(60);
-/// The page has a style of its own and nothing else, should a browser show it instead of saving it.
+/// Allows the page its own style and nothing else, in case a browser shows the page instead of saving it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// A window of the record, in microseconds on the timeline's clock.
@@ -64,7 +64,7 @@ impl SavedWindow {
 
 /// The header fields of a file to be saved.
 pub(super) fn with_head(response: Response, file: SavedFile, window: &SavedWindow) -> Response {
-    // Digits only, so that the name is one on every system.
+    // Digits only, so that the name is valid on every system.
     let stamp: String =
         timestamp::seconds(window.until()).to_string().chars().filter(char::is_ascii_digit).collect();
     let (content_type, name) = match file {
@@ -101,7 +101,7 @@ fn report(
     stretch: &Stretch,
     window: &SavedWindow,
 ) -> Result<String, crate::lab::report::ReportError> {
-    // Warnings are about now.
+    // Warnings describe the present.
     let is_now = window.to_us == window.now_us;
     let database = view.database.stats();
     let warnings = if is_now { view.warnings(&view.server.threads(), &database).0 } else { Vec::new() };
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_the_last_minute_or_what_is_asked_for() {
+    fn a_window_is_the_last_minute_or_the_requested_one() {
         let now = 100_500_000;
         for (query, from_us, to_us) in [
             ("", 40_500_000, now),

@@ -14,7 +14,7 @@ use crate::app::adapters::{Failure, Gone};
 use crate::app::database::OpenError;
 use ninetabs_server::thread_pool::{BadSize, PoolSize};
 
-/// Why the size stays as it is.
+/// Why a size was not changed.
 #[derive(Debug, Error)]
 pub(super) enum SizeError {
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub(super) enum SizeError {
 pub struct Growth {
     /// How many connections it has beyond one per thread.
     pub beyond: usize,
-    /// How many client connections fit into the process beside a database pool of this size; or why none do.
+    /// How many client connections fit into the process beside a database pool of this size; or why none fit.
     pub room: RoomFor,
 }
 
@@ -70,7 +70,7 @@ impl Sizing {
         Ok(view.server.resize(threads.min(), threads.max())?)
     }
 
-    /// Restores the threads and the database pool of the start. The limit on clients stays as it is: SQLite
+    /// Restores the initial sizes of the thread pool and the database pool. The limit on clients stays as it is: SQLite
     /// keeps the descriptors.
     pub fn restore(&self, view: &View, threads: PoolSize) -> Result<(), SizeError> {
         self.set(view, threads)?;
@@ -106,8 +106,8 @@ fn of_database(error: OpenError) -> SizeError {
 
 fn grow(view: &View, size: usize, room: &RoomFor) -> Result<(), SizeError> {
     let View { server, database, .. } = view;
-    // With fewer threads it stays as it is. After a reset, more connections may be open than are wanted.
-    // They are closed when they are returned, so the wanted number counts, not the open one.
+    // With fewer threads, the database pool does not shrink. After a reset, more connections may be open than are
+    // wanted. They are closed when they are returned, so the wanted number counts, not the open one.
     if size <= database.wanted() {
         return Ok(());
     }

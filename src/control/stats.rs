@@ -45,7 +45,7 @@ pub(super) struct StatsJson {
     connections: ConnectionsJson,
     /// Queries of the app since the start.
     queries: u64,
-    /// How often a client asked for rows that `--keep-models` had deleted, since the start.
+    /// How often a client requested rows that `--keep-models` had deleted, since the start.
     gaps: u64,
     listeners: Counts,
     /// The most serious first. A viewer gets them beside the numbers.
@@ -59,13 +59,13 @@ struct VersionsJson {
     ninetabs: &'static str,
 }
 
-/// tiny_http does not report how many connections it has, so the kernel is asked.
+/// tiny_http does not report its number of connections, so the kernel's count is used.
 #[derive(Serialize)]
 struct ConnectionsJson {
     open: Option<usize>,
     /// Maximum number of connections; null on tiny-http, which does not limit them.
     max: Option<usize>,
-    /// Connections without a complete request that were closed because others needed their place, since the start.
+    /// Connections without a complete request that were closed because others needed their slots, since the start.
     evicted: u64,
     /// Bytes of answers that threads are writing and that the kernel has not taken yet.
     unsent_bytes: u64,
@@ -152,7 +152,7 @@ pub(super) struct ThreadJson {
     bytes: Option<u64>,
     /// Its number on the timeline. Threads of actions are numbered separately.
     number: usize,
-    /// What a thread of an action has in addition.
+    /// The additional fields of an action's thread.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     action: Option<ActionJson>,
 }
@@ -214,7 +214,7 @@ pub(super) fn action_threads(threads: Vec<ActionThreadView>) -> Vec<ThreadJson> 
                 port: action.map(|it| it.subject.port),
                 path: action.map(|it| Arc::clone(&it.target)),
                 age: action.map(|it| it.age.as_secs_f64()),
-                // The pool thread counts them.
+                // The pool thread counts the bytes.
                 bytes: None,
                 number: thread.number,
                 action: Some(ActionJson { kind: "action", pool_thread, writes: action.map(|it| it.writes) }),
@@ -229,7 +229,7 @@ pub(super) struct Backtrace {
     backtrace: [String; 1],
 }
 
-/// Puma's thread-backtraces, as far as one thread can see another: one line that says what it does.
+/// Models Puma's thread-backtraces, as far as one thread can inspect another: one line with what the thread does.
 pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
     let doing = |thread: &ThreadView| match &thread.request {
         None => "waiting for work in todo".to_owned(),

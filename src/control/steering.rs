@@ -100,12 +100,12 @@ impl Steering {
         done.unwrap_or_else(|wrong| Response::line(StatusCode::UNPROCESSABLE_ENTITY, &wrong))
     }
 
-    /// Records that these clients of the lab close now. Those without a request are left out.
+    /// Records that these clients of the lab close now. Clients without a request are left out.
     fn closes(&self, clients: &[LabClient]) {
         if clients.is_empty() {
             return;
         }
-        // A request that waits unread has a target only then.
+        // An unread request in the queue has a target only after the server has looked at it.
         self.view.server.look_at_todo();
         let snapshot = self.view.timeline.snapshot();
         let on_threads = || snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
@@ -147,8 +147,8 @@ impl Steering {
         Ok(one_line(&json!({ "min": size.min(), "max": size.max() })))
     }
 
-    /// Sets both the minimum and the maximum to `count`. Threads beyond it leave as soon as they are idle;
-    /// Puma's own resize leaves that to the trim.
+    /// Sets both the minimum and the maximum to `count`. Excess threads end as soon as they are idle; Puma's own resize
+    /// leaves this to the trim.
     fn set_threads(&self, count: usize) -> Result<Response, String> {
         let _alone = self.alone();
         let answer = self.set_size(count, count)?;
@@ -191,7 +191,7 @@ impl Steering {
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {
-        // It guards nothing that a panic could leave inconsistent.
+        // The lock guards nothing that a panic could leave inconsistent.
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -216,10 +216,11 @@ fn label(deed: Deed, given: &Given, opened: Option<u32>) -> Option<String> {
         Deed::CloseTab => format!("closed tab {}", number("tab")),
         Deed::Zombies if number("count") == 1 => "a zombie".to_owned(),
         Deed::Zombies => format!("{} zombies", number("count")),
-        Deed::Page => "asked for a page".to_owned(),
+        Deed::Page => "requested a page".to_owned(),
         Deed::OpenTab => format!("opened tab {}", opened?),
         Deed::Beside => format!("second server: {}", given.name("fix").unwrap_or_default()),
-        // A wall reports the state of its frames, and two walls measure, which orders nothing.
+        // A wall's report about its frames and a measurement of the latency change nothing, so the record does not have
+        // them.
         Deed::Frames | Deed::FramedBy | Deed::Latency => return None,
     })
 }

@@ -6,8 +6,8 @@ use constant_time_eq::constant_time_eq;
 
 use crate::app::content_security_policy::Nonce;
 
-/// The shortest token that the control server accepts, against typing errors. A token that other hosts can try
-/// to guess should have [`SAFE`] characters.
+/// The shortest token that the control server accepts, which catches typing errors. A token that other hosts can try to
+/// guess should have [`SAFE`] characters.
 pub const SHORTEST: usize = 3;
 /// A random token of this length cannot be guessed over a network.
 pub const SAFE: usize = 16;

@@ -33,7 +33,7 @@ pub struct View {
     watcher: Arc<Mutex<Watcher>>,
     /// The command line that started the server, without secrets.
     pub(super) command: Arc<str>,
-    /// A word that no other run of a server has.
+    /// An identifier that no other run of a server has.
     pub(super) run: Arc<str>,
 }
 
@@ -89,7 +89,7 @@ impl View {
         self.timeline.record(None, None, What::Ordered { text: text.into() });
     }
 
-    /// The warnings of now, and the length of the listen queue.
+    /// The current warnings, and the length of the listen queue.
     pub(super) fn warnings(
         &self,
         threads: &[ThreadView],
@@ -113,7 +113,7 @@ impl View {
     }
 
     pub(super) fn watcher(&self) -> MutexGuard<'_, Watcher> {
-        // A panic leaves it behind by some moments at most, which the next look takes in.
+        // After a panic, the watcher lacks at most a few moments, which the next look adds.
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

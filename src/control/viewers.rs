@@ -1,8 +1,8 @@
 //! The viewers: EventSources of the control server's own pages.
 //!
-//! A viewer's connection is detached, so it holds no pool thread. All viewers are peers of one
-//! [event loop](ninetabs_server::event_loop), which waits for none of them. It is another loop than that of
-//! the app's listeners, so that counting the numbers does not delay an announcement.
+//! A viewer's connection is detached, so it holds no pool thread. All viewers are peers of one [event
+//! loop](ninetabs_server::event_loop), which waits for none of them. It is separate from the loop of the app's
+//! listeners, so that collecting the numbers does not delay an announcement.
 //!
 //! At every [`TICK`] a viewer gets the new moments of the timeline (`event: moments`, whose id names this run
 //! and the last moment), and at every [`STATE_EVERY`] the current numbers (`event: state`), which are also
@@ -47,7 +47,7 @@ pub(super) struct Viewers {
     events: Arc<EventLoop<ViewersFeed>>,
 }
 
-/// One of [`MAX_VIEWERS`] places, returned when dropped.
+/// One of [`MAX_VIEWERS`] slots, released when dropped.
 struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
@@ -67,7 +67,7 @@ impl Viewers {
     /// Answers a request for the events: the connection leaves the pool, or 503.
     pub fn admit(&self, request: &Request) -> Response {
         let Some(seat) = self.seat() else {
-            let text = format!("{MAX_VIEWERS} viewers watch already; close one of their pages");
+            let text = format!("{MAX_VIEWERS} viewers are already connected; close one of their pages");
             return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text);
         };
         let seq = request.header("last-event-id").and_then(|id| self.seq_of(id));
@@ -78,7 +78,7 @@ impl Viewers {
             .with_header("cache-control", "no-cache")
     }
 
-    /// How many there are now.
+    /// The current number of viewers.
     pub fn count(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
@@ -89,7 +89,7 @@ impl Viewers {
         taken.ok().map(|_| Seat(Arc::clone(&self.taken)))
     }
 
-    /// The moment of an id. None if another server gave it, whose moments have other numbers.
+    /// The number of the moment in an id. None if the id is from another server, whose moments have other numbers.
     fn seq_of(&self, id: &str) -> Option<u64> {
         id.strip_prefix(&*self.run)?.strip_prefix('-')?.parse().ok()
     }
@@ -105,7 +105,7 @@ struct ViewersFeed {
     states: u64,
     /// The last moment on the timeline when this tick began. A viewer that has it waits for the next tick.
     tick_seq: u64,
-    /// The moments of this tick, by the last one that a viewer has.
+    /// The encoded moments of this tick, by the last moment that a viewer has.
     made: HashMap<Option<u64>, Option<ViewersPiece>>,
 }
 
@@ -139,11 +139,11 @@ impl ViewersFeed {
         }
     }
 
-    /// The moments after `seq`, or nothing for a viewer that has all of this tick: a busy timeline is sent in
-    /// steps, which viewers share.
+    /// The moments after `seq`, or nothing for a viewer that already has all moments of this tick. A busy timeline is
+    /// sent in steps, which are encoded once for all viewers.
     fn moments_after(&mut self, seq: Option<u64>) -> Option<ViewersPiece> {
         let View { timeline, run, .. } = &self.view;
-        // A greater number than the last one is another server's, and `follow` begins anew.
+        // A number greater than the last one is from another server, and `follow` starts over.
         if seq.is_some_and(|seq| (self.tick_seq..=timeline.last_seq()).contains(&seq)) {
             return None;
         }
@@ -202,7 +202,7 @@ impl Peer<ViewersFeed> for Viewer {
     }
 }
 
-/// A clock that is due at once, and then at each interval `every`.
+/// A clock that is due immediately, and then after each interval `every`.
 struct ViewersClock {
     every: Duration,
     last: Option<Instant>,

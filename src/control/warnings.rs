@@ -19,7 +19,7 @@ const MOST: usize = 3;
 const FULL_FOR_US: u64 = 5_000_000;
 /// A stream of this age is old.
 const OLD_US: u64 = 60_000_000;
-/// How long a write must not have ended before there is a warning.
+/// How long a write must have been blocked before there is a warning.
 const BLOCKED_US: u64 = 5_000_000;
 /// How long an action must have run without a client before there is a warning. After a failed write, it ends at its
 /// next one.
@@ -148,7 +148,7 @@ fn write_blocked(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, &live_remedy(WatchedServer::Ninetabs, LiveState::WriteBlocked))
 }
 
-/// No number of Puma shows them.
+/// None of Puma's own numbers shows these actions.
 fn orphaned_actions(seen: &WarningInput<'_>) -> Option<Warning> {
     let orphaned = seen.snapshot.actions.values().filter(|action| action.orphaned_us.is_some());
     let lasting =
@@ -161,7 +161,7 @@ fn orphaned_actions(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, "Set --max-stream-age, and HTTP/1.1 in the proxy.")
 }
 
-/// The page knows which of its frames lack a connection, and the record whether six are in use.
+/// The page reports how many of its frames lack a connection, and the record shows whether six are in use.
 fn in_the_browser(seen: &WarningInput<'_>) -> Option<Warning> {
     let holds = seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
     let in_use = holds.chain(seen.snapshot.todo.iter().map(|held| &**held)).count();

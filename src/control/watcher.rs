@@ -1,7 +1,7 @@
-//! What the warnings need to know of the past: the state of the threads, the streams of the last second, writes that
-//! do not end, and the kernel's listen queue.
+//! The history that the warnings need: the state of the threads, the streams of the last second, writes that do not
+//! end, and the kernel's listen queue.
 //!
-//! All readers share one watcher. It takes in new moments when one of them looks, so its times are as exact as the
+//! All readers share one watcher. It processes new moments whenever a reader looks, so its times are as exact as the
 //! interval between two looks.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -19,24 +19,24 @@ const SECOND_US: u64 = 1_000_000;
 const MOST_MOMENTS: usize = 2_048;
 /// The interval of reading the listen queue from the kernel, whose table is long on a busy machine.
 const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
-/// A value of the listen queue that is older than this says nothing about now.
+/// A value of the listen queue that is older than this is out of date.
 const LISTEN_QUEUE_LASTS: Duration = Duration::from_secs(5);
 
 /// How long a wall's report about its frames counts.
 const FRAMES_LAST: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// See the documentation of the module.
 #[derive(Debug, Default)]
 pub(super) struct Watcher {
     snapshot: Snapshot,
     /// Requests that were read and may become streams, by number.
     asked: HashMap<u64, (u64, Arc<str>)>,
-    /// The streams that were opened: when, the request, and its target.
+    /// The opened streams: the time, the request, and its target.
     opened: VecDeque<(u64, u64, Arc<str>)>,
     /// The writes that were in progress at the last look, by thread.
     writing: BTreeMap<usize, WriteSeen>,
     listen_queue: Option<ListenQueueSeen>,
-    /// The frames of a wall that wait in the browser, and when the wall said so.
+    /// The frames of a wall that wait in the browser, and when the wall reported them.
     frames: Option<(Instant, usize)>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Watcher {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WriteSeen {
     pub request: u64,
-    /// The writes of the request that had ended before.
+    /// How many writes of the request had ended before this one.
     writes: u64,
     /// When it was first seen, in microseconds.
     pub since_us: u64,
@@ -62,12 +62,12 @@ impl WriteSeen {
 struct ListenQueueSeen {
     at: Instant,
     now: Option<usize>,
-    /// A second earlier, if that was looked at.
+    /// The length a second earlier, if it was read then.
     before: Option<usize>,
 }
 
 impl Watcher {
-    /// Takes in what is new, and the threads as they are now.
+    /// Processes the new moments, and the current state of the threads.
     pub fn look(&mut self, timeline: &Timeline, threads: &[ThreadView]) {
         self.hear(timeline);
         let unsent = threads.iter().filter_map(|thread| Some((thread.number, thread.request.as_ref()?)));
@@ -91,7 +91,7 @@ impl Watcher {
         self.opened.retain(|(at_us, ..)| *at_us >= since);
     }
 
-    /// Takes in the threads in the middle of a write, and the requests that they write to. It is the same write as
+    /// Processes the threads in the middle of a write, and the requests that they write to. A write is the same as
     /// before if no write of the request has ended in between.
     fn see_writes(&mut self, unsent: impl Iterator<Item = (usize, u64)>, now_us: u64) {
         let mut writing = BTreeMap::new();
@@ -126,12 +126,12 @@ impl Watcher {
         (over().count(), tabs.len())
     }
 
-    /// Takes in how many frames of a wall wait in the browser. The wall repeats it as long as some do.
+    /// Stores how many frames of a wall wait in the browser. The wall repeats its report as long as some wait.
     pub fn frames_wait(&mut self, waiting: usize) {
         self.frames = Some((Instant::now(), waiting));
     }
 
-    /// How many frames wait in the browser, as far as it is known.
+    /// How many frames wait in the browser, as far as known.
     pub fn frames(&self) -> usize {
         let recent = self.frames.filter(|(at, _)| at.elapsed() < FRAMES_LAST);
         recent.map_or(0, |(_, waiting)| waiting)
@@ -215,7 +215,7 @@ mod tests {
         };
         assert_eq!(look(&[]), []);
         assert_eq!(look(&[(2, 7)]), [(7, 1_000_000)]);
-        assert_eq!(look(&[(2, 8)]), [], "the record does not know this request yet");
+        assert_eq!(look(&[(2, 8)]), [], "the record does not have this request yet");
         assert_eq!(look(&[(2, 7)]), [(7, 2_000_000)]);
         timeline.record(Some(2), Some(subject), What::Wrote { bytes: 1 });
         assert_eq!(look(&[(2, 7)]), [(7, 2_500_000)], "a write has ended in between");

@@ -5,12 +5,11 @@
 //! every three seconds. tungstenite makes and parses the frames, on in-memory buffers that the event loop
 //! fills from the socket and writes to it.
 //!
-//! Four things differ from Rails. The memory for a stalled reader is bounded, and the reader is cut off;
-//! Action Cable keeps everything in memory forever. A subscription may have a parameter `since`, the last
-//! model that it has; Action Cable knows no ids and replays nothing, so a client that reconnects has missed all
-//! messages in between. A second subscription with the same identifier is confirmed again; Rails up to 8.0
-//! does not answer, and its own client then repeats it twice per second forever. The times of pings differ
-//! between clients.
+//! Four things differ from Rails. The memory for a stalled reader is bounded, and the reader is cut off; Action Cable
+//! keeps everything in memory forever. A subscription may have a parameter `since`, the id of the last model that the
+//! client has; Action Cable has no ids and replays nothing, so a client that reconnects has missed all messages in
+//! between. A second subscription with the same identifier is confirmed again; Rails up to 8.0 does not answer, and its
+//! own client then repeats it twice per second forever. The times of pings differ between clients.
 //!
 //! The server ends each connection with a close frame that has a code of RFC 6455 7.4.1.
 
@@ -51,7 +50,7 @@ pub(super) const FIX: Fix = Fix {
 
 /// Its path, as in Rails.
 pub(super) const PATH: &str = "/cable";
-/// The protocols of Action Cable. The second one means that the client's are not supported.
+/// The protocols of Action Cable. The second one means that none of the client's protocols is supported.
 const PROTOCOLS: [&str; 2] = ["actioncable-v1-json", "actioncable-unsupported"];
 const CHANNEL: &str = "ModelsChannel";
 /// The identifier of a subscription without parameters, as Rails' own client writes it.
@@ -64,7 +63,7 @@ const PING_EVERY: Duration = Duration::from_secs(3);
 const MAX_MESSAGE: usize = 16 * 1024;
 /// Maximum number of a client's subscriptions.
 const MAX_SUBSCRIPTIONS: usize = 16;
-/// Maximum length of the identifier of one, in bytes.
+/// Maximum length of a subscription's identifier, in bytes.
 const MAX_IDENTIFIER: usize = 1024;
 /// Maximum bytes of unread answers to a client that continues to send commands.
 const MAX_ANSWERS: usize = 64 * 1024;
@@ -174,7 +173,7 @@ struct CableAnswer<'a> {
     kind: &'static str,
 }
 
-/// A message to a connection, and not to one of its subscriptions.
+/// A message to a connection as a whole, not to one of its subscriptions.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum CableNotice {

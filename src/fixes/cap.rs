@@ -1,8 +1,8 @@
-//! `cap`: a maximum number of streams; the next one is refused at once.
+//! `cap`: a maximum number of streams; the next one is refused immediately.
 //!
 //! Without a cap, the ninth tab waits behind streams that do not end, and so does every page. A cap keeps threads free
 //! for pages. The status of the refusal matters: an EventSource gives up for good on a 503, and reconnects after a 200
-//! that ends at once.
+//! that ends immediately.
 
 use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use http::StatusCode;
@@ -10,7 +10,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cap",
-    does: "Streams have a maximum number, and a further one is refused at once.",
+    does: "The number of streams is limited, and a further one is refused at once.",
     group: FixGroup::BoundTheStreams,
     measured_as: "cap",
     view: embedded!("fixes/cap.html"),
@@ -32,7 +32,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
                     .with_header("retry-after", retry),
             )
         }
-        // The app's own stream ends at once if the maximum number of streams is reached.
+        // The app's own stream ends immediately if the maximum number of streams is reached.
         _ => Some(fixes.rails.live_stream(request)),
     }
 }

@@ -17,7 +17,7 @@ pub(super) const PLAIN: &str = "naive";
 /// The row of the plain server with the threads of Rails.
 pub(super) const PLAIN_RAILS: &str = "naive-rails";
 
-/// What is shown of a row.
+/// The figures of a row that are shown.
 #[derive(Debug, Clone, Deserialize)]
 struct MeasuredFix {
     fix: String,
@@ -27,7 +27,7 @@ struct MeasuredFix {
     event_ms: Median,
 }
 
-/// The median; `None` if most never came.
+/// The median; `None` if most of the measured events did not happen.
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Median {
     p50: Option<f64>,
@@ -57,7 +57,7 @@ impl From<Cells> for Value {
     }
 }
 
-/// The run. It cannot be read only if it is not what `compare` printed, which a test checks.
+/// The run. Parsing fails only if the file is not what `compare` printed; a test checks that it is.
 static ROWS: LazyLock<Vec<MeasuredFix>> =
     LazyLock::new(|| serde_json::from_str::<CommittedRun>(RUN).map(|run| run.rows).unwrap_or_default());
 
@@ -98,7 +98,7 @@ mod tests {
             }
         }
         let run: serde_json::Value = serde_json::from_str(RUN).unwrap();
-        assert_eq!(run["held"], true, "every claim of the run came true");
+        assert_eq!(run["held"], true, "every claim of the run held");
     }
 
     #[test]

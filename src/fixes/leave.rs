@@ -5,7 +5,7 @@
 //! swap with different events, some of which do not fire on the way back. Also, the browser may keep a page
 //! that was left, with its stream, in the back/forward cache.
 //!
-//! All of the code is in the view. There are several pages, so that one can go from one to another.
+//! All of the code is in the view. There are several pages, so that users can go from one page to another.
 //! `?listener=off` removes the listener, to show its effect.
 
 use super::{Fix, FixGroup, PLAIN, embedded};

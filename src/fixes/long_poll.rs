@@ -29,8 +29,8 @@ pub(super) const FIX: Fix = Fix {
 /// How long a request waits: less than the timeouts of proxies and browsers.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// The loop also answers if newer models exist already, since it reads them once for all clients: otherwise a
-/// thousand tabs that ask again after a change would cause a thousand queries.
+/// The loop also answers if newer models exist already, since it reads them once for all clients: otherwise a thousand
+/// tabs that poll again after a change would cause a thousand queries.
 fn poll(fixes: &Fixes, request: &Request) -> Response {
     if request.method() == "HEAD" {
         // The answer to HEAD is without a body, so there is nothing to wait for.
@@ -91,7 +91,7 @@ impl Peer<Announcements> for LongPoll {
                     self.cursor = Some(cursor);
                     return NextPiece::Wait;
                 }
-                // A request that fell behind is answered as well: its client asks again with its position.
+                // A request that fell behind is answered as well: its client sends a new request with its position.
                 Ok(None) | Err(FellBehind) => return NextPiece::Last(answer(&self.head, "[]").into()),
             }
         }

@@ -5,7 +5,7 @@
 //! request on. All remedies are registered in `ALL`; a new one is a file here, a line in `ALL`, and a
 //! template.
 //!
-//! The pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
+//! All pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
 //! it in Rails. No page changes its server.
 
 mod arithmetic;
@@ -168,7 +168,7 @@ pub struct Told {
     pub database: PathBuf,
     /// Pauses the producer.
     pub lull: Arc<Lull>,
-    /// Both servers, once they have started.
+    /// Both servers; set once they have started.
     pub servers: RunningServers,
 }
 
@@ -304,7 +304,7 @@ impl Fixes {
         self.server.can_detach || !fix.detaches
     }
 
-    /// The maximum number of threads that is in force.
+    /// The maximum number of threads that is currently in force.
     fn threads(&self) -> usize {
         self.server.servers.threads(self.server.threads)
     }
@@ -336,14 +336,14 @@ impl Fixes {
             takes_addresses => started.is_some(),
             tabs => tabs(request),
         };
-        // Without random bytes this is `None`; `page` then fails to draw a nonce as well, and logs it.
+        // `None` if the system has no random bytes. `page` then fails to draw a nonce as well, and logs the error.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };
         self.rendered(request, fix.view.name, nonce, policy, more)
     }
 
-    /// A page with what all of them have.
+    /// Renders a page with the values that all pages of fixes share.
     fn rendered(
         &self,
         request: &Request,

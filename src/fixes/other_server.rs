@@ -11,7 +11,7 @@ use super::{Fix, FixGroup, PLAIN, embedded};
 
 pub(super) const FIX: Fix = Fix {
     name: "other-server",
-    does: "A second server with a pool of its own has the streams.",
+    does: "A second server with its own pool serves the streams.",
     group: FixGroup::MoveTheLimit,
     measured_as: "other-server",
     has_beside: false,

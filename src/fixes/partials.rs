@@ -1,8 +1,8 @@
 //! `partials`: a partial is rendered once per commit, and pushed as HTML.
 //!
-//! Models render_sync and its successor, Turbo Streams: the server sends finished HTML, so that the page
-//! needs no script of its own that knows how to display a model. A partial is rendered once, however many
-//! tabs there are. The connections are those of `push`.
+//! Models render_sync and its successor, Turbo Streams: the server sends finished HTML, so that the page needs no
+//! script for displaying a model. A partial is rendered once, however many tabs there are. The connections are those of
+//! `push`.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "poll",
-    does: "The page asks every two seconds, and all tabs share one answer.",
+    does: "The page polls every two seconds, and all tabs share one answer.",
     group: FixGroup::DoNotStream,
     measured_as: "poll-shared",
     view: embedded!("fixes/poll.html"),
@@ -33,7 +33,7 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// Maximum number of models in the shared answer, which has the newest. A request for older ones queries the
+/// Maximum number of models in the shared answer, which has the newest ones. A request for older models queries the
 /// database.
 const SHARED: Limit = Limit::rows(200);
 
@@ -146,7 +146,7 @@ impl SharedAnswer {
             *known = Arc::new(Newest {
                 table,
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id.saturating_sub(1)),
-                // The table may have more by now, and never less.
+                // By now, the table may have more models, but never fewer.
                 newest: models.last().map_or(newest, |model| model.id.max(newest)),
                 models,
             });
@@ -160,8 +160,8 @@ fn has_it(request: &Request, table: Table, newest: i64) -> bool {
     request.has_tag(&opaque(table, newest))
 }
 
-/// Adds a tag with the last model that the client now has. That is not the newest one if there are more than
-/// fit into one answer.
+/// Adds a tag with the last model that the client now has. That model is not the newest one if there are more models
+/// than fit into one answer.
 fn tagged(response: Response, table: Table, last: i64) -> Response {
     response.with_header("etag", tag(table, last)).with_header("cache-control", "no-cache")
 }

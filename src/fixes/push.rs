@@ -1,6 +1,6 @@
 //! `push`: the connection leaves the pool, and one loop sends each commit to all listeners.
 //!
-//! The article hoped for this from the gem sse-rails-engine. The action ends at once, and its thread returns
+//! The article hoped for this from the gem sse-rails-engine. The action ends immediately, and its thread returns
 //! to the pool. The connection continues in [`crate::app::broadcaster`], which `after_commit` wakes.
 //! Application code calls `send_event`, which does not wait for listeners. Writes do not block; a slow
 //! consumer is cut off, and resumes from the table with its last event ID.
@@ -35,7 +35,7 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// Maximum time without a write. Only a write finds a vanished peer.
+/// Maximum time without a write. Only a write detects a vanished peer.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Each wait is shortened at random by at most this fraction: all listeners got the last announcement at the
 /// same moment, and should not all get their heartbeats at the same moment.
@@ -101,7 +101,7 @@ struct PushListener {
     shape: PushShape,
     /// The pause before its client reconnects.
     retry: Duration,
-    /// When it gets a heartbeat, unless something is sent before.
+    /// When it gets its next heartbeat, unless something is sent earlier.
     heartbeat: Instant,
 }
 
@@ -111,9 +111,8 @@ impl PushListener {
         PushListener { reading: ListenerPosition::After(since), is_greeted: false, shape, retry, heartbeat }
     }
 
-    /// The first block of every stream. It is a single block, since some readers take a block with only a
-    /// `retry:` for an event. It has an id but no model, so that a tab that is cut off before its first model
-    /// loses nothing.
+    /// The first block of every stream. It is a single block, since some clients mistake a block with only a `retry:`
+    /// for an event. It has an id but no model, so that a tab that is cut off before its first model loses nothing.
     fn greeting(&self, cursor: Cursor, listeners: usize) -> Vec<u8> {
         let mut text = String::new();
         event::comment(&mut text, "a stream of models");
@@ -148,7 +147,7 @@ impl Peer<Announcements> for PushListener {
                 self.heartbeat = next_heartbeat(now);
                 return NextPiece::Send(self.greeting(cursor, feed.listeners()).into());
             }
-            // It is not known yet where it continues.
+            // The position at which it continues is not known yet.
             false => Ok(None),
             true => feed.next(cursor),
         };
@@ -192,7 +191,7 @@ mod tests {
 
     const LISTENERS: usize = 2_000;
 
-    /// The maximum number of these within any interval of that length.
+    /// The maximum number of the times in `all` within any interval of `length`.
     fn most_within(mut all: Vec<Duration>, length: Duration) -> usize {
         all.sort_unstable();
         let within = |(n, from): (usize, &Duration)| all[n..].partition_point(|it| *it < *from + length);

@@ -1,8 +1,8 @@
 //! `short-stream`: the action ends after one batch, and `retry:` says when to reconnect.
 //!
-//! The smallest change to the original controller: without the loop, and with a `retry:`. EventSource
-//! reconnects by itself after that time and sends its last event ID. It has become a poller, and the thread
-//! is freed each time.
+//! The smallest change to the original controller: without the loop, and with a `retry:`. EventSource reconnects by
+//! itself after that time and sends its last event ID. The stream has become a poller, and each request frees its
+//! thread after one batch.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! The app's server, on either front door: the model of Puma (`ninetabs_server`), or tiny_http.
+//! The server of the app, with one of two front doors: the model of Puma (`ninetabs_server`) or tiny_http.
 //!
-//! Both fronts have the same pool and report the same numbers. A number that tiny_http hides is `None`.
+//! Both have the same pool and report the same statistics. A value that tiny_http hides is `None`.
 
 pub mod tiny_http;
 
@@ -23,7 +23,7 @@ pub enum AppServer {
     TinyHttp(TinyHttpServer),
 }
 
-/// Calls the same method of whichever server runs.
+/// Calls the same method on whichever server is running.
 macro_rules! either {
     ($self:ident, $server:ident => $call:expr) => {
         match $self {
@@ -40,17 +40,17 @@ impl AppServer {
         either!(self, server => server.addr())
     }
 
-    /// Receives one message if the listener dies by itself.
+    /// Receives one message if the listener dies unexpectedly.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         either!(self, server => server.died())
     }
 
-    /// Returns the current numbers. Reading resets `backlog_max`, as in Puma.
+    /// Returns the current statistics, and resets `backlog_max`, as in Puma.
     pub fn stats(&self) -> ServerStats {
         either!(self, server => server.stats())
     }
 
-    /// Returns the current numbers without resetting any.
+    /// Returns the current statistics without resetting anything.
     pub fn glance(&self) -> ServerStats {
         either!(self, server => server.glance())
     }
@@ -75,7 +75,7 @@ impl AppServer {
         either!(self, server => server.resize(min, max))
     }
 
-    /// Asks one thread above the minimum to leave as soon as it is idle.
+    /// Asks one thread above the minimum to end as soon as it is idle.
     pub fn trim(&self) {
         either!(self, server => server.trim());
     }
@@ -100,20 +100,19 @@ impl AppServer {
         }
     }
 
-    /// Records the heads of unread requests in todo. With tiny_http, all requests in todo have been
-    /// read.
+    /// Records the heads of unread requests in `todo`. With tiny_http, all requests in `todo` have been read.
     pub fn look_at_todo(&self) {
         if let AppServer::Puma(server) = self {
             server.look_at_todo();
         }
     }
 
-    /// Stops accepting. Queued requests are still served.
+    /// Stops accepting connections. Queued requests are still served.
     pub fn stop_accepting(&self) {
         either!(self, server => server.stop_accepting());
     }
 
-    /// Stops the server; blocks for at most `timeout`.
+    /// Stops the server. Blocks for at most `timeout`.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         either!(self, server => server.shutdown(timeout))
     }

@@ -1,27 +1,28 @@
-//! The second front door: the same pool behind tiny_http, the simplest server that fits.
+//! The second front door: tiny_http, the simplest server that fits, in front of the same pool.
 //!
-//! tiny_http reads requests on one thread of its own per connection. The acceptor pushes complete requests into `todo`,
-//! and a pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. It has these
-//! costs, most of which cannot be avoided from outside tiny_http:
+//! tiny_http reads requests on its own threads, one per connection. The acceptor pushes complete requests into `todo`,
+//! and each request holds a pool thread until its response ends. This is enough to show nine tabs on eight threads. It
+//! has these limitations, most of which cannot be avoided from outside tiny_http:
 //!
 //! - The size of a request head is not limited, and each connection, even an idle one, uses a thread and two
 //!   descriptors. The server therefore **binds to loopback only**.
-//! - Dropping a request allocates its declared length at once, and a large one aborts the process. A request that
-//!   declares an unwanted body (over 1 KiB, or of unknown length), or one over `max_body_bytes`, is therefore answered
-//!   through `upgrade()`, and its connection is leaked on purpose: two descriptors and a thread of tiny_http, instead of
-//!   the process. A request that is still queued when the server stops is leaked for the same reason.
+//! - When a request is dropped, tiny_http allocates its declared length in one piece, and a large length aborts the
+//!   process. A request that declares an unwanted body (over 1 KiB, or of unknown length), or a body over
+//!   `max_body_bytes`, is therefore answered through `upgrade()`, and its connection is leaked on purpose. This loses
+//!   two descriptors and a thread of tiny_http, but not the process. A request that is still queued when the server
+//!   stops is leaked for the same reason.
 //! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread for that time.
-//!   A read timeout is not possible, since it would end the listener as well.
+//!   A read timeout is not possible, because it would end the listener as well.
 //! - Each request that a client pipelines behind its own open stream holds a pool thread until that stream ends.
-//! - A request in HTTP/2.0 or 3.0 is never answered. tiny_http waits for it to be dropped, and its thread and
-//!   descriptors are lost.
-//! - In a burst of connections, some may stay unread. tiny_http decides by a count of idle threads, outside any lock,
-//!   whether to start another one, and also counts a thread that was notified but does not run yet.
-//! - If the process is out of descriptors, tiny_http's accept thread panics and the listener closes, while `recv` still
-//!   waits; [`TinyHttpServer::died`] reports it. A client that resets its connection early costs a panic in one of
-//!   tiny_http's threads.
-//! - The socket is hidden. Only SO_SNDTIMEO ends a blocked write, a connection outlives its stream, and a client that
-//!   left while it was queued looks like one that waits.
+//! - A request in HTTP/2.0 or 3.0 is never answered. tiny_http waits for the request to be dropped, and the thread and
+//!   the descriptors of the connection are lost.
+//! - In a burst of connections, some may remain unread. tiny_http uses a count of idle threads, outside any lock, to
+//!   decide whether to start another one. A thread that was notified but is not running yet still counts as idle.
+//! - If the process is out of descriptors, tiny_http's accept thread panics and the listener closes, but `recv`
+//!   continues to wait. [`TinyHttpServer::died`] reports the closed listener. A client that resets its connection early
+//!   causes a panic in one of tiny_http's threads.
+//! - The socket is hidden. A blocked write is ended only by SO_SNDTIMEO, a connection outlives its stream, and a client
+//!   that closed while it was queued looks the same as one that is waiting.
 
 mod reading;
 
@@ -51,7 +52,7 @@ use ninetabs_server::{ActionsOn, App, Reaper, StartError, Streams};
 
 /// The prefix of the names of the server's threads.
 const NAME: &str = "puma srv";
-/// How often the acceptor checks whether it must stop and whether its listener is open.
+/// The interval at which the acceptor checks whether it must stop and whether its listener is open.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A queued request.
@@ -67,9 +68,9 @@ impl Work for Job {
     }
 }
 
-/// A request is dropped unserved only while the server stops. tiny_http would then answer it with 500, wait for earlier
-/// answers on the same connection, and allocate the length of its unread body. The request is therefore leaked, and its
-/// connection ends with the process.
+/// A request is dropped without being served only when the server stops. tiny_http would then answer it with 500, wait
+/// for earlier answers on the same connection, and allocate the length of its unread body. The request is therefore
+/// leaked, and its connection ends with the process.
 impl Drop for Job {
     fn drop(&mut self) {
         mem::forget(self.request.take());
@@ -79,25 +80,25 @@ impl Drop for Job {
 /// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct TinyHttpSettings {
-    /// The address, on loopback. Port 0 takes a free port.
+    /// The address to listen on, which must be a loopback address. With port 0, the system chooses a free port.
     pub bind: SocketAddr,
     /// The minimum and maximum number of pool threads.
     pub threads: RangeInclusive<usize>,
-    /// The maximum number of threads marked IO-bound, in addition to those.
+    /// The maximum number of IO-bound threads in addition to the pool's maximum.
     pub max_io_threads: usize,
     /// The interval at which one idle thread above the minimum ends.
     pub auto_trim_time: Duration,
-    /// The maximum time that a blocked write waits for its client.
+    /// How long a blocked write waits for its client.
     pub write_timeout: Duration,
     /// The maximum size of a request body, in bytes.
     pub max_body_bytes: u64,
-    /// The maximum time that written bytes stay unacknowledged by a peer.
+    /// How long written bytes may remain unacknowledged by a peer. With `None`, the kernel's default applies.
     pub tcp_user_timeout: Option<Duration>,
-    /// The interval at which the reaper looks for streams above their maximum age.
+    /// The interval at which the reaper checks for streams that have reached their maximum age.
     pub reap_every: Duration,
-    /// The thread that actions run on.
+    /// The kind of thread on which actions run.
     pub actions_on: ActionsOn,
-    /// Notified if the reaper ends by itself.
+    /// Receives a report if the reaper ends unexpectedly.
     pub services: Services,
 }
 
@@ -119,7 +120,8 @@ impl TinyHttpSettings {
     }
 }
 
-/// A running server: tiny_http in front of a thread pool. Dropping it stops accepting, and does not wait for requests.
+/// A running server: tiny_http in front of a thread pool. Dropping it stops accepting connections without waiting for
+/// requests.
 pub struct TinyHttpServer {
     front: TinyHttpFront,
     pool: Arc<ThreadPool<Job>>,
@@ -148,11 +150,11 @@ impl TinyHttpServer {
     ) -> Result<TinyHttpServer, StartError> {
         let options = ListenOptions {
             tcp_user_timeout: settings.tcp_user_timeout,
-            // No other limit applies to a write to the hidden socket.
+            // This is the only limit that can apply to a write to the hidden socket.
             write_timeout: Some(settings.write_timeout),
         };
         let listener = listen(settings.bind, options)?;
-        // Nothing but the timeout of a write can end an answer.
+        // An answer can be ended only by the write timeout.
         let limits = AnswerLimits { write_timeout: settings.write_timeout, max_answer_time: None };
         let serving = Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits);
         let serving = Arc::new(serving.with_actions_on(settings.actions_on));
@@ -172,12 +174,12 @@ impl TinyHttpServer {
         Ok(TinyHttpServer { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
     }
 
-    /// Returns the address that it listens on, with the port that was chosen for port 0.
+    /// Returns the address that the server listens on. If port 0 was requested, this contains the actual port.
     pub fn addr(&self) -> SocketAddr {
         self.front.address
     }
 
-    /// Receives one message if the listener dies by itself.
+    /// Receives one message if the listener dies unexpectedly.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         &self.front.died
     }
@@ -187,7 +189,7 @@ impl TinyHttpServer {
         self.stats_of(self.pool.stats())
     }
 
-    /// Returns the current statistics, and resets nothing.
+    /// Returns the current statistics without resetting anything.
     pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
@@ -211,7 +213,7 @@ impl TinyHttpServer {
         self.pool.size()
     }
 
-    /// Sets the minimum and maximum number of threads, and neither starts nor ends a thread.
+    /// Sets the minimum and maximum number of threads. Neither starts nor ends a thread.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         self.pool.resize(min, max)
     }
@@ -221,19 +223,19 @@ impl TinyHttpServer {
         self.pool.trim(Trim::Forced);
     }
 
-    /// Starts threads up to the minimum.
+    /// Starts threads until the minimum is reached.
     pub fn fill(&self) {
         self.pool.fill();
     }
 
-    /// Stops accepting. Queued requests are still served.
+    /// Stops accepting connections. Queued requests are still served.
     pub fn stop_accepting(&self) {
         self.front.stop();
         self.trim.stop();
     }
 
-    /// Stops accepting, ends the streams, serves queued requests, and waits for the actions that go on without a
-    /// client. Blocks for at most `timeout`. Actions that still run after that are left behind.
+    /// Stops accepting connections, ends the streams, serves queued requests, and waits for actions that continue
+    /// without a client. Blocks for at most `timeout`. Actions that are still running after that are abandoned.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         let began = Instant::now();
         self.stop_accepting();
@@ -290,11 +292,11 @@ struct TinyHttpAcceptor {
 }
 
 impl TinyHttpAcceptor {
-    /// Runs until it is stopped, and returns `None`. If the listener ends by itself, returns the reason.
+    /// Runs until it is stopped, and then returns `None`. If the listener ends unexpectedly, returns the reason.
     fn run(mut self, stop: &StopSignal) -> Option<String> {
         let mut looked = Instant::now();
         loop {
-            // Measured by the clock, since busy connections may leave no pause.
+            // Compared with the clock, because `recv_timeout` may never time out while connections are busy.
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 if self.life.is_over() {
@@ -323,13 +325,13 @@ impl TinyHttpAcceptor {
         let subject = Subject { connection: self.requests, port, request: self.requests };
         let what = What::accepted(request.method().to_string(), request.url());
         self.timeline.record(None, Some(subject), what);
-        // The pool returns it only while the server stops, and it may then be dropped.
+        // The pool returns the job only when the server is stopping. Dropping it is then correct.
         let _ = self.pool.push(Job { request: Some(request), subject });
     }
 }
 
-/// Finds out whether the listener, which tiny_http owns, is still open. A duplicate of its descriptor would keep the port
-/// open, so this compares the link in /proc.
+/// Determines whether the listener, which tiny_http owns, is still open. A duplicate of its descriptor would keep the
+/// port open, so this compares the link in /proc.
 struct Life {
     link: PathBuf,
     socket: Option<PathBuf>,
@@ -342,7 +344,7 @@ impl Life {
         Life { link, socket }
     }
 
-    /// Always false on a system without /proc.
+    /// Always `false` on a system without /proc.
     fn is_over(&self) -> bool {
         self.socket.is_some() && std::fs::read_link(&self.link).ok() != self.socket
     }
@@ -385,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shutdown_waits_for_actions_that_go_on_without_a_client() {
+    fn a_shutdown_waits_for_actions_that_continue_without_a_client() {
         let (finish, finished) = bounded::<()>(0);
         let app = move |_: &Request| {
             let finished = finished.clone();
@@ -412,7 +414,7 @@ mod tests {
             let has_ended = shutdown.is_finished();
             drop(finish);
             shutdown.join().unwrap();
-            assert!(!has_ended, "an action was still running");
+            assert!(!has_ended, "the shutdown returned while an action was still running");
         });
         assert_eq!(server.glance().action_threads.unwrap().running, 0);
     }

@@ -1,14 +1,14 @@
-//! The actions that run on threads of their own (`serve --live rails`), folded from a server's moments.
+//! The actions that run on their own threads (`serve --live rails`), folded from a server's moments.
 
 use std::collections::VecDeque;
 
 use super::story::name_of;
 use ninetabs_server::timeline::{LiveAction, Moment, What};
 
-/// How many ended actions are kept.
+/// Maximum number of ended actions that are kept.
 const MOST_ENDED: usize = 512;
 
-/// What is known of one action. Times are in microseconds on the server's clock.
+/// What is known about one action. Times are in microseconds on the server's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActionStory {
     /// The number of its thread.
@@ -17,7 +17,7 @@ pub struct ActionStory {
     /// The name of its request, as in the lane of the pool thread.
     pub name: String,
     pub began_us: u64,
-    /// When its answer ended without it.
+    /// When its answer ended while the action continued.
     pub orphaned_us: Option<u64>,
     pub ended_us: Option<u64>,
 }
@@ -58,7 +58,7 @@ impl Actions {
         }
     }
 
-    /// Takes over the actions that run at this time, after a gap in the record.
+    /// Takes over the running actions after a gap in the record that ended at this time.
     pub fn settle<'a>(&mut self, running: impl Iterator<Item = (usize, &'a LiveAction)>, at_us: u64) {
         let running: Vec<_> = running.collect();
         for story in self.running() {
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(seen, [(1, 1, 10, Some(30), None), (2, 2, 20, None, Some(40)), (2, 3, 50, None, None)]);
         assert!(actions.all().all(|it| it.name == "ab"));
 
-        // The events that follow are missed. The state is not.
+        // The next moments are missing, but the state after them is known.
         say(1, What::ActionEnded { worker: 1 });
         say(4, began(1));
         let state = timeline.snapshot().actions;

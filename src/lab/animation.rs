@@ -1,8 +1,8 @@
 //! A scene as one animated SVG file, without a script: the lanes are uncovered from left to right as time passes, and
-//! a line says what happens.
+//! a line of text describes what happens.
 //!
-//! Everything is drawn as in [`super::picture`]; the style moves a cover over it. With reduced motion, or in a viewer
-//! without CSS animations, the picture is the last frame.
+//! Everything is drawn as in [`super::picture`]. The style moves a cover over it. With reduced motion, or in a viewer
+//! without CSS animations, the last frame is shown.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
 
-/// Seconds of one loop: the lanes are uncovered, and then stay.
+/// Seconds until the lanes are uncovered, and seconds of one loop. The uncovered lanes stay until the loop ends.
 const UNCOVERED_AFTER: f64 = 9.0;
 const LOOP: f64 = 11.5;
-/// A request that waits for longer than this has a line.
+/// A request that waits for longer than this gets a line of text.
 const LONG_WAIT_US: u64 = 100_000;
 
-/// Draws the scene. `title` is used unless the scene is about one tab that waits for another one's thread.
+/// Draws the scene. `title` is used unless the scene is about one tab that waits for another tab's thread.
 pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
     let course = Course::of(&scene.record);
     let title = course.title(&scene.record).unwrap_or_else(|| capitalized(title));
@@ -35,7 +35,7 @@ pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
     picture::draw(scene, &look)
 }
 
-/// What the animation is about, as far as it happened.
+/// The requests that the animation is about, if the record has them.
 struct Course<'a> {
     /// The first request that waited in the queue.
     waits: Option<&'a Story>,
@@ -57,7 +57,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The request that waited, and the closed one whose thread it took.
+    /// The request that waited, and the closed request whose thread it took.
     fn successor(&self) -> Option<(&'a Story, &'a Story)> {
         let (waits, closed) = (self.waits?, self.closed?);
         (waits.started?.1 == closed.started?.1 && waits.started?.0 > closed.started?.0)
@@ -71,7 +71,7 @@ impl<'a> Course<'a> {
         Some(format!("{}: {} waits for {}'s thread", capitalized(&numbers), waits.name(), closed.name()))
     }
 
-    /// The end of the picture: before the other clients close as well.
+    /// The end of the picture, before the other clients close.
     fn end_us(&self, record: &Record) -> u64 {
         let taken_us =
             self.successor().and_then(|(waits, _)| waits.started).map_or(u64::MAX, |(at_us, _)| at_us);
@@ -79,7 +79,7 @@ impl<'a> Course<'a> {
         closed.filter(|at_us| *at_us > taken_us).min().unwrap_or(record.now_us)
     }
 
-    /// What happens, and when, in order.
+    /// The lines of text with their times, in order.
     fn lines(&self, record: &Record, from_us: u64) -> Vec<(u64, String)> {
         let threads = record.threads().len();
         let mut lines: Vec<_> = opening(record).into_iter().map(|line| (from_us, line)).collect();
@@ -98,7 +98,7 @@ impl<'a> Course<'a> {
             let name = closed.name();
             lines.push((
                 closed_us,
-                format!("{} closed. The server does not know it: the thread stays held.", capitalized(&name)),
+                format!("{} closed. The server has not noticed: its thread stays held.", capitalized(&name)),
             ));
             if let Some(gone) = &closed.gone {
                 let writes = closed.writes_us.iter().filter(|at_us| **at_us > closed_us).count();
@@ -114,7 +114,8 @@ impl<'a> Course<'a> {
                         gone.error
                     ),
                 };
-                // The next line may follow within a millisecond, so this one begins with the write before.
+                // The next line may follow within a millisecond, so this one appears earlier: halfway between the
+                // previous write and the failed one.
                 let before_us = closed.writes_us.iter().rev().find(|at_us| **at_us > closed_us);
                 let at_us =
                     before_us.map_or(closed_us, |at_us| at_us + (gone.at_us.saturating_sub(*at_us)) / 2);
@@ -132,13 +133,13 @@ impl<'a> Course<'a> {
     }
 }
 
-/// The number of clients whose name begins like this. A client that reconnects has several requests and counts once.
+/// The number of clients whose name has this prefix. A client that reconnects has several requests and counts once.
 fn clients(record: &Record, prefix: &str) -> usize {
     let names = record.stories.values().map(Story::name).filter(|name| name.starts_with(prefix));
     names.collect::<BTreeSet<_>>().len()
 }
 
-/// The line for the clients of the scene, unless it has none.
+/// The line for the clients of the scene. `None` if there are none.
 fn opening(record: &Record) -> Option<String> {
     let (tabs, zombies) = (clients(record, "tab "), clients(record, "zombie-"));
     Some(match (tabs, zombies) {
@@ -155,7 +156,7 @@ fn opening(record: &Record) -> Option<String> {
     })
 }
 
-/// The style that uncovers the lanes and shows each line in its time.
+/// The style that uncovers the lanes and shows each line at its time.
 fn style(lines: &[(u64, String)], from_us: u64, until_us: u64) -> String {
     let span = until_us.saturating_sub(from_us).max(1) as f64;
     let percent = |at_us: u64| {
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_tell_the_story_in_its_order() {
+    fn the_lines_describe_what_happens_in_order() {
         let Scene { record, .. } = scene();
         let course = Course::of(&record);
         let lines: Vec<String> = course.lines(&record, 0).into_iter().map(|(_, line)| line).collect();
@@ -220,7 +221,7 @@ mod tests {
             [
                 "Three tabs open, each with an event stream.",
                 "All 2 threads are held. Tab 3 waits in the queue.",
-                "Tab 1 closed. The server does not know it: the thread stays held.",
+                "Tab 1 closed. The server has not noticed: its thread stays held.",
                 "One write succeeded. The second fails with EPIPE: the thread is freed.",
                 "Tab 3 takes the thread of tab 1, and streams.",
             ]
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn one_loop_takes_ten_to_twelve_seconds_and_moves_only_where_motion_is_welcome() {
+    fn one_loop_takes_ten_to_twelve_seconds_and_respects_reduced_motion() {
         let picture = svg("one tab closes", &scene()).unwrap();
         assert!((10.0..=12.0).contains(&LOOP) && UNCOVERED_AFTER < LOOP);
         let (still, moving) = picture.split_once("@media (prefers-reduced-motion: no-preference)").unwrap();
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scene_without_a_story_is_uncovered_as_well() {
+    fn a_scene_without_requests_can_be_drawn() {
         let scene = Scene { caption: String::new(), record: Record::default(), from_us: 0 };
         assert!(svg("nothing", &scene).unwrap().contains(">Nothing</text>"));
     }

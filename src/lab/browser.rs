@@ -1,12 +1,11 @@
 //! A browser: tabs that load a page, then that page's stream, over six connections.
 //!
-//! It exists for the seventh tab. A stream holds one of the six HTTP/1.1 connections that a browser opens per host
-//! ([`sockets`](super::sockets)), so while six tabs stream, the seventh tab's *page* is not even requested, however
-//! many threads of the server are idle. A connection is in use during a page's request and during a stream, but not
-//! during a stream's reconnect delay. Each request has a connection of its own.
+//! It shows why a seventh tab does not load. A stream holds one of the six HTTP/1.1 connections that a browser opens
+//! per host ([`sockets`](super::sockets)), so while six tabs stream, the seventh tab's *page* is not even requested,
+//! however many threads of the server are idle. A connection is in use during a page's request and during a stream, but
+//! not during a stream's reconnect delay. Each request has a connection of its own.
 //!
-//! [`Browser::open`] returns at once. Closing or dropping a [`BrowserTab`] blocks
-//! until its threads have ended.
+//! [`Browser::open`] returns immediately. Closing or dropping a [`BrowserTab`] blocks until its threads have ended.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,12 +29,12 @@ pub struct Browser {
     opened: AtomicUsize,
 }
 
-/// The state of a tab, as its user can see it.
+/// The state of a tab, as a user can see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TabState {
     /// The page has not loaded yet.
     Loading(Waiting),
-    /// The page has loaded; its stream is not open (yet, or again).
+    /// The page has loaded, and its stream is connecting or reconnecting.
     Connecting(Waiting),
     /// The stream is open.
     Streaming,
@@ -143,7 +142,7 @@ impl BrowserTab {
         }
     }
 
-    /// Closes the tab as its user would. Blocks until its threads have ended.
+    /// Closes the tab as a user would. Blocks until its threads have ended.
     pub fn close(&self) {
         self.page.progress().closing = true;
         self.thread.end_with(|| {
@@ -234,7 +233,7 @@ impl Loader {
     }
 }
 
-/// A channel without a receiver: a browser shows only the state of the tab.
+/// A channel without a receiver. Only the state of the tab is used, not its events.
 fn deaf() -> crossbeam_channel::Sender<super::tab::Happening> {
     crossbeam_channel::bounded(0).0
 }

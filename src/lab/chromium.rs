@@ -1,14 +1,15 @@
 //! The real Chromium, headless, driven by DevTools over a pipe (`devtools`).
 //!
 //! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with their
-//! titles, `Target.closeTarget` closes one. Nine tabs need no more than that: a page shows its state in its
-//! title, and the server knows the rest.
+//! titles, `Target.closeTarget` closes one. Nine tabs do not need other calls: a page shows its state in its
+//! title, and the server's record shows everything else.
 //!
 //! Each [`Chromium`] is a [`Process`] with a profile in a temporary folder. The folder is removed with it, even
-//! if this process is killed ([`super::scratch`]). A driver of another kind, such as chromedriver in the tests,
-//! is started as a [`Process`] as well, with the same [`switches`].
+//! if this process is killed ([`super::scratch`]). Other drivers, such as chromedriver in the tests, also start
+//! Chromium in a [`Process`] with the same [`switches`].
+//!
 //! Starting blocks until DevTools answers, for at most [`START_TIMEOUT`]. Each call blocks for at most
-//! [`CALL_TIMEOUT`]. Dropping blocks until all its processes are killed.
+//! [`CALL_TIMEOUT`]. Dropping blocks until all processes of Chromium are killed.
 
 mod devtools;
 
@@ -32,14 +33,14 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one call of DevTools may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Its names on PATH, the cheapest first: the headless shell is the same engine without a user interface, and starts
-/// with less than half the processor time.
+/// The names of Chromium on PATH, the cheapest first: the headless shell is the same engine without a user interface,
+/// and needs less than half the processor time to start.
 const NAMES: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
 
 /// Why Chromium could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ChromiumError {
-    /// None of its names is on PATH.
+    /// None of Chromium's names is on PATH.
     #[error("Chromium is not installed: install the package chromium to see this in a real browser")]
     NotInstalled,
     /// A signal was received.
@@ -51,7 +52,7 @@ pub enum ChromiumError {
     /// The folder for its profile could not be created.
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
-    /// It ended, or its DevTools did not answer in time.
+    /// Chromium ended, or its DevTools did not answer in time.
     #[error("Chromium started, but its DevTools did not answer: {0}")]
     NotReady(String),
     /// A call failed.
@@ -62,7 +63,7 @@ pub enum ChromiumError {
     Unexpected(Value),
 }
 
-/// DevTools' name for a page.
+/// The id of a page in DevTools.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct PageId(String);
@@ -70,7 +71,7 @@ pub struct PageId(String);
 /// A page as DevTools lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Page {
-    /// Its name.
+    /// Its id.
     #[serde(rename = "targetId")]
     pub id: PageId,
     /// Its title, or its address if it has none yet.
@@ -79,14 +80,14 @@ pub struct Page {
     pub url: String,
 }
 
-/// Runs the browser with the pipe of this process as its descriptors 3 and 4.
+/// A shell script that runs the browser with the shell's standard input and output as descriptors 3 and 4.
 const SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
 /// A Chromium, or a program that starts one, and its temporary folder. When this is dropped, the program and
 /// all processes of its group are killed and the folder is removed.
 #[derive(Debug)]
 pub struct Process {
-    // Dropped in this order: when the folder is removed, nothing writes into it.
+    // Dropped in this order, so that nothing writes into the folder when it is removed.
     program: Program,
     folder: Scratch,
 }
@@ -96,7 +97,7 @@ impl Process {
     pub fn start(prefix: &str, make: impl FnOnce(&Path) -> Command) -> Result<Process, ChromiumError> {
         let mut folder = Scratch::make(prefix)?;
         let mut command = make(folder.path());
-        // A killed Chromium leaves files for a lock there. They are removed with the folder.
+        // A killed Chromium leaves lock files in the temporary folder. They are removed with it.
         command.env("TMPDIR", folder.path());
         let program = Program::start(&mut command)?;
         folder.kill_first(program.id())?;
@@ -119,7 +120,7 @@ pub fn installed() -> Option<PathBuf> {
     NAMES.iter().find_map(|name| find(name))
 }
 
-/// The switches of a headless Chromium whose profile is in this folder, and that connects to nothing by itself.
+/// The switches of a headless Chromium that has its profile in this folder and does not connect to anything by itself.
 pub fn switches(folder: &Path) -> Vec<String> {
     let mut switches: Vec<String> = [
         "--headless=new",
@@ -153,13 +154,13 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Starts it with an empty profile and waits until DevTools answers, or an interrupt comes.
+    /// Starts Chromium with an empty profile, and waits until DevTools answers or an interrupt arrives.
     pub fn start(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
         let path = installed().ok_or(ChromiumError::NotInstalled)?;
         let mut process = Process::start("ninetabs-chromium", |folder| {
             let mut command = Command::new("sh");
             command.args(["-c", SCRIPT, "sh"]).arg(path).args(switches(folder));
-            // Nothing is seen of its pages, but each of them would draw its animations.
+            // The pages are not visible, but each of them would draw its animations.
             command.args(["--force-prefers-reduced-motion", "--remote-debugging-pipe", "about:blank"]);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
             command
@@ -172,8 +173,7 @@ impl Chromium {
         }
     }
 
-    /// Opens a tab on `url`. Returns when the tab exists, whether or not its page
-    /// ever loads.
+    /// Opens a tab on `url`. Returns when the tab exists, whether or not its page ever loads.
     pub fn open(&self, url: &str) -> Result<PageId, ChromiumError> {
         let mut answer = self.call("Target.createTarget", &json!({ "url": url }))?;
         read(answer["targetId"].take())

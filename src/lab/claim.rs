@@ -1,11 +1,11 @@
-//! Claims: the expectation of an act beside its measurement.
+//! Claims: what an act expects, and what it measures.
 
 use serde::Serialize;
 
 /// One claim of an act, and whether it held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// Its subject: its name in the JSON output.
+    /// What the claim is about: its name in the JSON output.
     pub claim: String,
     pub expected: String,
     pub measured: String,
@@ -13,24 +13,24 @@ pub struct Claim {
     /// The measurement as a sentence, for the terminal and the report.
     #[serde(skip)]
     sentence: Option<String>,
-    /// Whether it is the first one about another server. It then begins a line on the terminal.
+    /// Whether this is the first claim about another server. Such a claim begins a line on the terminal.
     #[serde(skip)]
     pub begins_scene: bool,
 }
 
 impl Claim {
-    /// Describes the measurement in these words, instead of with the claim's name and value.
+    /// Describes the measurement with this sentence, instead of with the claim's name and value.
     pub fn says(&mut self, sentence: impl Into<String>) {
         self.sentence = Some(sentence.into());
     }
 
-    /// Marks it as the first one about another server.
+    /// Marks this as the first claim about another server.
     pub fn begin_scene(&mut self) -> &mut Claim {
         self.begins_scene = true;
         self
     }
 
-    /// The measurement as a sentence, with the expected value if that differs.
+    /// The measurement as a sentence, with the expected value if the claim did not hold.
     pub fn sentence(&self) -> String {
         let said = self.sentence.clone().unwrap_or_else(|| format!("{}: {}", self.claim, self.measured));
         if self.held { said } else { format!("{said} (expected {})", self.expected) }
@@ -46,7 +46,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether every claim held. An act that measured nothing has shown nothing.
+    /// Whether there are claims and all of them held. An act that measured nothing has shown nothing.
     pub fn held(&self) -> bool {
         !self.claims.is_empty() && self.claims.iter().all(|claim| claim.held)
     }

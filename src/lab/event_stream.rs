@@ -6,7 +6,7 @@
 //!
 //! A line is decoded when its end has been seen. CR and LF are never part of a longer UTF-8
 //! sequence, so decoding line by line gives the same result as decoding the whole stream, wherever
-//! the pieces were cut. A byte order mark is the first three bytes of the first line.
+//! the pieces were split. A byte order mark is the first three bytes of the first line.
 //!
 //! Where the standard leaves a choice, the parser does what Chromium does: an empty `retry:`
 //! restores the client's own delay. Nothing here blocks.
@@ -34,7 +34,7 @@ pub struct ReceivedEvent {
     pub last_event_id: String,
 }
 
-/// An event grew past the parser's limit before its blank line came.
+/// An event exceeded the parser's limit before its blank line arrived.
 ///
 /// The parser cannot be used any further for this connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +89,7 @@ impl Parser {
         }
     }
 
-    /// Continues as if `id` had been received, for an object that takes over from an earlier one.
+    /// Continues as if `id` had been received, for an EventSource that takes over from an earlier one.
     pub fn resume_from(&mut self, id: &str) {
         self.last_event_id = id.to_owned();
         self.begin();
@@ -125,13 +125,13 @@ impl Parser {
                 self.line.extend_from_slice(bytes);
                 return self.check_size(self.line.len());
             };
-            // A CR ends its line at once. Waiting for the next byte would delay an event for as long
-            // as the server sends nothing more.
+            // A CR ends its line immediately. Waiting for the next byte would delay an event until
+            // the server sends more.
             self.after_cr = bytes[end] == b'\r';
             let mut line = std::mem::take(&mut self.line);
             line.extend_from_slice(&bytes[..end]);
-            // Checked even if the event came in one piece: the limit must not depend on how the
-            // bytes were cut.
+            // Checked even if the event arrived in one piece: the limit must not depend on how the
+            // bytes were split.
             self.check_size(line.len())?;
             bytes = &bytes[end + 1..];
             if let Some(event) = self.end_of_line(&line) {
@@ -223,7 +223,8 @@ mod tests {
         events(&mut parser, b"retry: 700\nid: 4\ndata: a\n\nid: 5\nevent: lost\ndata: lost\r");
         parser.begin();
         assert_eq!((parser.last_event_id(), parser.retry()), ("4", Some(Duration::from_millis(700))));
-        // Here the LF is a separate blank line, and the mark is a byte order mark again.
+        // The LF does not belong to the CR of the previous connection: it is a blank line. The bytes after it are
+        // not at the start of the stream, so they are not a byte order mark, and spoil their line.
         assert_eq!(
             events(&mut parser, b"\n\xEF\xBB\xBFdata: spoilt\n\ndata: b\n\n"),
             [("b".into(), "4".into())]

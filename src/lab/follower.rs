@@ -1,5 +1,4 @@
-//! Follows a server while it runs: a thread repeatedly asks its control server for the timeline, and keeps the
-//! [`Record`] of it.
+//! Follows a running server: a thread polls its control server for the timeline, and keeps a [`Record`] up to date.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,7 +35,7 @@ impl RecordFollower {
         let thread = StoppableThread::start("follower", move |stop| {
             while stop.sleep(ASK_EVERY) {
                 let last_seq = lock(&to).record.last_seq();
-                // If the server has ended, the act that waits for it notices that.
+                // The server may have ended, which the act that uses it detects itself.
                 let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
                 else {
                     continue;
@@ -47,7 +46,7 @@ impl RecordFollower {
                         followed.record.take(excerpt);
                         followed.at = Instant::now();
                     }
-                    Err(error) => log::warn!("{control}/timeline: {error}"),
+                    Err(error) => log::warn!("cannot read {control}/timeline: {error}"),
                 }
             }
         })?;
@@ -59,7 +58,7 @@ impl RecordFollower {
         look(&lock(&self.followed).record)
     }
 
-    /// Returns the server's time now. It is late by the time that one answer takes to arrive.
+    /// Estimates the server's current time. The estimate lags by the time that an answer takes to arrive.
     pub fn clock_us(&self) -> u64 {
         lock(&self.followed).clock_us()
     }

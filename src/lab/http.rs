@@ -1,11 +1,12 @@
 //! A small HTTP/1.1 client that distinguishes every kind of failure.
 //!
 //! The lab studies failures: a server that accepts and never answers, one that refuses, one that cuts an answer short.
-//! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies, requests no compression,
-//! and has TLS only where its caller allows it ([`Options::tls`]). A [`Connection`] carries one request. The caller
-//! knows its local port, and can find the request by it in the server's own records.
+//! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies, does not request
+//! compression, and uses TLS only if its caller allows it ([`Options::tls`]). A [`Connection`] carries one request. Its
+//! local port identifies the request in the server's own records.
 //!
-//! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and decodes the body ([`Content`]).
+//! Checks of a server read answers strictly. A tab reads answers as a browser does ([`Reading`]), and decodes the body
+//! ([`Content`]).
 //!
 //! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for at most their timeout, a bare
 //! [`Connection`] until its deadline. A [`Closer`] ends either from another thread. Only the name resolver, which is
@@ -60,7 +61,7 @@ pub enum Schemes {
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The text is not a URL, or not one that can be requested.
+    /// The text is not a URL, or is a URL that cannot be requested.
     #[error("{url:?} is not the URL of a server: {why}; give http://HOST[:PORT]/PATH")]
     BadUrl {
         /// The text.
@@ -86,7 +87,7 @@ pub enum HttpError {
         /// Its scheme.
         scheme: String,
     },
-    /// The method is not a token, or cannot be read by this client.
+    /// The method is not a token, or this client cannot read its answer.
     #[error("cannot send the method {method:?}: {why}")]
     BadMethod {
         /// The method.
@@ -95,7 +96,7 @@ pub enum HttpError {
         why: &'static str,
     },
     /// A header name is not a token.
-    #[error("{name:?} is not the name of a header")]
+    #[error("{name:?} is not a valid header name")]
     BadHeaderName {
         /// The name.
         name: Cow<'static, str>,
@@ -114,7 +115,7 @@ pub enum HttpError {
         /// The resolver's error.
         source: io::Error,
     },
-    /// No program listens there.
+    /// Nothing listens at the address.
     #[error("{to} refused the connection")]
     Refused {
         /// Name, port and addresses.
@@ -131,7 +132,7 @@ pub enum HttpError {
     /// Another thread ended the attempt to connect.
     #[error("the attempt to connect was canceled on this side")]
     GivenUp,
-    /// The connection could not be made, for any other cause.
+    /// The connection could not be made, for any other reason.
     #[error("cannot connect to {to}: {source}")]
     Connect {
         /// Name, port and addresses.
@@ -147,7 +148,7 @@ pub enum HttpError {
         /// What is wrong with it.
         why: String,
     },
-    /// The server does not speak TLS, or not as this client does.
+    /// The server does not speak TLS, or shares no version or cipher suite with this client.
     #[error("cannot agree on TLS with {to}: {why}")]
     Tls {
         /// Name, port and addresses.
@@ -155,16 +156,16 @@ pub enum HttpError {
         /// What is wrong.
         why: String,
     },
-    /// The request was sent, but no byte of an answer arrived in time.
-    #[error("connected, but received no byte of an answer in time")]
+    /// The request was sent, but nothing of the answer arrived in time.
+    #[error("connected, but the server did not answer in time")]
     NoFirstByte,
-    /// The time was up in the middle of the request or of the answer.
-    #[error("the time was up in the middle of the exchange")]
+    /// The deadline passed in the middle of the request or of the answer.
+    #[error("the request or its answer was not complete in time")]
     TimedOut,
-    /// The server closed the connection without a byte.
+    /// The server closed the connection without sending anything.
     #[error("the server closed the connection without an answer")]
     NoAnswer,
-    /// The connection was reset (RST) or had been closed under a write (EPIPE).
+    /// The connection was reset (RST), or had been closed before a write (EPIPE).
     #[error("the connection was reset: {source}")]
     Reset {
         /// The system's error.
@@ -182,10 +183,10 @@ pub enum HttpError {
         /// What is wrong with it.
         what: String,
     },
-    /// A coding that cannot be undone.
+    /// A coding that cannot be decoded.
     #[error(
-        "the answer's {field} is {coding:?}, which is not supported; gzip, deflate and br are: \
-         let the server send it without"
+        "the answer's {field} is {coding:?}, which is not supported; have the server send gzip, deflate, br, \
+         or an uncompressed body"
     )]
     UnknownCoding {
         /// `content-encoding` or `transfer-encoding`.
@@ -193,7 +194,7 @@ pub enum HttpError {
         /// Its name.
         coding: String,
     },
-    /// Its length, its chunks or its coding are invalid.
+    /// The body's length, its chunks or its coding are invalid.
     #[error("the framing of the answer's body is invalid: {what}")]
     BadFraming {
         /// What is wrong with it.
@@ -202,7 +203,7 @@ pub enum HttpError {
     /// The body is larger than [`MAX_ANSWER_BYTES`].
     #[error("the body of the answer is larger than {MAX_ANSWER_BYTES} bytes")]
     AnswerTooLarge,
-    /// Reading or writing failed, for any other cause.
+    /// Reading or writing failed, for any other reason.
     #[error("the exchange failed: {source}")]
     Failed {
         /// The system's error.
@@ -211,8 +212,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether another attempt would fail in the same way, because of the request or of how the server answers, and not
-    /// because of an event on the connection.
+    /// Whether another attempt would fail in the same way, because the cause is the request or the server's answer and
+    /// not an event on the connection.
     pub fn is_final(&self) -> bool {
         match self {
             HttpError::BadUrl { .. }
@@ -242,7 +243,7 @@ impl HttpError {
         }
     }
 
-    /// Converts the error with which [`Body`] failed.
+    /// Converts an error from reading a [`Body`].
     pub fn from_body(error: io::Error) -> HttpError {
         match error.kind() {
             ErrorKind::UnexpectedEof => HttpError::EndedEarly,
@@ -259,7 +260,7 @@ impl HttpError {
 /// The head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// `200` and so on.
+    /// The status code, such as 200.
     pub status: u16,
     /// In the order received, names as received.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -268,12 +269,12 @@ pub struct Head {
 }
 
 impl Head {
-    /// The last value of a header, by its name in any case, decoded as UTF-8.
+    /// The last value of a header, decoded as UTF-8. The name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<String> {
         self.values(name).last().map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// All values of a header, by its name in any case.
+    /// All values of a header. The name is case-insensitive.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let named = self.headers.iter().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_slice())
@@ -287,14 +288,14 @@ pub struct Answer {
     pub head: Head,
     /// Its body, without the transfer coding.
     pub body: Vec<u8>,
-    /// The port from which it was asked.
+    /// The local port of the connection.
     pub local_port: u16,
-    /// How long after the beginning its first byte came.
+    /// How long its first byte took to arrive, measured from the attempt to connect.
     pub first_byte: Duration,
 }
 
 impl Answer {
-    /// `200` and so on.
+    /// The status code, such as 200.
     pub fn status(&self) -> u16 {
         self.head.status
     }
@@ -310,8 +311,8 @@ impl Answer {
     }
 }
 
-/// Requests `url` and reads the whole answer, whatever its status, on a connection
-/// that ends with it. Blocks for at most `timeout`.
+/// Requests `url` and reads the whole answer, whatever its status. The connection is then closed. Blocks for at most
+/// `timeout`.
 pub fn get(url: &str, timeout: Duration) -> Result<Answer, HttpError> {
     request(&parse_url(url)?, &closing("GET", Vec::new(), None), timeout)
 }
@@ -332,8 +333,8 @@ fn closing(method: &'static str, mut headers: Vec<Field>, body: Option<Vec<u8>>)
     ClientRequest { method: method.into(), headers, body, ..ClientRequest::default() }
 }
 
-/// Sends `request` on a connection of its own and reads the whole answer. Blocks for
-/// at most `timeout`; redirects are not followed.
+/// Sends `request` on a new connection and reads the whole answer. Blocks for at most `timeout`. Redirects are not
+/// followed.
 pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<Answer, HttpError> {
     let began = Instant::now();
     let mut connection = Connection::open(url, timeout)?;
@@ -346,7 +347,7 @@ pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<
     Ok(Answer { head, body, local_port, first_byte })
 }
 
-/// Reads a URL as a browser's address bar does, and refuses a URL that this client does not support, or `https`.
+/// Parses a URL as a browser's address bar does. Refuses `https`, and any URL that this client does not support.
 pub fn parse_url(text: &str) -> Result<Url, HttpError> {
     parse_url_of(text, Schemes::Http)
 }
@@ -366,7 +367,7 @@ pub fn parse_url_of(text: &str, schemes: Schemes) -> Result<Url, HttpError> {
 pub(crate) fn bad_url(text: &str, error: &url::ParseError) -> HttpError {
     let has_zone = *error == url::ParseError::InvalidIpv6Address && text.contains('%');
     let why = match error {
-        _ if has_zone => "an address in a URL cannot have a zone; leave out % and what follows it".to_owned(),
+        _ if has_zone => "an address in a URL cannot have a zone; remove the % and the zone".to_owned(),
         url::ParseError::RelativeUrlWithoutBase => "it does not begin with http://".to_owned(),
         error => error.to_string(),
     };
@@ -419,8 +420,8 @@ mod tests {
             ("http://", "empty host"),
             ("http://a.test:0/", "port 0"),
             ("http://a.test:65536/", "invalid port number"),
-            ("http://[fe80::1%25eth0]/", "leave out %"),
-            ("http://[fe80::1%eth0]/", "leave out %"),
+            ("http://[fe80::1%25eth0]/", "remove the %"),
+            ("http://[fe80::1%eth0]/", "remove the %"),
             ("http://a b/", "domain name"),
             ("http://1.2.3.4.5/", "IPv4"),
         ] {

@@ -1,6 +1,6 @@
-//! An interrupt by a signal, as the waits of the acts see it.
+//! An interrupt by a signal, which ends the waits of the acts.
 //!
-//! It comes once and stays in effect: every copy sees it, and every later wait ends at once.
+//! It arrives once and stays in effect: every copy sees it, and every later wait ends immediately.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use ninetabs_server::threads::StopSignal;
 
-/// Whether the interrupt has come.
+/// Shows whether the interrupt has arrived. Copies share it.
 #[derive(Debug, Clone)]
 pub struct Interrupt(StopSignal);
 
@@ -17,13 +17,13 @@ pub struct Interrupt(StopSignal);
 pub struct Interrupted;
 
 impl Interrupt {
-    /// Creates an interrupt that comes when the sender is dropped.
+    /// Creates an interrupt that arrives when the sender is dropped.
     pub fn new() -> (Sender<Infallible>, Interrupt) {
         let (asks, asked) = StopSignal::new();
         (asks, Interrupt(asked))
     }
 
-    /// Creates an interrupt that never comes.
+    /// Creates an interrupt that never arrives.
     pub fn never() -> Interrupt {
         Interrupt(StopSignal::never())
     }
@@ -32,12 +32,12 @@ impl Interrupt {
         self.0.has_come()
     }
 
-    /// Waits for this time.
+    /// Waits for this long, or until the interrupt arrives.
     pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
         if self.0.sleep(time) { Ok(()) } else { Err(Interrupted) }
     }
 
-    /// Returns a channel that is ready once the interrupt has come, for use in `select!`.
+    /// Returns a channel that is ready once the interrupt has arrived, for use in `select!`.
     pub fn receiver(&self) -> &Receiver<Infallible> {
         self.0.receiver()
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_copy_sees_it_and_it_stays() {
+    fn every_copy_sees_the_interrupt_and_it_stays_in_effect() {
         let (asks, interrupt) = Interrupt::new();
         let copy = interrupt.clone();
         assert_eq!((copy.has_come(), copy.sleep(Duration::from_millis(1))), (false, Ok(())));

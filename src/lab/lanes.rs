@@ -1,7 +1,7 @@
 //! Lanes: what each pool thread did over time, in a given number of columns.
 //!
-//! A pure drawing of a [`Record`]: one row per thread, one per thread of an action, and one for the queue. The terminal
-//! prints the cells; [`super::picture`] draws the same record as SVG.
+//! A pure drawing of a [`Record`]: one row per pool thread, one per action thread, and one for the queue. The terminal
+//! prints the cells. [`super::picture`] draws the same record as SVG.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub enum Cell {
     Queued,
     /// A write.
     Wrote,
-    /// A write that its reader delayed.
+    /// A write that was blocked because the client did not read.
     Blocked,
     /// The stream reached its maximum age.
     Reaped,
@@ -82,19 +82,19 @@ pub struct Lane {
     /// The thread's name without its pool, such as `tp 003`, or [`QUEUE`].
     pub label: String,
     pub cells: Vec<Cell>,
-    /// The request that holds the thread at the end, or the requests that wait in the queue then.
+    /// The request that holds the thread at the end, or the requests that are in the queue at the end.
     pub holder: String,
     /// Every request that was in the lane.
     pub bands: Vec<Band>,
 }
 
-/// The beginnings of the labels of lanes, each with its description.
-pub const LABELS: [(&str, &str); 2] = [("tp", "thread of the pool"), ("act", "thread of an action")];
+/// The prefixes of the labels of lanes, each with its description.
+pub const LABELS: [(&str, &str); 2] = [("tp", "pool thread"), ("act", "action thread")];
 
 /// The label of the queue's lane.
 pub const QUEUE: &str = words::QUEUE;
 
-/// The beginning of the label of an action's lane.
+/// The prefix of the label of an action's lane.
 const ACTION: &str = "act ";
 
 /// The columns that one request occupies in a lane.
@@ -119,7 +119,7 @@ pub struct NamePlace<'a> {
 
 impl Lane {
     /// The names that fit into their bands, from left to right, without overlaps. A name is placed at the start
-    /// of its band, after the first cell, so that it stays when the band has ended.
+    /// of its band, after the first cell, so it does not move while the band grows.
     pub fn names(&self) -> Vec<NamePlace<'_>> {
         let mut placed: Vec<NamePlace<'_>> = Vec::new();
         for band in &self.bands {
@@ -151,7 +151,7 @@ impl Lane {
         placed
     }
 
-    /// The requests whose bands reach the last column and bear no name in the lane.
+    /// The requests whose bands reach the last column and whose names are not in the lane.
     pub fn unnamed(&self) -> Vec<&str> {
         let named = self.names();
         let is_named = |band: &&Band| named.iter().any(|place| place.name == band.name);
@@ -159,7 +159,7 @@ impl Lane {
         self.bands.iter().filter(is_last).filter(|band| !is_named(band)).map(|it| it.name.as_str()).collect()
     }
 
-    /// Whether nothing was in it.
+    /// Whether nothing happened in the lane.
     pub fn is_empty(&self) -> bool {
         self.cells.iter().all(|cell| *cell == Cell::Empty)
     }
@@ -174,8 +174,8 @@ impl Lane {
     }
 }
 
-/// Splits lanes into at most `most` that are shown and those that are folded, each in order. At least one of the
-/// lanes with the same course is shown, as far as there are rows.
+/// Splits lanes into at most `most` that are shown and those that are folded, each in order. Of the lanes with the same
+/// course, at least one is shown if there are enough rows.
 pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     if lanes.len() <= most {
         return (lanes.iter().collect(), Vec::new());
@@ -183,7 +183,7 @@ pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     let courses: Vec<Vec<Cell>> = lanes.iter().map(Lane::course).collect();
     let is_first = |index: &usize| !courses[..*index].contains(&courses[*index]);
     let (mut firsts, others): (Vec<usize>, Vec<usize>) = (0..lanes.len()).partition(is_first);
-    // Idle lanes come last. A thread of an action comes first, since there may be many of the pool before it.
+    // Idle lanes come last. Action threads come first, because there may be many pool threads before them.
     firsts.sort_by_key(|index| {
         let is_idle = courses[*index].iter().all(|cell| matches!(cell, Cell::Idle | Cell::Empty));
         (is_idle, !lanes[*index].label.starts_with(ACTION))
@@ -195,7 +195,7 @@ pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     (lanes(shown), lanes(folded))
 }
 
-/// The lanes of a record between two times on its clock: the pool threads, the threads of actions, then the queue.
+/// The lanes of a record between two times on its clock: the pool threads, the action threads, then the queue.
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
     let lane = |thread: usize| {
@@ -219,7 +219,7 @@ pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<La
     lanes.into_values().chain(actions).chain([queue(record, &scale, to_us)]).collect()
 }
 
-/// The lanes of the threads of actions. They are below the pool's. An idle thread is left out.
+/// The lanes of action threads, which are below those of the pool. Idle threads are left out.
 fn actions(record: &Record, scale: &Scale, to_us: u64) -> impl Iterator<Item = Lane> {
     let mut lanes: BTreeMap<usize, Lane> = BTreeMap::new();
     for story in record.actions.all() {
@@ -274,7 +274,7 @@ fn queue(record: &Record, scale: &Scale, to_us: u64) -> Lane {
     let (mut cells, mut bands) = (vec![Cell::Empty; scale.columns], Vec::new());
     for story in record.stories.values() {
         let until_us = story.left_todo_us().unwrap_or(to_us);
-        // Every request passes through the queue. Only those that stay for at least a column are drawn.
+        // Every request passes through the queue. Only requests that stay for more than a column are drawn.
         if until_us.saturating_sub(story.queued_us) > scale.span_us / scale.columns.max(1) as u64 {
             scale.fill(&mut cells, story.queued_us, until_us, Cell::Queued);
             bands.extend(scale.band(story.queued_us, until_us, story.name()));
@@ -302,7 +302,7 @@ impl Scale {
         let (Some(from), Some(to)) = (self.column(from_us.max(self.from_us)), self.column(to_us)) else {
             return;
         };
-        // Another server may report an end before its start.
+        // Another program's record may have an end before its start.
         for cell in cells.get_mut(from..=to).unwrap_or_default() {
             *cell = with.max(*cell);
         }

@@ -1,21 +1,21 @@
-//! The client half: what a user, a browser or a program does to a server, done by threads whose state can be read.
+//! The client half: acts on a server as users, browsers and programs do, with threads whose state can be read.
 //!
 //! - [`event_stream`]: the wire format, pure.
 //! - [`http`]: one request at a time over one socket.
 //! - [`tab`]: an EventSource.
 //! - [`browser`]: tabs that share six connections per host ([`sockets`]).
 //! - [`zombies`]: clients that stay connected and never read.
-//! - [`visitors`]: the real `curl` and `ab`; [`chromium`]: the real browser; each a
-//!   [`program`] that ends with its holder.
+//! - [`visitors`]: the real `curl` and `ab`; [`chromium`]: the real browser. Each is a [`program`] that is killed when
+//!   its owner is dropped.
 //!
-//! The [`acts`] of `reproduce` use these. [`subject`] is the server under test; [`follower`] fetches its [`record`] (the
-//! [`story`] of each request, by the [`state`] of the server); [`stage`] has the verbs that acts are written in.
-//! [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result; [`report`] and [`trace`]
-//! keep it. [`compare`] measures all fixes. [`probe`] measures any server: how many streams it holds, and which limit
-//! stops it.
+//! The [`acts`] of `reproduce` use these. [`subject`] is the server under test. [`follower`] fetches its [`record`],
+//! which has the [`story`] of each request and follows the server's [`state`]. [`stage`] has the verbs that acts are
+//! written in. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result.
+//! [`report`] and [`trace`] save it. [`compare`] measures all fixes. [`probe`] measures any server: how many streams it
+//! holds, and which limit stops it.
 //!
-//! Nothing in here depends on the server half. It uses sockets only, so that it works in the same way against another
-//! server.
+//! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
+//! way with any other server.
 
 pub mod actions;
 pub mod acts;

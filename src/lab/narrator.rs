@@ -1,8 +1,8 @@
 //! The output of `reproduce` while it runs: lanes that are redrawn in place on a terminal, plain lines
 //! elsewhere, and nothing with `--json`.
 //!
-//! An act fits on a screen of 24 rows. [`Narrator`] counts the rows of the act: a picture folds lanes, and short
-//! claims share a line, as far as that is needed. A taller terminal shows more of both.
+//! An act fits on a screen of 24 rows. [`Narrator`] counts the rows of the act. If there are too many, pictures fold
+//! lanes and short claims share a line. A taller terminal shows more of both.
 
 mod rows;
 
@@ -19,7 +19,7 @@ use rows::{LABEL, Picture, style};
 
 /// Rows of an act if the size of the terminal is unknown, and the minimum otherwise.
 const ROWS: usize = 24;
-/// Columns of the words in the margin.
+/// Width of the margin, in columns.
 const MARGIN: usize = LABEL;
 /// Maximum number of columns that are used.
 const MOST_COLUMNS: usize = 120;
@@ -33,7 +33,7 @@ pub enum Manner {
     InPlace,
     /// To a file, a pipe or a dumb terminal: each picture is printed once.
     Plain,
-    /// Nowhere: the verdict is printed by something else.
+    /// Nowhere: the caller prints the verdict.
     Silent,
 }
 
@@ -53,7 +53,7 @@ pub struct Narrator {
 }
 
 impl Narrator {
-    /// In place on a terminal, plain elsewhere.
+    /// Prints to standard output: in place on a terminal, plain elsewhere.
     pub fn to_stdout() -> Narrator {
         let term = Term::stdout();
         let moves = term.is_term() && std::env::var_os("TERM").is_some_and(|name| name != "dumb");
@@ -72,7 +72,7 @@ impl Narrator {
         Narrator { term, manner, signs, caption: String::new(), drawn: 0, used: 0, failed: None }
     }
 
-    /// A paragraph, wrapped at the terminal's width.
+    /// Prints a paragraph, wrapped at the terminal's width.
     pub fn say(&mut self, text: &str) {
         self.settle();
         for line in wrapped(&self.signs.text(text), self.width()) {
@@ -80,7 +80,7 @@ impl Narrator {
         }
     }
 
-    /// The title of an act, which begins on a new screen.
+    /// Prints the title of an act, and begins to count its rows.
     pub fn title(&mut self, text: &str) {
         self.settle();
         self.line("");
@@ -128,7 +128,7 @@ impl Narrator {
         wrapped(&self.signs.text(text), self.width().saturating_sub(MARGIN))
     }
 
-    /// The claims, each with its sign, and the cause. The claims share lines if the act is too long otherwise.
+    /// Prints the claims, each with its sign, and the cause. Claims share lines if the act is too long otherwise.
     pub fn verdict(&mut self, claims: &[Claim], why: &str) {
         self.settle();
         let beneath = self.beside_the_margin(why).len();
@@ -162,7 +162,7 @@ impl Narrator {
         lines.iter().enumerate().map(|(number, line)| format!("{}{line}", margin(number))).collect()
     }
 
-    /// The lanes as they are now, redrawn in the same place.
+    /// Redraws the current lanes in the same place.
     pub fn watch(&mut self, record: &Record, from_us: u64) {
         if self.manner == Manner::InPlace {
             let rows = self.picture().rows(record, from_us, rows::MOST_LANES);
@@ -185,7 +185,7 @@ impl Narrator {
         Picture { signs: self.signs, caption: &self.caption, width: self.width() }
     }
 
-    /// Asks for a line of input. On a terminal it is erased by [`Narrator::answered`].
+    /// Prints a prompt for a line of input. On a terminal, [`Narrator::answered`] erases it.
     pub fn prompt(&mut self, text: &str) {
         self.settle();
         match self.is_answered_in_place() {
@@ -197,14 +197,14 @@ impl Narrator {
         self.note(flushed);
     }
 
-    /// The prompt was answered, by Enter or by the end of standard input.
+    /// Erases the prompt after it was answered with Enter or the end of standard input.
     pub fn answered(&mut self, is_entered: bool) {
         if self.is_answered_in_place() {
             // Without Enter, the cursor is still after the prompt.
             if !is_entered {
                 self.write(format_args!("\n"));
             }
-            // A terminal that is gone is noticed at the end.
+            // If the terminal is gone, this is reported at the end.
             let _ = self.term.clear_last_lines(1);
         }
     }
@@ -213,13 +213,13 @@ impl Narrator {
         self.manner == Manner::InPlace && io::stdin().is_terminal()
     }
 
-    /// Whether everything could be printed; otherwise the first error.
+    /// Returns the first error in printing, if there was one.
     pub fn written(&mut self) -> io::Result<()> {
         let flushed = io::stdout().flush();
         self.failed.take().map_or(flushed, Err)
     }
 
-    /// The run was interrupted: what comes next begins on a line of its own.
+    /// Ends the output of an interrupted run, so that the next output begins on a new line.
     pub fn leave(&mut self) {
         self.settle();
         if self.manner == Manner::InPlace {
@@ -228,7 +228,7 @@ impl Narrator {
     }
 
     fn replace(&mut self, rows: &[String]) {
-        // A terminal that is gone is noticed at the end.
+        // If the terminal is gone, this is reported at the end.
         let _ = self.term.clear_last_lines(self.drawn);
         self.used = self.used.saturating_sub(self.drawn);
         self.drawn = 0;
@@ -238,7 +238,7 @@ impl Narrator {
         self.drawn = if self.manner == Manner::InPlace { rows.len() } else { 0 };
     }
 
-    /// Keeps the drawing where it is.
+    /// Keeps the last drawing: the next one does not replace it.
     fn settle(&mut self) {
         self.drawn = 0;
     }
@@ -255,7 +255,8 @@ impl Narrator {
         }
     }
 
-    /// The claims are checked all the same; the end of the command reports that output was lost.
+    /// Keeps the first error in printing. The claims are still checked, and the command reports the lost output at its
+    /// end.
     fn note(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
             self.failed.get_or_insert(error);
@@ -273,7 +274,7 @@ impl Narrator {
     }
 }
 
-/// Puts claims of one line beside each other, in their order, as far as they fit.
+/// Puts claims of one line next to each other, in order, where they fit.
 fn packed(claims: impl Iterator<Item = Vec<String>>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut is_open = false;
@@ -300,7 +301,7 @@ fn packed(claims: impl Iterator<Item = Vec<String>>, width: usize) -> Vec<String
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    // A text may quote the server under test.
+    // The text may quote the server under test, so it is escaped.
     for word in text.split_whitespace().map(printable) {
         if !line.is_empty()
             && console::measure_text_width(&line) + 1 + console::measure_text_width(&word) > width
@@ -321,19 +322,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_never_cut() {
+    fn words_are_never_split() {
         assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrapped("incomprehensible", 4), ["incomprehensible"]);
     }
 
     #[test]
-    fn claims_share_a_line_as_far_as_they_fit() {
+    fn claims_share_a_line_where_they_fit() {
         let claims = [" ✓ one", " ✓ two", " ✗ three is long"].map(|line| vec![line.to_owned()]);
         let mut claims = claims.to_vec();
-        claims.push(vec![" ✓ four".into(), "   goes on".into()]);
+        claims.push(vec![" ✓ four".into(), "   continued".into()]);
         claims.push(vec![" ✓ five".into()]);
         let lines = packed(claims.into_iter(), 20);
-        assert_eq!(lines, [" ✓ one   ✓ two", " ✗ three is long", " ✓ four", "   goes on", " ✓ five"]);
+        assert_eq!(lines, [" ✓ one   ✓ two", " ✗ three is long", " ✓ four", "   continued", " ✓ five"]);
         assert_eq!(packed([vec![" ✓ one".into()], vec![" ✓ two".into()]].into_iter(), 13).len(), 2);
     }
 }

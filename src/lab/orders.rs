@@ -1,4 +1,4 @@
-//! The labels of orders in a picture: those that follow each other closely share one.
+//! The labels of orders in a picture. Orders in quick succession share one label.
 
 /// Orders within this time of the first share a label.
 const SHARED_US: u64 = 200_000;
@@ -15,7 +15,7 @@ pub fn labels(orders: &[(u64, String)]) -> Vec<(u64, String)> {
     groups.into_iter().map(|(at_us, texts)| (at_us, shared(&texts))).collect()
 }
 
-/// One label: `opened tab 1, 2, 3, reap ×2`.
+/// Merges texts into one label, such as `opened tab 1, 2, 3, reap ×2`.
 fn shared(texts: &[&str]) -> String {
     let mut words: Vec<(&str, Vec<&str>, usize)> = Vec::new();
     for text in texts {
@@ -36,7 +36,7 @@ fn shared(texts: &[&str]) -> String {
     words.into_iter().map(label).collect::<Vec<_>>().join(", ")
 }
 
-/// The number at the end, and what is before it.
+/// Splits a text into the part before its last word and that word, if the word is a number.
 fn split(text: &str) -> (&str, Option<&str>) {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     match text.rsplit_once(' ') {

@@ -1,9 +1,9 @@
 //! Limits how often a client may connect, whatever its server answers.
 //!
-//! A server influences how often its clients connect: by `retry: 0`, by redirects, by answers that end at once. None of
-//! that may turn a client of this program into a flood. A [`Pacing`] allows [`BURST`] connections at once, which is more
-//! than the longest chain of redirects, and after that [`PER_SECOND`] per second. Connections that a user orders, such
-//! as cutting a tab again and again, are not counted.
+//! A server influences how often its clients connect: with `retry: 0`, with redirects, and with answers that end
+//! immediately. None of these may make a client of this program flood a server. A [`Pacing`] allows a burst of
+//! [`BURST`] connections, which is more than the longest chain of redirects, and then [`PER_SECOND`] per second.
+//! Connections that a user causes, such as by cutting a tab repeatedly, are not counted.
 //!
 //! It only computes the delay; the caller waits.
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Connections per second in the long run.
 pub const PER_SECOND: u32 = 10;
-/// Connections that may be made at once after a pause.
+/// Connections that may be made without a delay after a pause.
 pub const BURST: u32 = 30;
 
 /// The rate of one client.

@@ -1,8 +1,8 @@
-//! A record as a picture in SVG: one lane per thread, then one per thread of an action, and the queue below.
+//! A record as a picture in SVG: one lane per pool thread, then one per action thread, and the queue below.
 //!
-//! The lanes of the terminal ([`super::lanes`]) have a column for a fraction of a second. Here everything is drawn
-//! where it happened. It is a pure function of a [`Scene`]. The template has the shapes, and [`STYLE`] and
-//! [`PALETTE`] have their colors.
+//! In the lanes of the terminal ([`super::lanes`]), a column stands for a fraction of a second. Here, everything is
+//! drawn at its exact time. The picture is a pure function of a [`Scene`]. The template has the shapes, and [`STYLE`]
+//! and [`PALETTE`] have their colors.
 
 mod actions;
 mod legend;
@@ -24,9 +24,9 @@ use paths::{Label, Shapes, across, cross, down, label, rect, round, stripes, str
 use scale::{NARROWEST, PictureScale};
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
-/// The shapes' colors by name. A page that contains pictures needs this once, and [`PALETTE`].
+/// The style of the shapes, with the names of their colors. A page with pictures needs it and [`PALETTE`] once.
 pub const STYLE: &str = include_str!("../../views/lanes.css");
-/// The values of the colors.
+/// The values of the named colors.
 pub const PALETTE: &str = include_str!("../../views/palette.css");
 /// The lanes' width and height and the margins around them, in pixels.
 const SPAN: f64 = 760.0;
@@ -43,12 +43,12 @@ const LEGEND_ROW: usize = 20;
 /// The top of a picture whose title is in the page, and the height of the labels of orders.
 const BELOW_TITLE: usize = TOP - 6;
 const LABELS: usize = 16;
-/// The width of a character, and the least distance between a name and the edge of its bar.
+/// The width of a character, and the minimum distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
 /// A wait in the queue that is shorter than this fraction of the picture is not drawn.
 const PASSING: u64 = 100;
-/// With more lanes than this, those that show nothing but short pages are folded.
+/// With more lanes than this, those that show only short pages are folded.
 const MOST_PAGE_LANES: usize = 16;
 /// Maximum number of rows of the queue. Further requests are counted.
 const MOST_WAITERS: usize = 16;
@@ -63,18 +63,18 @@ pub struct PictureError(#[from] minijinja::Error);
 pub struct PictureLook<'a> {
     /// The title of a separate file, which contains its style. A picture in a page is drawn without one.
     pub title: Option<&'a str>,
-    /// What a screen reader says.
+    /// The text for screen readers.
     pub label: &'a str,
     /// The end of the picture on the server's clock, if it is not the end of the record.
     pub until_us: Option<u64>,
-    /// Whether threads that were idle all the time are counted, and not drawn.
+    /// Whether threads that were idle all the time are counted instead of drawn.
     pub folds_idle: bool,
     /// Whether the legend is left out, because several pictures share one ([`legend()`]).
     pub without_legend: bool,
-    /// The least distance in pixels between two writes, or two pages, of which both are drawn. None is less than a
-    /// stroke's width.
+    /// The minimum distance in pixels between two writes, or two pages, that are both drawn. It is at least a stroke's
+    /// width.
     pub least_gap: f64,
-    /// Lines below the title, all in the same place, and the style that shows them one at a time.
+    /// Lines below the title, all in the same place, and the style that shows them one after the other.
     pub lines: Vec<String>,
     pub animation: String,
 }
@@ -92,7 +92,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
     let all: Vec<usize> = record.threads().collect();
     let is_drawn = |thread: &usize| !look.folds_idle || !is_idle(record, *thread, &scale);
     let mut rows: Vec<usize> = all.iter().copied().filter(is_drawn).collect();
-    // Each of many threads has answered a page or two: those that only did that are counted as well.
+    // If there are many threads, each has answered a page or two. Threads that did nothing else are counted as well.
     let folds_pages = look.folds_idle && rows.len() > MOST_PAGE_LANES;
     if folds_pages {
         rows.retain(|thread| has_bars(record, *thread, &scale));
@@ -168,7 +168,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
     })?)
 }
 
-/// Whether no request held the thread while it is drawn.
+/// Whether no request held the thread during the time of the picture.
 fn is_idle(record: &Record, thread: usize, scale: &PictureScale) -> bool {
     !record
         .stories
@@ -189,7 +189,7 @@ fn lane_names(rows: &[usize]) -> impl Iterator<Item = Label> {
     rows.iter().enumerate().map(name)
 }
 
-/// One thread: its requests, and what happened to each of their writes.
+/// Draws one thread: its requests and their writes.
 fn lane(
     shapes: &mut Shapes,
     record: &Record,
@@ -210,18 +210,18 @@ fn lane(
     let writes = shown().flat_map(|story| {
         story.writes_us.iter().filter(|at_us| is_drawn(story, **at_us)).filter_map(|at_us| scale.x(*at_us))
     });
-    // A name is not crossed by a write.
+    // Writes are not drawn across a name.
     let is_covered = |x: f64| names.iter().any(|(from, to)| (*from..=*to).contains(&x));
     let writes = writes.map(|x| x + 1.5).filter(|x| !is_covered(*x));
     shapes.writes += &strokes(writes, top + 2, 20, least_gap);
     let pages = shown()
         .filter(|story| is_short_page(story, scale))
         .filter_map(|story| scale.x(story.started?.0.max(scale.from_us)));
-    // Also without colors, a page that was answered is lower than a held thread.
+    // An answered page is drawn lower than a held thread, so the two differ even without colors.
     shapes.pages += &strokes(pages.map(|x| x + 1.0), top + 8, 14, least_gap);
 }
 
-/// A page that was answered within the narrowest bar.
+/// Whether this is an answered page that is so short that its bar has the minimum width.
 fn is_short_page(story: &Story, scale: &PictureScale) -> bool {
     let width = |from_us: u64, until_us: u64| scale.bar(from_us, until_us).map(|(_, width)| width);
     let times = story.started.zip(story.finished_us);
@@ -231,7 +231,7 @@ fn is_short_page(story: &Story, scale: &PictureScale) -> bool {
         && times.is_some_and(|((from_us, _), until_us)| width(from_us, until_us) == Some(NARROWEST))
 }
 
-/// One request on a thread. Returns the edges of its name, if there is space for one.
+/// Draws one request on a thread. Returns the edges of its name, if there is space for one.
 fn stay(
     shapes: &mut Shapes,
     story: &Story,
@@ -271,7 +271,7 @@ fn stay(
     Some(edges)
 }
 
-/// The end of a stream whose client has closed, while its thread does not know.
+/// Draws the end of a stream: the part after its client closed, during which its thread was still held.
 fn hollow(
     shapes: &mut Shapes,
     story: &Story,
@@ -292,7 +292,7 @@ fn hollow(
     }
 }
 
-/// A request other than a stream that got its response.
+/// Whether this is an answered request that is not a stream.
 fn is_answered_page(story: &Story) -> bool {
     !story.is_stream && story.finished_us.is_some()
 }
@@ -320,7 +320,7 @@ fn waits_until(story: &Story, scale: &PictureScale) -> u64 {
     story.left_todo_us().unwrap_or(scale.to_us).min(scale.to_us)
 }
 
-/// A spare connection: it waits without a request.
+/// Whether this is a spare connection, which waits without a request.
 fn is_spare(story: &Story) -> bool {
     story.target.is_empty()
 }
@@ -335,7 +335,7 @@ fn wait(shapes: &mut Shapes, story: &Story, top: usize, taken_y: Option<usize>, 
         shapes.stripes += &stripes(x, width, top);
         let is_taken = story.started.is_some_and(|(at_us, _)| at_us <= scale.to_us);
         if let Some(lane) = taken_y.filter(|_| is_taken) {
-            // From the thread down to the end of the wait.
+            // A line from the thread down to the end of the wait.
             shapes.taken += &down(x + width, lane + 22, (top + 2).saturating_sub(lane + 22));
         }
     }
@@ -345,7 +345,7 @@ fn wait(shapes: &mut Shapes, story: &Story, top: usize, taken_y: Option<usize>, 
     }
 }
 
-/// An order: where its line is, and its label with its place and its width.
+/// An order: the position of its line, and its label with its position and width.
 struct OrderMark {
     x: f64,
     label: Option<(String, f64, f64)>,
@@ -369,7 +369,7 @@ fn marks(record: &Record, scale: &PictureScale) -> Vec<OrderMark> {
     shown.map(mark).collect()
 }
 
-/// The bars of the times that are not recorded. Those before the picture are not drawn.
+/// The bars of the times that were not recorded, except for times before the picture.
 fn unknown(record: &Record, scale: &PictureScale) -> Vec<(f64, f64)> {
     let spans = record.unknown_us.iter().filter(|(_, until_us)| *until_us > scale.from_us);
     spans.filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us)).collect()

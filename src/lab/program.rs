@@ -1,8 +1,8 @@
 //! A real program, found on PATH and run as a child process. It is killed when its owner is dropped.
 //!
-//! Each has a process group of its own, so that a signal reaches its own children as well, and a Ctrl-C for this process
-//! does not reach it first. [`Program::wait`] blocks for at most its limit. Killing and dropping block until the kernel
-//! has ended the child.
+//! Each program has its own process group. A signal to it therefore reaches its children as well, and Ctrl-C in the
+//! terminal reaches only this process. [`Program::wait`] blocks for at most its limit. Killing and dropping block until
+//! the kernel has ended the child.
 
 use std::env;
 use std::io;
@@ -67,7 +67,7 @@ impl Program {
         }
     }
 
-    /// Sends SIGKILL, which a stopped process receives as well. Blocks until it has ended.
+    /// Sends SIGKILL, which ends even a stopped process. Blocks until the child has ended.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status()? {
             return Ok(status);
@@ -79,7 +79,7 @@ impl Program {
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        // The group has the child's number, which is not reused before the child has been waited for.
+        // The group has the child's process id, which is not reused before the child has been waited for.
         Ok(kill_process_group(Pid::from_child(&self.child), signal)?)
     }
 }

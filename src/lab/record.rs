@@ -1,8 +1,7 @@
 //! A server's timeline, folded into one story per request.
 //!
-//! Everything that an act draws or claims about the inside of a server is read from here. The types of the timeline are
-//! the only ones that the lab shares with the server half. Nothing here sends requests or blocks: [`super::follower`]
-//! does.
+//! Everything that an act draws or claims about the inside of a server is read from a [`Record`]. It uses only the
+//! types of the server's timeline. Nothing here sends requests or blocks: [`super::follower`] does.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +14,7 @@ use super::story::Story;
 /// Everything that a server has recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// The server's clock when it was last asked.
+    /// The server's clock at the last fetch.
     pub now_us: u64,
     /// The stories by request number, which is the order of arrival.
     pub stories: BTreeMap<u64, Story>,
@@ -27,7 +26,7 @@ pub struct Record {
     pub orders: Vec<(u64, String)>,
     /// Spans of time whose stories may be missing: they were dropped ([`Record::forget_before`]) or lost.
     pub unknown_us: Vec<(u64, u64)>,
-    /// The actions that ran on threads of their own.
+    /// The actions that ran on their own threads.
     pub actions: Actions,
     state: RecordState,
 }
@@ -111,15 +110,15 @@ impl Record {
 
     fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
         match moment.what {
-            // This is the second time if Puma's front had set the request aside because it was incomplete. In the
-            // meantime it was in the reactor, and waited for its client, not for a thread.
+            // A request is queued a second time if Puma's front had set it aside because it was incomplete. In the
+            // meantime, the request was in the reactor, and waited for its client, not for a thread.
             What::Queued | What::Accepted { .. } => {
                 if let Some(held) = self.state.waiting(subject.request) {
                     self.stories.insert(subject.request, Story::in_todo(held));
                 }
             }
             What::Withdrawn | What::Rejected { .. } => {
-                // A request that the reactor watched was on a thread earlier, or was never in the queue.
+                // A request that the reactor refuses has been on a thread, or has never been in the queue.
                 let refused = Story { queued_us: moment.at_us, ..Story::new(subject) };
                 let story = self.stories.entry(subject.request).or_insert(refused);
                 story.finished_us.get_or_insert(moment.at_us);
@@ -134,8 +133,8 @@ impl Record {
         }
     }
 
-    /// The thread had this request earlier. If it no longer has it, the story ends, unless the request was set aside
-    /// and is now in the queue or on another thread.
+    /// Ends the story of a request that this thread had and no longer has. The story of a request that was set aside
+    /// does not end: the request is now in the queue or on another thread.
     fn end_unless_held(&mut self, thread: usize, held: &Held, at_us: u64) {
         let request = held.subject.request;
         if self.state.is_held_by(thread, request) {
@@ -147,8 +146,8 @@ impl Record {
         }
     }
 
-    /// Called after a gap that ended at this time, with the state after the moments that follow it: takes over
-    /// the requests that began before these moments.
+    /// Takes over the requests that began before the end of a gap, which was at `until_us`. `state` is the server's
+    /// state after the moments that follow the gap.
     fn resume(&mut self, state: &RecordState, until_us: u64) {
         for (thread, held) in state.held().filter(|(_, held)| held.started_us < Some(until_us)) {
             let before = self.state.hold(thread, held.clone());
@@ -159,8 +158,8 @@ impl Record {
         }
     }
 
-    /// Takes over the state after these moments. A story that is missing from the state, and whose end is not among the
-    /// moments, ended in the gap.
+    /// Takes over the state after the moments that follow a gap, which ended at `until_us`. A story that is missing
+    /// from the state, and whose end is not among the moments, ended in the gap.
     fn settle(&mut self, state: RecordState, until_us: u64) {
         for (thread, held) in state.held() {
             self.story_of(held).on_thread(thread, held);
@@ -185,8 +184,8 @@ impl Record {
         self.stories.entry(held.subject.request).or_insert_with(|| Story::new(held.subject))
     }
 
-    /// Drops the stories that ended before this time on the server's clock, and more if over `most` ended stories would
-    /// remain, so that a busy server can be followed for days.
+    /// Drops the stories that ended before this time on the server's clock. If more than `most` ended stories would
+    /// remain, the oldest of them are dropped as well. A busy server can therefore be followed for days.
     pub fn forget_before(&mut self, at_us: u64, most: usize) {
         let mut ended: Vec<u64> = self.stories.values().filter_map(|story| story.finished_us).collect();
         let too_many = ended.len().saturating_sub(most);
@@ -209,12 +208,12 @@ impl Record {
         self.state.seq()
     }
 
-    /// The numbers of the living threads, in order.
+    /// The numbers of the live threads, in order.
     pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
         self.state.threads()
     }
 
-    /// The writes of the request that this thread has, from its start on.
+    /// How many writes the request on this thread has made since its start.
     pub fn writes_on(&self, thread: usize) -> u64 {
         self.state.held_by(thread).map_or(0, |held| held.writes)
     }

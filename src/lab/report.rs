@@ -1,8 +1,8 @@
 //! A run as one self-contained HTML page, without a script or other files.
 //!
-//! The verdict comes first, then whatever failed, what was tested, and one line per act. Then follows each act: what it
-//! expected, its pictures, its claims, its figures. At the end are the configuration, and the command that repeats the
-//! run. The page is a pure function of the results of the acts.
+//! The verdict comes first, then the failures, what was tested, and one line per act. After that, each act has its
+//! expectation, pictures, claims and figures. The configuration and the command that repeats the run are at the end.
+//! The page is a pure function of the results of the acts.
 
 use std::time::{Duration, SystemTime};
 
@@ -52,7 +52,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The page. It has at most [`size::MOST_BYTES`] as long as it can have them without pictures.
+    /// Renders the page. It has at most [`size::MOST_BYTES`], unless it is larger even without pictures.
     pub fn html(&self) -> Result<String, ReportError> {
         size::fitting(|detail| self.render(detail))
     }
@@ -99,7 +99,8 @@ fn summary(plan: &Plan) -> String {
         ),
     };
     format!(
-        "{tabs} on a model of Puma with {}. Each act states an expectation, runs on a server of its own, and checks it.",
+        "{tabs} on a model of Puma with {}. Each act states an expectation, runs on its own server, and checks the \
+         result.",
         spelled(plan.most_threads(), "thread")
     )
 }

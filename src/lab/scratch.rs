@@ -1,8 +1,8 @@
-//! A temporary folder that is removed with this process, even if the process is killed.
+//! A temporary folder that is removed when this process ends, even if the process is killed.
 //!
-//! A shell waits for the end of this process, which ends its standard input, and then removes the
-//! folder. It is started before the folder is made, so a `kill -9` at any moment
-//! does not leave the folder. Dropping a [`Scratch`] removes the folder and then ends the shell.
+//! A shell waits for the end of its standard input, which this process holds open, and then removes the folder. The
+//! shell is started before the folder is created, so a `kill -9` at any moment does not leave a folder behind. Dropping
+//! a [`Scratch`] removes the folder and then ends the shell.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -16,9 +16,9 @@ use thiserror::Error;
 
 use super::program::Program;
 
-/// A line of its standard input names a process group to kill first. Other processes that still write into
-/// the folder may take a moment to end, and may create it again. The shell therefore checks again a moment
-/// after each removal.
+/// The first line of standard input, if there is one, is a process group to kill before the folder is removed. Other
+/// processes that still write into the folder may take a moment to end, and may create it again. The shell therefore
+/// checks again a moment after each removal.
 const SCRIPT: &str = r#"group=
 read -r group && read -r _
 [ -n "$group" ] && kill -s KILL -- "-$group"
@@ -32,10 +32,10 @@ done"#;
 #[derive(Debug, Error)]
 pub enum ScratchError {
     #[error(
-        "cannot create a temporary folder in {}: {error}; set TMPDIR to a folder that can be written", .beside.display()
+        "cannot create a temporary folder in {}: {error}; set TMPDIR to a writable folder", .beside.display()
     )]
     Folder { beside: PathBuf, error: io::Error },
-    #[error("cannot start sh, which removes a temporary folder: {0}; add the folder that has sh to PATH")]
+    #[error("cannot start sh to clean up a temporary folder: {0}; add the folder that contains sh to PATH")]
     Shell(io::Error),
 }
 
@@ -65,7 +65,7 @@ impl Scratch {
         &self.path
     }
 
-    /// If this process is killed, this process group is killed before the folder is removed.
+    /// Has the shell kill this process group before it removes the folder, in case this process is killed.
     pub fn kill_first(&mut self, group: u32) -> io::Result<()> {
         match &mut self.cleaner.child().stdin {
             Some(stdin) => writeln!(stdin, "{group}"),
@@ -76,10 +76,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The shell ends after this: if this process is killed in the meantime, the shell removes the
-        // rest.
+        // The shell is still running. If this process is killed now, the shell removes the rest of the folder.
         if let Err(error) = remove(&self.path) {
-            log::warn!("{} could not be removed: {error}", self.path.display());
+            log::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
 }
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_folder_is_closed_to_other_users() {
+    fn other_users_cannot_read_a_temporary_folder() {
         let scratch = Scratch::make("ninetabs-test").unwrap();
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(scratch.path()).unwrap());
         assert_eq!(mode & 0o777, 0o700);
@@ -121,7 +120,7 @@ mod tests {
         fs::write(path.join("file"), "").unwrap();
         let mut sleeper = Program::start(Command::new("sleep").arg("600")).unwrap();
         scratch.kill_first(sleeper.id()).unwrap();
-        // As the end of this process would do.
+        // Closes standard input, as the end of this process would.
         drop(scratch.cleaner.child().stdin.take());
         let end = std::time::Instant::now() + Duration::from_secs(60);
         assert!(sleeper.wait(end).unwrap().is_some(), "the group was killed");

@@ -1,4 +1,4 @@
-//! The signs of the terminal, with or without characters beyond ASCII.
+//! The characters that terminal output is drawn with, in Unicode or in ASCII.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -17,14 +17,14 @@ pub enum Signs {
 const LOCALE: [&str; 3] = ["LC_ALL", "LC_CTYPE", "LANG"];
 
 impl Signs {
-    /// Chosen by the environment: `TERM`, and the first locale variable that is set.
+    /// Chooses by the environment: `TERM`, and the first locale variable that is set.
     pub fn from_environment() -> Signs {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let mut locales = LOCALE.iter().filter_map(std::env::var_os);
         Signs::of(is_dumb, locales.find(|locale| !locale.is_empty()).as_deref())
     }
 
-    /// Without any locale, UTF-8 is assumed: in containers and in CI the variables are often missing.
+    /// Without a locale, UTF-8 is assumed, because the variables are often missing in containers and in CI.
     fn of(is_dumb: bool, locale: Option<&OsStr>) -> Signs {
         let is_utf8 = locale.is_none_or(|locale| {
             let locale = locale.to_string_lossy().to_ascii_lowercase();
@@ -50,7 +50,7 @@ impl Signs {
         }
     }
 
-    /// Columns of the longest mark.
+    /// Width of the longest mark, in columns.
     pub fn mark_width(self) -> usize {
         match self {
             Signs::Unicode => 1,
@@ -58,7 +58,8 @@ impl Signs {
         }
     }
 
-    /// Text with the typographic characters that the program itself uses. Names of clients stay as they are.
+    /// Replaces the typographic characters that the program itself uses, if only ASCII may be printed. Names of
+    /// clients stay as they are.
     pub fn text(self, text: &str) -> Cow<'_, str> {
         if self == Signs::Unicode || text.is_ascii() {
             return Cow::Borrowed(text);
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dumb_terminal_and_another_encoding_have_plain_signs() {
+    fn a_dumb_terminal_and_an_encoding_other_than_utf_8_get_plain_signs() {
         for (is_dumb, locale, signs) in [
             (false, Some("en_US.UTF-8"), Signs::Unicode),
             (false, Some("C.utf8"), Signs::Unicode),

@@ -1,11 +1,11 @@
-//! The six connections that a browser opens to one host; it opens no seventh.
+//! The limit of six connections that a browser opens to one host.
 //!
 //! Models what Chromium, Firefox and Safari do over HTTP/1.1: if all six are in use, a request waits, unnoticed by the
 //! page, until one is free. A host is a combination of scheme, name and port: `tab1.localhost` and `tab2.localhost` are
 //! two hosts. The order in which several waiting requests get a connection is unspecified, as in Chromium.
 //!
-//! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
-//! until it gets one or the stop signal comes.
+//! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks until it gets one or the stop
+//! signal arrives.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ struct Tokens {
     take: Receiver<()>,
 }
 
-/// One of a host's connections, which is returned when this is dropped.
+/// One of a host's connections. Dropping it frees the connection.
 #[derive(Debug)]
 pub struct Slot(Sender<()>);
 
@@ -41,7 +41,7 @@ impl HostSockets {
     }
 
     /// A connection to the URL's host. If none is free, calls `waiting` and blocks until one is. Returns `None` if
-    /// `stop` came first.
+    /// `stop` arrives first.
     pub fn take(&self, url: &Url, stop: &StopSignal, waiting: impl FnOnce()) -> Option<Slot> {
         if let Some(slot) = self.try_take(url) {
             return Some(slot);
@@ -65,7 +65,7 @@ impl HostSockets {
         let tokens = hosts.entry(host).or_insert_with(|| {
             let (put, take) = bounded(CONNECTIONS_PER_HOST);
             for _ in 0..CONNECTIONS_PER_HOST {
-                // The capacity of the channel is six.
+                // This cannot fail: the channel has a capacity of six.
                 let _ = put.try_send(());
             }
             Tokens { put, take }
@@ -102,6 +102,6 @@ mod tests {
         });
         let _six: Vec<Slot> = (0..6).map(|_| sockets.try_take(&one).unwrap()).collect();
         drop(stop);
-        assert!(sockets.take(&one, &stopped, || ()).is_none(), "a stopped request waits no longer");
+        assert!(sockets.take(&one, &stopped, || ()).is_none(), "a stopped request does not wait");
     }
 }

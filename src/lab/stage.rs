@@ -26,7 +26,7 @@ use ninetabs_server::threads::{self, SpawnError};
 pub const JUDGED_AT: u32 = 10;
 /// If the server has not read a tab's connection after this time, the tab is opened again.
 pub const UNREAD_AFTER: Duration = Duration::from_secs(1);
-/// A request that has been in the queue for this long waits for a thread.
+/// A request that has been in the queue for this long counts as waiting for a thread.
 const QUEUED_AFTER_US: u64 = 200_000;
 /// How many times a tab or a zombie is opened if the server does not read its connection.
 pub const ATTEMPTS: usize = 5;
@@ -35,10 +35,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// A picture begins this long before the first event that it shows.
 const BEFORE_US: u64 = 50_000;
-/// How long the record may be behind the server.
+/// How long the record may lag behind the server.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
-/// How fast everything goes: the times of the article's controller, or a tenth of them.
+/// The pace of the acts: the times of the article's controller, or a tenth of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub update_rate: Duration,
@@ -50,7 +50,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The article's: an update every two seconds.
+    /// The article's pace: an update every two seconds.
     pub const ARTICLE: Pace = Pace {
         update_rate: Duration::from_secs(2),
         produce_every: Duration::from_secs(1),
@@ -170,7 +170,7 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Starts the server with the threads and times of the plan, and with these additional flags. `caption` says
+    /// Starts the server with the threads and times of the plan, and with these additional flags. `caption` describes
     /// what its picture shows.
     pub fn serve(
         theater: &'a mut Theater<'_>,
@@ -201,7 +201,7 @@ impl<'a> Stage<'a> {
         Ok(stage)
     }
 
-    /// An address of the app.
+    /// The URL of a path of the app.
     pub fn url(&self, path: &str) -> String {
         self.subject.url(path)
     }
@@ -224,7 +224,7 @@ impl<'a> Stage<'a> {
         Ok(self.stats()?.pointer(pointer).and_then(Value::as_u64).unwrap_or_default())
     }
 
-    /// Reads something from the record.
+    /// Returns the result of `read` on the record so far.
     pub fn record<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
         self.subject.follower().record(read)
     }
@@ -234,7 +234,7 @@ impl<'a> Stage<'a> {
         self.record(|record| record.of_port(port?).cloned())
     }
 
-    /// Waits until `look` returns something, but for at most `limit`.
+    /// Waits until `look` returns a value, for at most `limit`.
     pub fn wait_until<T>(
         &mut self,
         limit: Duration,
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Waits for this time.
+    /// Draws the lanes for this long.
     pub fn watch(&mut self, time: Duration) -> Result<(), ActError> {
         self.wait_until(time, |_| None::<()>).map(drop)
     }
@@ -272,8 +272,8 @@ impl<'a> Stage<'a> {
         Ok(last)
     }
 
-    /// Waits until the record has everything that the server knows at this moment. An answer that is on its way
-    /// may have less, so this waits for the second one.
+    /// Waits until the record has everything that has happened so far. An answer that is already in transit may lack
+    /// the newest moments, so this waits for the answer after it.
     fn catch_up(&self) {
         let heard = || self.record(|record| record.now_us);
         let (deadline, mut last) = (Instant::now() + CATCHING_UP, heard());
@@ -303,7 +303,7 @@ impl<'a> Stage<'a> {
             attempt += 1;
             let front = &self.plan.front;
             self.narrator.say(&format!(
-                "(The {front} front never read the connection of tab {number}. It is opened again.)"
+                "(The {front} front never read the connection of tab {number}. The tab is opened again.)"
             ));
         }
     }
@@ -336,26 +336,26 @@ impl<'a> Stage<'a> {
     }
 
     /// Requests a page, and waits for the answer for at most `patience`. Returns its status and how long it took,
-    /// or `None` if no byte arrived.
+    /// or `None` if nothing arrived.
     pub fn page(&mut self, path: &str, patience: Duration) -> Result<Option<(u16, Duration)>, ActError> {
         let began = Instant::now();
         let answer = self.page_body(path, patience)?;
         Ok(answer.map(|(status, _)| (status, began.elapsed())))
     }
 
-    /// The same, for the whole body.
+    /// Like [`Stage::page`], but returns the body instead of the time.
     pub fn page_body(&mut self, path: &str, patience: Duration) -> Result<Option<(u16, Vec<u8>)>, ActError> {
         let (tell, told) = bounded(1);
         let url = self.url(path);
         threads::spawn(&format!("page {path}"), move || {
-            // The act may have been interrupted.
+            // This fails if the act was interrupted.
             let _ = tell.send(http::get(&url, patience).ok().map(|answer| (answer.status(), answer.body)));
         })?;
         let answer = self.wait_until(patience + UNREAD_AFTER, |_| told.try_recv().ok())?;
         Ok(answer.flatten())
     }
 
-    /// How long a state must last before it counts as lasting: two and a half updates.
+    /// How long a state is watched before it counts as permanent: two and a half updates.
     pub fn a_while(&self) -> Duration {
         self.plan.pace.update_rate * 5 / 2
     }

@@ -1,7 +1,7 @@
 //! The state of a server, folded from its moments: the request of each thread, and the requests in the queue.
 //!
-//! It is the server's own [`Snapshot`], and follows the same rules. The lab and `top` take all starts and ends
-//! from here: they compare the state before a moment with the state after it.
+//! It wraps the server's own [`Snapshot`], so it follows the same rules. The lab and `top` detect all starts and ends
+//! by comparing the state before a moment with the state after it.
 
 use ninetabs_server::timeline::{Held, LiveAction, Moment, Snapshot};
 
@@ -20,20 +20,20 @@ impl RecordState {
     pub fn take(&mut self, moment: &Moment) -> Option<Box<Held>> {
         let before = moment.thread.and_then(|thread| self.0.threads.get(&thread)?.holds.clone());
         if let (Some(thread), Some(_)) = (moment.thread, moment.subject) {
-            // Its start may have been forgotten.
+            // The moment at which the thread started may have been dropped.
             self.0.threads.entry(thread).or_default();
         }
         self.0.take(moment);
         before
     }
 
-    /// The thread has had this request since before the known moments. Returns the request that it had until then.
+    /// Notes that the thread has had this request since before the known moments. Returns the request that is replaced.
     pub fn hold(&mut self, thread: usize, held: Held) -> Option<Box<Held>> {
         self.0.threads.entry(thread).or_default().holds.replace(Box::new(held))
     }
 
-    /// Removes all requests from the queue, ordered by number: after a gap it is unknown which of them still
-    /// wait.
+    /// Empties the queue and returns its requests, ordered by number. After a gap, it is unknown which of them are
+    /// still waiting.
     pub fn clear_todo(&mut self) -> Vec<Box<Held>> {
         let mut todo: Vec<_> = self.0.todo.drain(..).collect();
         todo.sort_unstable_by_key(|held| held.subject.request);
@@ -45,7 +45,7 @@ impl RecordState {
         self.0.seq
     }
 
-    /// The numbers of the living threads.
+    /// The numbers of the live threads.
     pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
         self.0.threads.keys().copied()
     }
@@ -65,7 +65,7 @@ impl RecordState {
         self.0.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
     }
 
-    /// The actions that run on threads of their own, by the number of the thread.
+    /// The actions that run on their own threads, by the number of the thread.
     pub fn actions(&self) -> impl Iterator<Item = (usize, &LiveAction)> {
         self.0.actions.iter().map(|(worker, action)| (*worker, action))
     }

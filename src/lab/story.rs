@@ -4,7 +4,7 @@ use crate::words;
 use ninetabs_server::escape::is_printable;
 use ninetabs_server::timeline::{FailedWrite, Held, Subject};
 
-/// The known part of one request. Times are in microseconds on the server's clock.
+/// What is known about one request. Times are in microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     pub request: u64,
@@ -13,7 +13,7 @@ pub struct Story {
     pub port: u16,
     /// Empty until the request has been read or peeked at.
     pub target: String,
-    /// When it was queued. This is the last time if it was set aside until all of it had arrived.
+    /// When it was queued: the last time, if it was set aside until it had arrived completely.
     pub queued_us: u64,
     /// When it left the queue, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
@@ -25,7 +25,7 @@ pub struct Story {
     /// The write that failed.
     pub gone: Option<FailedWrite>,
     pub reaped_us: Option<u64>,
-    /// When its client closed. A server detects that only by a failed write, but the lab knows it for its own
+    /// When its client closed. A server detects this only by a failed write, but the lab knows it for its own
     /// clients.
     pub closed_us: Option<u64>,
     pub finished_us: Option<u64>,
@@ -46,7 +46,7 @@ impl Story {
         story
     }
 
-    /// The thread has the request.
+    /// Notes that this thread has the request.
     pub(super) fn on_thread(&mut self, thread: usize, held: &Held) {
         let started_us = held.started_us.unwrap_or_default();
         self.learn_target(held);

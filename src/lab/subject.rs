@@ -1,8 +1,8 @@
 //! The server under test: a child `ninetabs serve` on free ports.
 //!
-//! Its addresses are read from its state file. It stops when its standard input
-//! ends, so that even a `kill -9` of this process leaves neither a server nor a folder ([`super::scratch`]). Dropping
-//! ends it, and blocks until it has ended.
+//! Its addresses are read from its state file. It stops when its standard input ends, so even a `kill -9` of this
+//! process leaves neither a server nor a folder behind ([`super::scratch`]). Dropping the server stops it, and blocks
+//! until it has ended.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,14 +22,14 @@ use super::scratch::{Scratch, ScratchError};
 
 /// Any free port on this machine.
 pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
-/// How long it may take to listen.
+/// How long the server may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may take to stop, beyond its own limit.
+/// How long the server may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// How long its control server may take to answer.
+/// How long the server's control server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why the server could not be started or asked.
+/// Why the server could not be started or queried.
 #[derive(Debug, Error)]
 pub enum SubjectError {
     #[error("cannot start {}: {error}", .program.display())]
@@ -57,11 +57,11 @@ pub struct Launch<'a> {
     pub database: &'a Path,
     /// Additional flags.
     pub flags: &'a [String],
-    /// Variables of its environment, for values that no other user may see.
+    /// Environment variables, for values that other users must not see.
     pub variables: &'a [(&'static str, String)],
 }
 
-/// A running `ninetabs serve`. Dropping it ends it, and blocks until it has ended.
+/// A running `ninetabs serve`. Dropping this stops the server, and blocks until it has ended.
 #[derive(Debug)]
 pub struct ChildServer {
     // Dropped in this order: the folder last.
@@ -75,7 +75,7 @@ pub struct ChildServer {
 /// A running server, and its record.
 #[derive(Debug)]
 pub struct TestedServer {
-    // Dropped in this order: first the client of the server.
+    // Dropped in this order: the follower first, because it is a client of the server.
     follower: RecordFollower,
     server: ChildServer,
 }
@@ -106,7 +106,7 @@ impl TestedServer {
         Ok(TestedServer { follower, server })
     }
 
-    /// An address of the app.
+    /// The URL of a path of the app.
     pub fn url(&self, path: &str) -> String {
         self.server.url(path)
     }
@@ -116,7 +116,7 @@ impl TestedServer {
         self.server.app.rsplit(':').next().unwrap_or_default()
     }
 
-    /// The address that it listens on, as `start_at` takes it.
+    /// The address that it listens on, in the form that `start_at` expects.
     pub fn bind(&self) -> String {
         self.server.app.replace("http://", "tcp://")
     }
@@ -136,7 +136,7 @@ impl TestedServer {
         Ok(http::get(&format!("{}/stats", self.server.control), ANSWER_WITHIN)?.json()?)
     }
 
-    /// Stops it, and waits. Returns whether it ended by itself and with success.
+    /// Stops the server, and blocks until it has ended. Returns whether it ended by itself and successfully.
     pub fn stop(mut self) -> bool {
         self.server.ask_to_stop();
         let ended = self.server.program.wait(Instant::now() + STOP_WITHIN);
@@ -183,7 +183,7 @@ impl ChildServer {
         Ok(ChildServer { program, app, control, interrupt: interrupt.clone(), _folder: folder })
     }
 
-    /// An address of the app.
+    /// The URL of a path of the app.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.app)
     }
@@ -212,12 +212,12 @@ impl ChildServer {
 impl Drop for ChildServer {
     fn drop(&mut self) {
         self.ask_to_stop();
-        // After an interrupt, this does not wait for a stop: dropping the program kills it.
+        // After an interrupt, do not wait until the server stops: dropping the program kills it.
         if self.interrupt.has_come() {
             return;
         }
         if let Ok(None) = self.program.wait(Instant::now() + STOP_WITHIN) {
-            log::warn!("server process {} did not stop, and is killed", self.program.id());
+            log::warn!("server process {} did not stop in time; killing it", self.program.id());
         }
     }
 }
@@ -226,7 +226,7 @@ fn is_ours(name: &OsString) -> bool {
     name.to_string_lossy().starts_with("NINETABS_")
 }
 
-/// Waits for the state file, which is written in one step when everything listens.
+/// Waits for the state file, which is written in one step once the server listens on all addresses.
 fn wait_for_state(
     program: &mut Program,
     state: &Path,
@@ -245,11 +245,11 @@ fn wait_for_state(
             let status = looked.ok().flatten();
             let mut said = String::new();
             if let Some(stderr) = program.child().stderr.as_mut() {
-                // A read error leaves the text that was read.
+                // After a read error, the text that was read so far is used.
                 let _ = stderr.read_to_string(&mut said);
             }
             let said = match (said.trim(), status) {
-                ("", Some(status)) => format!("it ended without a message, by {status}"),
+                ("", Some(status)) => format!("it ended without a message ({status})"),
                 (said, _) => said.to_owned(),
             };
             return Err(SubjectError::Ended(said));

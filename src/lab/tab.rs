@@ -1,14 +1,14 @@
 //! A tab: one EventSource, as the HTML standard and Chromium define it.
 //!
-//! A server's stream thread writes to a tab, so a tab must connect and close as a browser's does. As long as it
-//! lives, it reconnects after the current delay, and sends `Last-Event-ID`. It gives up for good on any status but
-//! 200 and on any type but `text/event-stream`. Where Chromium is more specific than the standard, a tab does what
-//! Chromium does: it retries a refused connection, remembers a redirect, and accepts the heads and framings that
-//! Chromium accepts ([`Reading::Browser`]).
+//! What a server does for a stream depends on its client, so a tab must connect and close as a browser's tab does.
+//! Until it is closed, it reconnects after the current delay, and sends `Last-Event-ID`. It gives up for good on any
+//! status except 200 and on any type except `text/event-stream`. Where Chromium is more specific than the standard, a
+//! tab does what Chromium does: it retries a refused connection, remembers a redirect, and accepts the heads and
+//! framings that Chromium accepts ([`Reading::Browser`]).
 //!
-//! It belongs to a page with the origin of its URL. A user and password in the URL are sent after a 401, and an
-//! answer of another origin must allow that of the page (see `fetch`). If another attempt could not succeed, the tab
-//! fails for good with the reason; the standard leaves that to the client. A tab never connects more often than
+//! A tab belongs to a page with the origin of its URL. A user and password in the URL are sent after a 401, and an
+//! answer from another origin must allow the page's origin (see `fetch`). If another attempt could not succeed, the tab
+//! fails for good with the reason. The standard leaves this choice to the client. A tab never connects more often than
 //! [`Pacing`] allows, whatever its server answers.
 //!
 //! [`Reading::Browser`]: super::http::Reading::Browser
@@ -16,7 +16,7 @@
 //!
 //! The connection has its own thread, which is named after the tab. Its events are sent as [`Happening`]s on a
 //! channel, and its state can be read as [`Progress`]. [`Tab::close`] and dropping send FIN, and block until that
-//! thread has ended, which happens at once unless the resolver is still looking up a name.
+//! thread has ended, which happens immediately unless the resolver is still looking up a name.
 
 mod fetch;
 mod source;
@@ -45,7 +45,7 @@ pub struct Settings {
     pub name: String,
     /// The event after which to continue. It is sent as `Last-Event-ID` if it is not empty.
     pub last_event_id: String,
-    /// The delay before a reconnect as long as the stream has sent no `retry:`.
+    /// The delay before a reconnect until the stream sends `retry:`.
     pub reconnect_after: Duration,
     /// How long connecting may take, over all addresses of the host.
     pub connect_timeout: Duration,
@@ -94,10 +94,10 @@ pub enum ReadyState {
     Closed,
 }
 
-/// What a tab or page that has not loaded yet waits for. To the user, the first two look alike.
+/// What a tab that is not open, or a page that has not loaded, waits for. To a user, the first two look alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Waiting {
-    /// Its request is on the way, or the connection is being made.
+    /// The connection is being made, or its request has not been answered yet.
     #[default]
     ForServer,
     /// The browser's six connections to the host are all in use.
@@ -123,7 +123,7 @@ pub enum Happens {
         /// The local port, by which the server's records identify the connection.
         local_port: u16,
     },
-    /// The first byte of the answer's head came.
+    /// The first byte of the answer's head arrived.
     FirstByte {
         /// Since the connection began.
         after: Duration,
@@ -139,7 +139,7 @@ pub enum Happens {
     Ended {
         /// Why it ended.
         cause: Cause,
-        /// The delay until the next one.
+        /// The delay until the next connection.
         reconnect_in: Duration,
     },
     /// Failed for good: the page's `error`, with `readyState` 2. Nothing follows.
@@ -161,7 +161,7 @@ pub enum Cause {
     /// More redirects in a row than [`MAX_REDIRECTS`].
     #[error("the server redirects in a loop")]
     TooManyRedirects,
-    /// The connection was not made, or broke.
+    /// The connection could not be made, or broke.
     #[error("{0}")]
     Network(HttpError),
 }
@@ -169,7 +169,7 @@ pub enum Cause {
 /// Why a tab failed for good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Any status but 200, or a redirect without a target.
+    /// Any status except 200, or a redirect without a target.
     #[error("{}", status_in_words(*.0))]
     Status(u16),
     /// 401, after the URL's user and password were sent, or because they could not be sent.
@@ -177,17 +177,17 @@ pub enum Reason {
     Unauthorized(String),
     /// A redirect to another origin, which does not allow the page's origin to read the answer.
     #[error(
-        "{origin} is not the stream's own origin, and its answer does not allow that one: \
-         let it send Access-Control-Allow-Origin, or give its address"
+        "the stream was redirected to {origin}, which does not allow requests from the stream's own origin: \
+         have it send Access-Control-Allow-Origin, or give its address"
     )]
     OtherOrigin {
         /// The other origin.
         origin: String,
     },
-    /// 200 with another type than `text/event-stream`.
-    #[error("the answer's type is {0:?} and not text/event-stream")]
+    /// 200 with a type other than `text/event-stream`.
+    #[error("the answer's type is {0:?}, not text/event-stream")]
     MimeType(String),
-    /// An event grew past [`Settings::max_event_bytes`].
+    /// An event exceeded [`Settings::max_event_bytes`].
     #[error("{0}")]
     EventTooLarge(#[from] EventTooLarge),
     /// The request cannot be sent, for example because of a redirect to ftp, or the certificate was not accepted.
@@ -214,7 +214,7 @@ pub enum TabError {
     Thread(#[from] SpawnError),
 }
 
-/// The state of a tab: one snapshot, so its numbers belong to one moment.
+/// The state of a tab. All numbers of one snapshot belong to the same moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     /// The standard's state.
@@ -225,11 +225,11 @@ pub struct Progress {
     pub connections: u64,
     /// The local port of the newest connection.
     pub local_port: Option<u16>,
-    /// How long the newest connection took to its answer's first byte.
+    /// How long the first byte of the answer took on the newest connection.
     pub first_byte: Option<Duration>,
     /// How many times a stream has opened.
     pub opened: u64,
-    /// Bytes of stream received, over all connections.
+    /// Stream bytes received, over all connections.
     pub bytes: u64,
     /// Events received, over all connections.
     pub events: u64,
@@ -267,7 +267,7 @@ pub(super) struct State {
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Only a condition of wait_for can panic while it is locked, and that only reads.
+        // Only a condition of `wait_for` can panic while the state is locked, and a condition only reads.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -279,8 +279,8 @@ impl Shared {
 }
 
 impl Tab {
-    /// Opens the stream at `url` and returns at once. The channel of [`Tab::happenings`] is unbounded: it keeps every
-    /// event until it is read.
+    /// Opens the stream at `url` and returns immediately. The channel of [`Tab::happenings`] is unbounded: it keeps
+    /// every event until it is read.
     pub fn open(url: &str, settings: Settings) -> Result<Tab, TabError> {
         let (to, happenings) = unbounded();
         Tab::start(url, settings, to, happenings)
@@ -328,7 +328,7 @@ impl Tab {
         self.shared.state().progress.local_port
     }
 
-    /// How long the newest connection took to its first byte.
+    /// How long the first byte took on the newest connection.
     pub fn first_byte(&self) -> Option<Duration> {
         self.shared.state().progress.first_byte
     }
@@ -344,8 +344,8 @@ impl Tab {
         condition(&state.progress).then(|| state.progress.clone())
     }
 
-    /// Drops the connection, even in the middle of an event, as a broken network would. The tab then reconnects by
-    /// its rules. Returns `false` if the tab had none.
+    /// Drops the connection, even in the middle of an event, as a broken network would. The tab then reconnects as
+    /// usual. Returns `false` if the tab had no connection.
     pub fn cut(&self) -> bool {
         let mut state = self.shared.state();
         let Some(closer) = state.closer.clone() else { return false };
@@ -354,8 +354,7 @@ impl Tab {
         true
     }
 
-    /// The page's `source.close()`: FIN, and nothing after it. Blocks until the
-    /// tab's thread has ended.
+    /// The page's `source.close()`: sends FIN, and does not reconnect. Blocks until the tab's thread has ended.
     pub fn close(&self) {
         self.shared.change(|state| state.closing = true);
         self.thread.end_with(|| {

@@ -1,10 +1,10 @@
 //! The clients that the article names: the real `curl` and the real `ab`.
 //!
-//! They run for a limited time, and their output is kept. The effects on the server are observed there. A program that is
+//! They run for a limited time, and their output is kept. Their effects are observed on the server. A program that is
 //! not installed is reported as a value ([`VisitError::NotInstalled`]), because a demonstration continues without it.
 //!
 //! [`Visitor::wait`] blocks until the program ends or its limit has passed. [`Visitor::leave`] and dropping kill it,
-//! which has the effect of Ctrl-C in its terminal.
+//! which has the same effect on the server as Ctrl-C in the program's terminal.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -121,7 +121,7 @@ impl Visitor {
     }
 }
 
-/// A number of requests over HTTP/1.0, some of them at once.
+/// A number of requests over HTTP/1.0, several of them at the same time.
 #[derive(Debug, Clone, Copy)]
 pub struct Benchmark {
     pub requests: usize,
@@ -136,7 +136,7 @@ pub struct Benchmark {
 pub struct Completed {
     /// Requests whose answers ended.
     pub complete: usize,
-    /// Requests that failed. An answer of another length is not a failure, although ab counts it as one.
+    /// Requests that failed. An answer of a different length is not a failure, although ab counts it as one.
     pub failed: usize,
     pub took: Duration,
 }
@@ -160,7 +160,8 @@ impl Benchmark {
         Some(Completed { complete, failed, took })
     }
 
-    /// Requests the same with clients of our own, for a machine without ab. The result is sent once all have ended.
+    /// Sends the same requests with built-in clients, for a machine without ab. The result is sent once all clients
+    /// have ended.
     pub fn start_own_clients(self, url: &str) -> Result<Receiver<Completed>, SpawnError> {
         let (tell, told) = bounded(1);
         let url = url.to_owned();
@@ -181,7 +182,7 @@ impl Benchmark {
                 clients.into_iter().map(|client| client.join().unwrap_or_default()).sum()
             });
             let failed = self.requests.saturating_sub(complete);
-            // The act may have been interrupted.
+            // This fails if the act was interrupted.
             let _ = tell.send(Completed { complete, failed, took: began.elapsed() });
         })?;
         Ok(told)
@@ -211,7 +212,7 @@ fn collect(mut pipe: impl Read + Send + 'static) -> Result<JoinHandle<String>, S
         let mut kept = Vec::new();
         let read = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
         if let Err(error) = read.and_then(|_| io::copy(&mut pipe, &mut io::sink())) {
-            log::debug!("the output of a program could not be read to its end: {error}");
+            log::debug!("cannot read all output of a program: {error}");
         }
         String::from_utf8_lossy(&kept).into_owned()
     })
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_our_own_make_as_many_requests_as_ab_would() {
+    fn built_in_clients_send_as_many_requests_as_ab_would() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/stream?tab=1", listener.local_addr().unwrap());
         let server = thread::spawn(move || {

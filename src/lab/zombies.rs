@@ -1,7 +1,7 @@
 //! Zombies: clients that request a stream, stay connected, and never read.
 //!
 //! Writes to them succeed, because the buffers of both kernels hold megabytes. A [`Zombie`] is a socket that is never
-//! read, cheap enough for hundreds. It holds the server's thread until it is dropped.
+//! read, and is cheap enough to open hundreds. It holds a thread of the server until it is dropped.
 //!
 //! [`Zombie::open`] blocks only while it connects.
 
@@ -11,7 +11,7 @@ use super::http::{ClientRequest, Connection, HttpError, field, parse_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection with a request for a stream, from which nothing is read.
+/// A connection that has requested a stream and is never read.
 #[derive(Debug)]
 pub struct Zombie {
     connection: Connection,

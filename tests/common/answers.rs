@@ -1,11 +1,11 @@
-//! A connection on which answers are read one by one, each exactly to its end, whatever a server sends.
+//! A connection from which answers are read one by one, each exactly to its end. Malformed answers are reported.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Upper limit for a line of an answer's head.
+/// Maximum length of a line in an answer's head.
 const MAX_LINE_BYTES: usize = 70_000;
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Wire {
         }
     }
 
-    /// Reads the bytes that arrive within this time. Returns false if there are none.
+    /// Reads the bytes that arrive within this time. Returns false if none arrive.
     pub fn pump(&mut self, wait: Duration) -> bool {
         if self.ended.is_some() {
             return false;
@@ -151,7 +151,7 @@ impl Wire {
                 let line = self.line()?;
                 let digits = line.split(';').next().unwrap_or_default();
                 let size = usize::from_str_radix(digits, 16)
-                    .map_err(|_| Halt::Broken(format!("no chunk size: {line:?}")))?;
+                    .map_err(|_| Halt::Broken(format!("not a chunk size: {line:?}")))?;
                 if size == 0 {
                     while !self.line()?.is_empty() {}
                     return Ok(());

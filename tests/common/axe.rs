@@ -1,7 +1,7 @@
-//! axe-core, which finds accessibility problems of a page, in the real Chromium.
+//! Runs axe-core, which finds accessibility problems in a page, in the real Chromium.
 //!
-//! It is fetched with npm, once per test program, and run through WebDriver, whose scripts a page's
-//! Content-Security-Policy does not block.
+//! axe-core is fetched with npm, once per test program, and injected through WebDriver. A page's
+//! Content-Security-Policy does not block WebDriver's scripts.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ pub struct Axe {
 }
 
 impl Axe {
-    /// Fetches it. Returns `None` when [`npm::fetch`] does.
+    /// Fetches axe-core. Returns `None` when [`npm::fetch`] does.
     pub fn fetch() -> Option<Axe> {
         static SOURCE: OnceLock<Option<String>> = OnceLock::new();
         let source = SOURCE.get_or_init(|| npm::fetch(PACKAGE, "axe.min.js"));

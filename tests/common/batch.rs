@@ -1,9 +1,10 @@
-//! Tests that mostly wait, run at the same time, whatever the number of libtest's threads is.
+//! Runs tests that spend most of their time waiting. They run in parallel, regardless of the number of libtest's
+//! threads.
 //!
-//! The first test of a batch that runs starts the bodies of all the others that the command line selects, unless
-//! [`Batch::begin`] has done so before. To see where a body panicked, run its test alone.
+//! The first test of a batch to run starts the bodies of all tests of the batch that the command line selects,
+//! unless [`Batch::begin`] has already done so. To see where a body panicked, run its test alone.
 //!
-//! The bodies measure other programs on a machine that also runs other tests. One that failed is tried again.
+//! The bodies measure other programs while the machine also runs other tests, so a body that fails is tried again.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -11,18 +12,19 @@ use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
 
-/// How often a body is tried.
+/// Maximum number of attempts per body.
 const ATTEMPTS: usize = 3;
 
 /// A test: its full path and its body.
 pub type Body = (&'static str, fn());
 
-/// Bodies that run on threads of their own.
+/// Test bodies, each of which runs on its own thread.
 pub struct Batch {
     bodies: &'static [&'static [Body]],
-    /// The names of those that take longest. They begin first, so that the others do not wait for them at the end.
+    /// The names of the bodies that take longest. They start first; otherwise the batch would end with only these
+    /// still running.
     longest: &'static [&'static str],
-    /// How many run at the same time.
+    /// Maximum number of bodies that run at the same time.
     width: usize,
     started: Mutex<Option<HashMap<&'static str, JoinHandle<()>>>>,
     running: Mutex<usize>,
@@ -45,12 +47,12 @@ impl Batch {
         }
     }
 
-    /// Starts the bodies before the first test of the batch runs. Does nothing if they have been started.
+    /// Starts the bodies before the first test of the batch runs. Does nothing if they have already been started.
     pub fn begin(&'static self) {
         self.started.lock().unwrap().get_or_insert_with(|| self.start());
     }
 
-    /// Runs this body, or waits until it has run, and panics if it panicked.
+    /// Waits until this body has run, or runs it if it was not started. Panics if the body panicked.
     pub fn run(&'static self, path: &str) {
         let thread = {
             let mut started = self.started.lock().unwrap();
@@ -84,7 +86,7 @@ impl Batch {
             match catch_unwind(body) {
                 Ok(()) => return,
                 Err(panic) if attempt < ATTEMPTS => {
-                    eprintln!("again: {}", message(&*panic));
+                    eprintln!("trying again after: {}", message(&*panic));
                 }
                 Err(panic) => resume_unwind(panic),
             }
@@ -92,7 +94,7 @@ impl Batch {
     }
 }
 
-/// One body that runs.
+/// The turn of a running body. Dropping it lets another body run.
 struct Turn<'a>(&'a Batch);
 
 impl Drop for Turn<'_> {
@@ -102,7 +104,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// The tests that libtest's arguments select. A body that is missed here runs on its test's own thread.
+/// The tests that libtest's arguments select. A body that this overlooks runs on its test's own thread.
 struct Selection {
     wanted: Vec<String>,
     skipped: Vec<String>,
@@ -114,7 +116,7 @@ impl Selection {
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--skip" => selection.skipped.extend(args.next()),
-                // No body is an ignored test.
+                // None of the bodies belongs to an ignored test.
                 "--ignored" => selection.skipped.push(String::new()),
                 "--test-threads" | "--logfile" | "--color" | "--format" | "--shuffle-seed" | "-Z" => {
                     args.next();
@@ -137,8 +139,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the body panicked")
 }
 
-/// Makes a test of each of these functions, whose bodies run at the same time, and lists them as `BODIES` for
-/// the batch.
+/// Turns each of these functions into a test, and lists the functions as `BODIES` for the batch, which runs them in
+/// parallel.
 macro_rules! batch {
     ($batch:path: $($name:ident),* $(,)?) => {
         pub const BODIES: &[crate::common::batch::Body] =

@@ -1,6 +1,6 @@
-//! The bytes of the case files, to be mutated and cut.
+//! The bytes in the case files, as input to be mutated and split.
 //!
-//! Used by the property tests and, by its path, by the program that makes the fuzz corpus.
+//! Used by the property tests, and included by path in the program that makes the fuzz corpus.
 
 use serde_json::Value;
 
@@ -13,14 +13,19 @@ pub struct Case {
 /// Everything that each case of `puma_cases.json` sends on its connection.
 pub fn requests() -> Vec<Case> {
     cases(include_str!("../data/puma_cases.json"), |case| {
-        case["send"].as_array().expect("what it sends").iter().flat_map(sent).collect()
+        case["send"].as_array().expect("a case has a list `send`").iter().flat_map(sent).collect()
     })
 }
 
 /// The stream of each case of `eventsource_cases.json`.
 pub fn event_streams() -> Vec<Case> {
     cases(include_str!("../data/eventsource_cases.json"), |case| {
-        case["chunks_b64"].as_array().expect("its chunks").iter().flat_map(base64_of).collect()
+        case["chunks_b64"]
+            .as_array()
+            .expect("a case has a list `chunks_b64`")
+            .iter()
+            .flat_map(base64_of)
+            .collect()
     })
 }
 

@@ -1,9 +1,9 @@
-//! Black-box cases of HTTP as data: bytes to send in steps, and the expected answers.
+//! Black-box HTTP cases as data: bytes to send in steps, and the expected answers.
 //!
-//! A case sends its steps in order, with the waits in them, reads the answers that it expects, and then
-//! checks the connection: is it kept (a further `GET /up` is answered, and nothing else arrives), did the
-//! server decide to close it, or was it closed when a time limit ran out? A write that fails because the
-//! server has already closed is not a failure by itself. Each case blocks for at most its own time limit.
+//! A case sends its steps in order, with the waits in them, and reads the answers that it expects. It then checks
+//! whether the connection was kept alive (a further `GET /up` is answered, and nothing else arrives), closed by the
+//! server's decision, or closed by a timeout. A write that fails because the server has already closed the
+//! connection does not fail the case. Each case blocks for at most its own time limit.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
@@ -15,11 +15,11 @@ use serde_json::Value;
 use super::answers::{Answer, Halt, Wire};
 use super::case_bytes::base64;
 
-/// How long no byte must arrive before the test concludes that none will.
+/// After this long without data, the test concludes that none will arrive.
 const QUIET: Duration = Duration::from_millis(120);
-/// A close within this time is a decision of the server, a later one is a timeout.
+/// A close within this time counts as the server's decision, a later one as a timeout.
 const PROMPT: Duration = Duration::from_millis(2_500);
-/// The limit of a case that has none of its own.
+/// The time limit of a case that does not set one.
 const LIMIT_MS: u64 = 6_000;
 
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Case {
     pub expect: Expect,
     #[serde(default = "limit")]
     timeout_ms: u64,
-    /// Whether Puma itself does not pass it, although a good server does.
+    /// Whether the case is stricter than Puma: a good server passes it, but Puma itself does not.
     #[serde(default)]
     pub stricter: bool,
     #[serde(default)]
@@ -63,7 +63,7 @@ impl Step {
     }
 }
 
-/// The expectation: one answer, or several answers and the state of the connection.
+/// What a case expects: one answer or several, and the state of the connection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
@@ -83,9 +83,9 @@ pub struct Expect {
 #[serde(rename_all = "kebab-case")]
 enum Connection {
     KeepAlive,
-    /// The answer has `close`, and the connection ends.
+    /// The answer announces the close, and the connection ends.
     Close,
-    /// The connection ends, whatever the answer has.
+    /// The connection ends, whether or not the answer announces it.
     ClosedByServer,
 }
 
@@ -111,7 +111,7 @@ pub struct Seen {
     broken: Option<String>,
     is_kept: bool,
     not_kept: String,
-    /// The time until the end of the stream: since the opening, and since the last write.
+    /// When the connection ended: the time since it was opened, and since the last write.
     ended: Option<(Duration, Duration)>,
 }
 
@@ -145,7 +145,7 @@ pub fn play(case: &Case, to: SocketAddr) -> (Seen, Result<(), String>) {
     match run.play(case) {
         Ok(()) | Err(Halt::TimeUp) => {}
         Err(Halt::Ended) if run.wire.buffer.is_empty() => {}
-        Err(Halt::Ended) => run.seen.broken = Some("it ended in the middle of an answer".into()),
+        Err(Halt::Ended) => run.seen.broken = Some("the connection ended in the middle of an answer".into()),
         Err(Halt::Broken(why)) => run.seen.broken = Some(why),
     }
     let wire = run.wire;
@@ -155,7 +155,7 @@ pub fn play(case: &Case, to: SocketAddr) -> (Seen, Result<(), String>) {
     (run.seen, verdict)
 }
 
-/// Fails unless a fresh connection is answered.
+/// Whether a request on a new connection is answered with 200.
 pub fn is_alive(server: SocketAddr) -> bool {
     let mut wire = Wire::open(server, Duration::from_secs(30));
     wire.write(b"GET /up HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
@@ -186,7 +186,7 @@ impl Run {
             }
             self.rest(Duration::from_millis(step.then_wait_ms));
             if step.shutdown_write {
-                // It fails if the server has already closed.
+                // This fails if the server has already closed the connection.
                 let _ = self.wire.stream.shutdown(Shutdown::Write);
             }
         }
@@ -200,7 +200,7 @@ impl Run {
             self.check_whether_kept()?;
         }
         if wanted.iter().any(|it| *it != Connection::KeepAlive) && !self.seen.is_kept {
-            // Reads to the end, so that a superfluous answer is found.
+            // Reads to the end of the connection, to find superfluous answers.
             loop {
                 self.read_one()?;
             }
@@ -241,7 +241,7 @@ impl Run {
             Ok(answer) => {
                 self.wire.pump(Duration::from_millis(30));
                 self.seen.is_kept = answer.status == 200 && self.wire.buffer.is_empty();
-                self.seen.not_kept = format!("GET /up on it: {}", answer.status);
+                self.seen.not_kept = format!("GET /up on it was answered {}", answer.status);
                 Ok(())
             }
             Err(Halt::Ended) => {
@@ -295,7 +295,7 @@ fn check(expect: &Expect, seen: &Seen) -> Result<(), String> {
     if let (Some(least), Some(ended)) = (expect.not_before_ms, ended_ms)
         && ended < least
     {
-        return Err(format!("closed after {ended} ms, not before {least}"));
+        return Err(format!("closed after {ended} ms, wanted at least {least}"));
     }
     match expect.within_ms {
         Some(most) if ended_ms.is_none_or(|ended| ended > most) => {
@@ -324,25 +324,29 @@ fn check_answer(wanted: &Expect, answer: &Answer) -> Result<(), String> {
 fn check_connection(expect: &Expect, seen: &Seen) -> Result<(), String> {
     let Some(wanted) = expect.connection else { return Ok(()) };
     if wanted == Connection::KeepAlive {
-        return if seen.is_kept { Ok(()) } else { Err(format!("not kept: {}", seen.not_kept)) };
+        return if seen.is_kept { Ok(()) } else { Err(format!("not kept alive: {}", seen.not_kept)) };
     }
     let Some((_, since_write)) = seen.ended else { return Err("the server did not close".into()) };
     if expect.within_ms.is_none() && since_write > PROMPT {
         return Err(format!(
-            "closed only {since_write:.1?} after the last byte sent: a timeout, no decision"
+            "closed only {since_write:.1?} after the last byte sent: by a timeout, not by decision"
         ));
     }
     match seen.answers.last() {
         Some(last) if wanted == Connection::Close => {
             let said = last.headers.get("connection").map(|it| it.to_ascii_lowercase()).unwrap_or_default();
             let by_version = last.version == "HTTP/1.0" && !said.contains("keep-alive");
-            if said.contains("close") || by_version { Ok(()) } else { Err("closed without saying so".into()) }
+            if said.contains("close") || by_version {
+                Ok(())
+            } else {
+                Err("closed without announcing it".into())
+            }
         }
         _ => Ok(()),
     }
 }
 
-/// A status may be given as itself, as its class (`"4xx"`), or as a list of both.
+/// A wanted status is a number, a class (`"4xx"`), or a list of these.
 fn is_status(wanted: &Value, status: u16) -> bool {
     match wanted {
         Value::Array(all) => all.iter().any(|it| is_status(it, status)),
@@ -351,11 +355,11 @@ fn is_status(wanted: &Value, status: u16) -> bool {
     }
 }
 
-/// The patterns that the cases use.
+/// Whether a value matches one of the few patterns that the cases use.
 fn fits(pattern: &str, value: &str) -> bool {
     match pattern {
         r"^\d+$" => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()),
         "(?i)^close$" => value.eq_ignore_ascii_case("close"),
-        other => panic!("the cases use a pattern that is not known here: {other}"),
+        other => panic!("unknown pattern in a case: {other}"),
     }
 }

@@ -1,15 +1,14 @@
-//! The real Chromium, or its headless shell, which takes less than half the processor time. Each one has its own
-//! chromedriver, and is driven through WebDriver.
+//! The real Chromium, or its headless shell, which takes less than half the processor time. Each browser has its
+//! own chromedriver and is controlled through WebDriver.
 //!
-//! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
-//! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call
-//! that opens an address returns at once, whether or not the page ever loads, which is what these tests
-//! check.
+//! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the driver
+//! has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call that opens
+//! an address returns immediately, even if the page never loads. Whether it loads is what these tests check.
 //!
-//! At most [`BROWSERS`] run at once: nine tabs each are enough for a small machine. A test borrows
-//! one. It is handed to the next test with a single empty tab and without cookies or a cache, since
-//! starting a browser takes longer than most tests. After a panic it is killed instead. When the
-//! test program ends, the processes that are left are killed and their profiles are removed.
+//! At most [`BROWSERS`] browsers run at the same time, since nine tabs in each are as much as a small machine can
+//! handle. A test borrows a browser and returns it with a single empty tab and without cookies or a cache. The next
+//! test reuses it, since starting a browser takes longer than most tests. After a panic, the browser is killed
+//! instead. When the test program ends, the remaining processes are killed and their profiles are removed.
 
 use std::error::Error;
 use std::fs;
@@ -31,18 +30,18 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for something that must happen, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The color schemes in which every page can be read: light, dark, and the few colors that a user has forced.
+/// The color schemes in which every page must be readable: light, dark, and forced colors.
 pub const SCHEMES: [&str; 3] = ["light", "dark", "forced"];
-/// The interval of checks. Each check uses some time of the browser as well.
+/// The pause between two checks. Each check costs the browser some time as well.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Every browser prefers reduced motion. A wall and a dashboard then draw their picture once per second, which takes a
-/// seventh to a quarter of their processor time less, and new rows of a page of models do not fade.
+/// Every browser prefers reduced motion. The wall and the dashboard then draw only once per second, which saves a
+/// seventh to a quarter of their processor time, and new rows on the page of models do not fade.
 const CALM: &str = "--force-prefers-reduced-motion";
 /// The preference of most users.
 const MOTION: (&str, &str) = ("prefers-reduced-motion", "no-preference");
 
-/// How many browsers run at once.
+/// Maximum number of browsers that run at the same time.
 const BROWSERS: usize = 3;
 
 static POOL: Pool =
@@ -64,7 +63,7 @@ struct Browsers {
 pub struct Browser {
     /// `None` only while it is being dropped.
     driven: Option<Driven>,
-    // Dropped last: only then may the next test have a browser.
+    // Dropped last: the next test may borrow a browser only after this one was returned.
     _place: Place,
 }
 
@@ -80,20 +79,20 @@ struct Driven {
     _process: Process,
 }
 
-/// What a browser was started as. Tests that want the same kind share browsers.
+/// How a browser was started. Tests that need the same kind share browsers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kind {
     program: PathBuf,
     switches: Vec<String>,
 }
 
-/// A tab of it.
+/// A tab of a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tab(WindowHandle);
 
 impl Browser {
-    /// Borrows a browser. Blocks while the maximum number is in use. Returns `None`, with a message, if
-    /// Chromium or its driver is not installed; with `CI` set, that is a failure instead.
+    /// Borrows a browser. Blocks while the maximum number is in use. If Chromium or its driver is not installed,
+    /// prints a message and returns `None`. With `CI` set, the test fails instead.
     pub fn start() -> Option<Browser> {
         Browser::start_with(&[])
     }
@@ -104,7 +103,7 @@ impl Browser {
         Browser::of(Kind { program: super::chromium()?, switches })
     }
 
-    /// A browser that keeps pages for Back and Forward. The headless shell keeps none.
+    /// A browser that caches pages for Back and Forward. The headless shell does not.
     pub fn with_page_cache() -> Option<Browser> {
         Browser::of(Kind { program: super::program("chromium")?, switches: Vec::new() })
     }
@@ -116,7 +115,7 @@ impl Browser {
         Some(Browser { driven: Some(driven), _place: place })
     }
 
-    /// The tab that Chromium has from the start.
+    /// The tab that Chromium starts with.
     pub fn first_tab(&self) -> Tab {
         Tab(self.driven().runtime.block_on(self.driven().client.window()).unwrap())
     }
@@ -127,19 +126,19 @@ impl Browser {
         Tab(window.handle)
     }
 
-    /// Types an address into a tab. Returns at once.
+    /// Opens an address in a tab. Returns immediately.
     pub fn goto(&self, tab: &Tab, url: &str) {
         self.look_at(tab);
         self.driven().runtime.block_on(self.driven().client.goto(url)).unwrap();
     }
 
-    /// The browser's Back.
+    /// Goes back in a tab's history, as the browser's Back button does.
     pub fn back(&self, tab: &Tab) {
         self.look_at(tab);
         self.driven().runtime.block_on(self.driven().client.back()).unwrap();
     }
 
-    /// Clicks as a user would.
+    /// Clicks on an element as a user would.
     pub fn click(&self, tab: &Tab, selector: &str) {
         self.look_at(tab);
         self.driven().runtime.block_on(async {
@@ -158,8 +157,8 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.screenshot()).unwrap()
     }
 
-    /// The value of an expression in a tab's page; null while it throws, as it does in a page that is partly
-    /// loaded. Blocks for up to 30 s while nothing of the page has arrived.
+    /// The value of an expression in a tab's page, or null if the expression throws, as it may in a partly loaded
+    /// page. Blocks for up to 30 s if nothing of the page has arrived.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
         self.eval_here(expression)
@@ -190,7 +189,7 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.execute(&script, Vec::new())).unwrap()
     }
 
-    /// Types on the keyboard, wherever the focus is.
+    /// Types these keys into the focused element.
     pub fn press(&self, tab: &Tab, keys: &str) {
         self.look_at(tab);
         self.driven().runtime.block_on(async {
@@ -198,7 +197,7 @@ impl Browser {
         });
     }
 
-    /// A command of the DevTools protocol to a tab, and its result.
+    /// Sends a DevTools protocol command to a tab, and returns its result.
     pub fn devtools(&self, tab: &Tab, command: &str, parameters: &Value) -> Value {
         self.look_at(tab);
         let asked = json!({ "cmd": command, "params": parameters }).to_string();
@@ -207,7 +206,7 @@ impl Browser {
         answer.json().map(|mut answer| answer["value"].take()).unwrap_or_default()
     }
 
-    /// A tab's page on A4, as a PDF. The page's own size and margins have precedence.
+    /// A tab's page on A4, as a PDF. The page's own size and margins take precedence.
     pub fn print(&self, tab: &Tab) -> Vec<u8> {
         let paper = json!({ "paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": true });
         let printed = self.devtools(tab, "Page.printToPDF", &paper);
@@ -220,12 +219,12 @@ impl Browser {
         self.emulate(tab, &[("prefers-color-scheme", scheme), ("forced-colors", forced)]);
     }
 
-    /// Lets pages move in a tab, as they do for most users, until `prefer` is called. See [`CALM`].
+    /// Allows motion in a tab's pages, as most users do, until `prefer` is called. See [`CALM`].
     pub fn allow_motion(&self, tab: &Tab) {
         self.emulate(tab, &[MOTION]);
     }
 
-    /// Makes a tab prefer a color scheme, and lets pages move in it.
+    /// Makes a tab prefer a color scheme, and allows motion in its pages.
     pub fn prefer_with_motion(&self, tab: &Tab, scheme: &str) {
         self.emulate(tab, &[("prefers-color-scheme", scheme), MOTION]);
     }
@@ -282,7 +281,7 @@ impl Browser {
     }
 
     fn driven(&self) -> &Driven {
-        self.driven.as_ref().expect("it is there until the drop")
+        self.driven.as_ref().expect("present until dropped")
     }
 }
 
@@ -298,7 +297,7 @@ impl Drop for Browser {
 }
 
 impl Pool {
-    /// Blocks until a browser is available, and returns an idle one of this kind.
+    /// Blocks until a browser is available. Returns an idle browser of this kind, if there is one.
     fn borrow(&'static self, kind: &Kind) -> (Place, Option<Driven>) {
         let mut browsers = self.browsers();
         while browsers.borrowed == BROWSERS {
@@ -343,7 +342,7 @@ impl Driven {
         Driven { kind, client, runtime, session, targets, _process: process }
     }
 
-    /// Leaves one empty tab, no cookie, no cache, and an empty console.
+    /// Leaves one empty tab and an empty console, and no cookies or cache.
     fn reset(&self) -> Result<(), Box<dyn Error>> {
         self.runtime.block_on(self.keep_one_tab())?;
         for command in ["Network.clearBrowserCookies", "Network.clearBrowserCache"] {
@@ -364,7 +363,7 @@ impl Driven {
         self.client.switch_to_window(empty).await
     }
 
-    /// A command that WebDriver itself does not have.
+    /// Sends a command that is an extension of WebDriver.
     fn post(&self, command: &str, body: String) -> Result<http::Answer, Box<dyn Error>> {
         let answer = http::post(&format!("{}/{command}", self.session), "application/json", body, PATIENCE)?;
         match answer.status() {
@@ -374,8 +373,8 @@ impl Driven {
     }
 }
 
-/// A chromedriver that listens, and its port, which it then writes to standard output. It needs the same port
-/// for IPv4 and IPv6, and ends if one of them is in use: then another is started.
+/// Starts a chromedriver, and returns it with its port, which it prints once it listens. chromedriver needs the
+/// same port for IPv4 and IPv6 and exits if either is in use. Another one is then started.
 fn listening(driver: &Path) -> (Process, u16) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -405,12 +404,12 @@ fn listening(driver: &Path) -> (Process, u16) {
 
 fn capabilities(kind: &Kind, folder: &Path) -> Capabilities {
     let mut arguments = chromium::switches(folder);
-    // Otherwise the frames of nine hosts are nine processes, which take a small machine long to start. This
-    // does not change requests and connections.
+    // Without this switch, the frames of nine hosts run in nine processes, which start slowly on a small machine.
+    // The switch does not affect requests and connections.
     arguments.push("--disable-site-isolation-trials".to_owned());
     arguments.push(CALM.to_owned());
     arguments.extend_from_slice(&kind.switches);
-    // chromedriver expects a page from a Chromium that it has started, and the headless shell starts without one.
+    // chromedriver expects that every Chromium opens with a page, but the headless shell opens without one.
     let is_shell = kind.program.ends_with("chromium-headless-shell");
     let capabilities = json!({
         "browserName": if is_shell { "chrome-headless-shell" } else { "chrome" },

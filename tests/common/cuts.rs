@@ -1,24 +1,24 @@
-//! Properties of any bytes, however they are cut: the result is the same, nothing panics, and no more is kept
-//! than the limits allow.
+//! Properties that hold for any bytes, however they are split into pieces: the result is the same, nothing panics,
+//! and no more bytes are buffered than the limits allow.
 //!
-//! Used by the property tests and, by its path, by the fuzz targets.
+//! Used by the property tests, and included by path in the fuzz targets.
 
 use ninetabs::lab::event_stream::{EventTooLarge, Parser, ReceivedEvent};
 use ninetabs_server::chunks::Chunks;
 use ninetabs_server::fields::Fields;
 use ninetabs_server::request_reader::RequestReader;
 
-/// Small, so that short input exceeds them.
+/// The limits are small, so that short inputs exceed them.
 pub const MAX_HEAD_BYTES: usize = 16 * 1_024;
 pub const MAX_BODY_BYTES: u64 = 256;
-/// Maximum for an unfinished event.
+/// Maximum size of an unfinished event.
 pub const MAX_EVENT_BYTES: usize = 1_024;
 
-/// The result of a connection's bytes.
+/// What the reader made of a connection's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Requests {
     pub whole: Vec<Whole>,
-    /// The status of the refusal that ended it.
+    /// The status of the refusal that ended the connection, if any.
     pub refused: Option<u16>,
 }
 
@@ -34,7 +34,7 @@ pub struct Whole {
 /// refusal.
 pub type Decoded = Result<(Vec<u8>, Option<usize>), u16>;
 
-/// The events that a page gets from a stream, and the position of its next connection.
+/// The events that a page receives from a stream, and the delay and position of its next connection.
 pub type Seen = (Vec<ReceivedEvent>, Result<(Option<std::time::Duration>, String), EventTooLarge>);
 
 /// Cuts `bytes` into pieces with these lengths, repeatedly.
@@ -49,7 +49,7 @@ pub fn cut<'a>(bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Reads requests until one is refused or is the last of its connection, as Client does.
+/// Reads requests until one is refused or is the last of its connection, as Puma's `Client` does.
 pub fn requests(pieces: &[&[u8]]) -> Requests {
     let mut reader = RequestReader::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
     let mut seen = Requests { whole: Vec::new(), refused: None };
@@ -64,8 +64,8 @@ pub fn requests(pieces: &[&[u8]]) -> Requests {
                 }
                 Ok(true) => {}
             }
-            let incoming = reader.take().expect("what is whole can be taken");
-            assert!(incoming.body.len() <= MAX_BODY_BYTES, "a body is over the limit");
+            let incoming = reader.take().expect("a complete request can be taken");
+            assert!(incoming.body.len() <= MAX_BODY_BYTES, "a body exceeds the limit");
             let (head, may_be_followed) = (incoming.head, incoming.may_be_followed);
             seen.whole.push(Whole {
                 line: format!("{} {} {:?}", head.method, head.target, head.version),
@@ -77,7 +77,7 @@ pub fn requests(pieces: &[&[u8]]) -> Requests {
                 return seen;
             }
         }
-        assert!(reader.unread().len() < MAX_HEAD_BYTES, "what waits is over the limit of a head");
+        assert!(reader.unread().len() < MAX_HEAD_BYTES, "the unread bytes exceed the limit of a head");
     }
     seen
 }
@@ -90,10 +90,10 @@ pub fn chunks(pieces: &[&[u8]]) -> Decoded {
         let took = took.map_err(|refusal| refusal.status())?;
         taken += took;
         if chunks.is_done() {
-            assert!(data.len() < taken, "there is more data than bytes");
+            assert!(data.len() < taken, "the data is not shorter than its encoding");
             return Ok((data, Some(taken)));
         }
-        assert_eq!(took, piece.len(), "bytes were left though the body goes on");
+        assert_eq!(took, piece.len(), "bytes were left unread although the body continues");
     }
     Ok((data, None))
 }
@@ -112,7 +112,7 @@ pub fn events(pieces: &[&[u8]]) -> Seen {
     (events, Ok(next))
 }
 
-/// Longer input is not read byte by byte, since that takes too long.
+/// Input longer than this is not read byte by byte, since that would take too long.
 const BYTE_BY_BYTE: usize = 1_024;
 
 /// Checks that the result is the same for `bytes` in one piece, byte by byte, and cut into these lengths.
@@ -135,6 +135,6 @@ fn same<T: PartialEq + std::fmt::Debug>(bytes: &[u8], lengths: &[usize], read: f
     let single: &[usize] = if bytes.len() <= BYTE_BY_BYTE { &[1] } else { &[] };
     for lengths in [single, lengths] {
         let cut = read(&cut(bytes, lengths));
-        assert!(cut == whole, "{cut:?} is not {whole:?} of {:?}", String::from_utf8_lossy(bytes));
+        assert!(cut == whole, "cut: {cut:?}, whole: {whole:?}, input: {:?}", String::from_utf8_lossy(bytes));
     }
 }

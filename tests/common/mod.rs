@@ -1,5 +1,5 @@
-//! A server for one test: a child process `ninetabs serve` on free ports, with a temporary database, removed
-//! with the test.
+//! A server for one test: a `ninetabs serve` child process on free ports, with a temporary database. Both are
+//! removed when the test ends.
 
 mod answers;
 pub mod axe;
@@ -38,7 +38,7 @@ pub use raw::{
 /// How long a test waits for something that must happen, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Both front doors, for a promise that holds on either. The first is the default.
+/// Both front doors, for tests of behavior that they share. The first is the default.
 pub const FRONTS: [&str; 2] = ["puma", "tiny-http"];
 
 /// A running `ninetabs serve`.
@@ -65,8 +65,8 @@ impl Stopped {
 }
 
 impl Server {
-    /// Starts it with its addresses, database and state file and with these additional flags, and waits until
-    /// it listens. There is no producer unless the flags enable it.
+    /// Starts a server on free ports with its own database and state file and with these additional flags, and
+    /// waits until it listens. The producer is off unless the flags enable it.
     pub fn start(flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
@@ -108,12 +108,12 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// Stops it, and starts it again with these flags, its database and its address.
+    /// Stops the server, and starts it again with these flags on the same database and address.
     pub fn restart(self, flags: &[&str]) -> Server {
         self.stopped().start_again(flags)
     }
 
-    /// Stops it; its database and its address can be used again.
+    /// Stops the server. Its database and its address can then be used again.
     pub fn stopped(mut self) -> Stopped {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.wait_for_exit().success(), "{}", self.log());
@@ -121,12 +121,12 @@ impl Server {
         Stopped { folder, app: self.app }
     }
 
-    /// Like `start`, with the flags as on a command line.
+    /// Like `start`, with the flags in one string, separated by spaces.
     pub fn start_with(flags: &str) -> Server {
         Server::start(&flags.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// The command that `start` runs, for a test that changes it.
+    /// The command that `start` runs, for tests that modify it.
     pub fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         command
@@ -158,8 +158,8 @@ impl Server {
     }
 
     pub fn spawn(mut command: Command, folder: TempDir) -> Server {
-        // These mostly wait. If they waited when it is their turn, all threads would wait for them, and the
-        // processors would be idle.
+        // The bodies of the probe tests mostly wait. If each of them began only when libtest reached its test, they
+        // would block all test threads while the processors are idle.
         crate::probe::BATCH.begin();
         let mut child = command.spawn().unwrap();
         let state = folder.path().join("state");
@@ -185,7 +185,7 @@ impl Server {
         self.folder.path().join("models.sqlite3")
     }
 
-    /// Its log so far. A separate thread writes the log, so this waits until nothing more arrives.
+    /// The server's log so far. A separate thread writes the log, so this waits until nothing more arrives.
     pub fn log(&self) -> String {
         let path = self.folder.path().join("log");
         let mut log = read(&path);
@@ -215,7 +215,9 @@ impl Server {
             last = self.stats();
             wanted(&last).then(|| last.clone())
         });
-        found.unwrap_or_else(|| panic!("no {what} in {PATIENCE:?}; last: {last}\n{}", self.log()))
+        found.unwrap_or_else(|| {
+            panic!("still waiting for {what} after {PATIENCE:?}; last stats: {last}\n{}", self.log())
+        })
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -236,8 +238,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server whose standard output is read. Returns its output up to and including the line with these
-/// words.
+/// Starts a server and reads its standard output. Returns the output up to and including the line with these words.
 pub fn start_and_hear(flags: &[&str], words: &str) -> (Server, BufReader<ChildStdout>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
@@ -289,7 +290,7 @@ pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
-/// All models: the pages of `/models.json`, each at the address that the previous one links to.
+/// All models, collected from the pages of `/models.json`, each of which links to the next one.
 pub fn all_models(app: SocketAddr) -> Vec<Value> {
     let (mut all, mut next) = (Vec::new(), Some("/models.json".to_owned()));
     while let Some(address) = next {
@@ -310,8 +311,8 @@ pub fn create(to: SocketAddr, name: &str) -> (u16, String) {
     (answer.status(), answer.text())
 }
 
-/// Waits until a page is answered, each time on a new connection: tiny_http may leave one unread that arrived
-/// soon after others.
+/// Waits until `/up` is answered. Each attempt opens a new connection, because tiny_http may leave a connection
+/// unread that arrived soon after others.
 pub fn wait_until_up(to: SocketAddr) {
     wait_for("an answer of /up", || {
         let answer = http::get(&format!("http://{to}/up"), Duration::from_secs(2)).ok()?;
@@ -319,15 +320,15 @@ pub fn wait_until_up(to: SocketAddr) {
     });
 }
 
-/// Creates this many models of 16 KiB each, the maximum.
+/// Creates this many models of the maximum size, 16 KiB each.
 pub fn create_large(to: SocketAddr, count: usize) {
     for _ in 0..count {
         assert_eq!(create(to, &"x".repeat(16 * 1024)).0, 201);
     }
 }
 
-/// A client that asks for a stream of all models and reads nothing of it. The
-/// models must be more than the socket's buffers hold: 500 large ones are.
+/// A client that requests a stream of all models and reads none of it. The models must exceed the socket's buffers;
+/// 500 large ones do.
 pub fn stopped_reader(server: &Server) -> TcpStream {
     let request = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
     let client = send(server.app, request);
@@ -335,8 +336,8 @@ pub fn stopped_reader(server: &Server) -> TcpStream {
     client
 }
 
-/// Waits until the write to this client is blocked: some bytes were sent, and no more follow. The pause
-/// between two events is shorter than that.
+/// Waits until the write to this client is blocked: some bytes were sent, but none in the last 1.5 s, which is
+/// longer than the pause between two events.
 pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     let port = u64::from(client.local_addr().unwrap().port());
     let (mut last, mut since) = (0, Instant::now());
@@ -350,22 +351,22 @@ pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     });
 }
 
-/// A number of a process's `/proc/PID/status`: `Threads`, or `VmHWM` and others in KiB.
+/// A number from `/proc/PID/status`: `Threads`, or a size in KiB such as `VmHWM`.
 pub fn proc_status(pid: u32, key: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
     value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// How many threads of a process have this name, of which the kernel shows 15 characters.
+/// How many threads of a process have this name. The kernel truncates names to 15 characters.
 pub fn threads_named(pid: u32, name: &str) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let names = tasks.map(|task| read(&task.unwrap().path().join("comm")));
     names.filter(|it| it.trim_end() == name).count()
 }
 
-/// A `ninetabs` for `reproduce --program` whose server has two threads instead of eight, so that a claim
-/// fails.
+/// A program for `reproduce --program` that runs `ninetabs` with two server threads instead of eight, which makes a
+/// claim fail.
 pub fn with_two_threads(folder: &Path) -> PathBuf {
     let fewer = folder.join("ninetabs");
     copy_program(Path::new(env!("CARGO_BIN_EXE_ninetabs")), &folder.join("real"));
@@ -376,8 +377,8 @@ pub fn with_two_threads(folder: &Path) -> PathBuf {
     fewer
 }
 
-/// The command that runs a copy of the program in this folder as user and group 65534. `None` if this user is
-/// not root, which it requires.
+/// A command that runs a copy of the program in this folder as user and group 65534. Only root can do that; for
+/// other users, prints a message and returns `None`.
 pub fn as_another_user(folder: &Path) -> Option<Command> {
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
@@ -392,8 +393,8 @@ pub fn as_another_user(folder: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Copies a program in a process of its own. A program that is open for writing cannot be run, and other tests start
-/// processes that inherit this one's open files for a moment.
+/// Copies a program in a separate process. A program cannot be run while any process has it open for writing, and a
+/// process that another test starts briefly inherits the files that this process has open.
 fn copy_program(from: &Path, to: &Path) {
     assert!(
         Command::new("cp").args([from, to]).status().unwrap().success(),
@@ -409,11 +410,11 @@ pub fn set_mode(path: &Path, mode: u32) {
 
 /// Waits until `look` returns something.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not happen within {PATIENCE:?}"))
+    poll(PATIENCE, look).unwrap_or_else(|| panic!("still waiting for {what} after {PATIENCE:?}"))
 }
 
-/// Repeats `look` until it returns something, but for at most this time. A look often costs a request, so the
-/// pauses grow from 10 to 40 ms.
+/// Repeats `look` until it returns something, but for at most this time. Each call of `look` often costs a request,
+/// so the pauses grow from 10 to 40 ms.
 pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     let mut pause = Duration::from_millis(10);
@@ -438,8 +439,8 @@ pub fn chromium() -> Option<PathBuf> {
     ninetabs::lab::chromium::installed().or_else(|| program("chromium"))
 }
 
-/// The path of a program. If it is not installed, returns `None` after a message, and the test is skipped;
-/// with `CI` set, it fails.
+/// The path of a program. If it is not installed, prints a message and returns `None`, and the test is skipped.
+/// With `CI` set, the test fails instead.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());

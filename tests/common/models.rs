@@ -12,7 +12,7 @@ use crate::common::{self, PATIENCE, Server};
 
 pub const STREAM: &str = "/models/live_stream";
 
-/// A tab that resumes after this id, and reconnects soon unless a `retry:` says otherwise.
+/// A tab that resumes after this id, and reconnects after 10 ms unless the stream sends a `retry:`.
 pub fn open_tab(server: &Server, name: &str, last_event_id: &str) -> Tab {
     open_tab_at(server, STREAM, name, last_event_id)
 }
@@ -39,7 +39,7 @@ pub fn ids_there(server: &Server) -> Vec<i64> {
     common::all_models(server.app).iter().map(|model| model["id"].as_i64().unwrap()).collect()
 }
 
-/// The ids in the events that the tab has received and that were not taken yet.
+/// The ids in the events that the tab has received since the last call.
 pub fn received(tab: &Tab) -> Vec<i64> {
     received_as(tab, ids)
 }
@@ -61,8 +61,8 @@ pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
     }
 }
 
-/// Waits until the tab has received this model. It requests pages in the meantime for a reason: tiny_http
-/// leaves a connection of a burst unread until another one ends.
+/// Waits until the tab has received this model. It keeps requesting a page while it waits, because tiny_http leaves
+/// a connection of a burst unread until another one ends.
 pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     common::wait_for("the last model", || {
         assert_eq!(common::get(server.app, "/up").0, 200);
@@ -71,14 +71,14 @@ pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     });
 }
 
-/// Creates models of the maximum size in one transaction, so that each stream gets them in one event. This is
-/// done from outside, without a pool thread.
+/// Creates models of the maximum size in one transaction, so that each stream gets them in one event. The models
+/// are written directly to the database, which does not need a pool thread.
 pub fn create_large_models(server: &Server, count: u32) {
     let database = rusqlite::Connection::open(server.database()).unwrap();
     database.busy_timeout(PATIENCE).unwrap();
     let sql = "WITH RECURSIVE number(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM number WHERE n < ?)
         INSERT INTO models (name, created_at_us) SELECT hex(zeroblob(?)), 0 FROM number";
-    // Two digits per byte.
+    // `hex` produces two digits per byte.
     let created = database.execute(sql, (count, MAX_NAME_BYTES as u32 / 2)).unwrap();
     assert_eq!(created, count as usize);
 }
@@ -106,7 +106,7 @@ pub fn writes(server: &Server, port: u16) -> u64 {
     lane(server, port).iter().filter(|what| matches!(what, What::Wrote { .. })).count() as u64
 }
 
-/// Waits until a write to that connection has failed: its number, and the errno.
+/// Waits until a write to the connection from this port has failed. Returns the write's number and the errno.
 pub fn wait_for_disconnect(server: &Server, port: u16) -> (u64, String) {
     common::wait_for("a failed write", || {
         lane(server, port).into_iter().find_map(|what| match what {

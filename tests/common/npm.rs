@@ -1,12 +1,12 @@
-//! Packages that are fetched with npm when a test runs, into a temporary folder.
+//! Fetches npm packages into a temporary folder while a test runs.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::common::program;
 
-/// The text of a file of a package (`name@version`). `None`, after a message, if npm is missing or cannot
-/// reach its registry; with `CI` set, that is a failure instead.
+/// The text of a file in a package (`name@version`). If npm is missing or cannot reach its registry, prints a
+/// message and returns `None`. With `CI` set, the test fails instead.
 pub fn fetch(package: &str, file: &str) -> Option<String> {
     let npm = program("npm")?;
     let folder = tempfile::tempdir().unwrap();

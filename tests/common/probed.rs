@@ -1,4 +1,4 @@
-//! The real servers that `ninetabs probe` is tried against, with the applications of `tests/data/probe`.
+//! The real servers that `ninetabs probe` is tested against. They run the applications in `tests/data/probe`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{program, wait_for};
 
 const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/probe");
 
-/// A server and everything behind it. All processes are killed when it is dropped.
+/// A server and the processes behind it, all of which are killed when it is dropped.
 pub struct Probed {
     groups: Vec<Child>,
     folder: TempDir,
@@ -95,12 +95,12 @@ impl Probed {
         probed.until_it_answers()
     }
 
-    /// nginx in front of this server, with these directives beside `proxy_pass`.
+    /// nginx in front of this server, with these directives in addition to `proxy_pass`.
     pub fn behind_nginx(self, directives: &str) -> Option<Probed> {
         self.behind_nginx_that("", directives)
     }
 
-    /// The same by TLS with a self-signed certificate, with so many HTTP/2 streams per connection.
+    /// The same over TLS with a self-signed certificate, and with at most this many HTTP/2 streams per connection.
     pub fn behind_nginx_with_http2(mut self, streams: usize) -> Option<Probed> {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let (certificate, key) = (self.folder.path().join("cert.pem"), self.folder.path().join("key.pem"));
@@ -145,7 +145,7 @@ impl Probed {
         self.control.map(|port| format!("http://127.0.0.1:{port}"))
     }
 
-    /// What the processes have printed.
+    /// The output of the processes.
     pub fn said(&self) -> String {
         fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
     }
@@ -173,7 +173,7 @@ impl Probed {
         flags.into_iter().chain(["-t", threads]).map(str::to_owned).collect()
     }
 
-    /// Starts it in a process group of its own.
+    /// Starts the command in its own process group.
     fn run(&mut self, command: &mut Command) {
         let path = self.folder.path().join("said");
         let said = fs::File::options().create(true).append(true).open(path).unwrap();
@@ -190,7 +190,7 @@ impl Probed {
     }
 
     fn until_it_answers(mut self) -> Option<Probed> {
-        wait_for("an answer of the server", || {
+        wait_for("an answer from the server", || {
             let ended = self.groups.iter_mut().find_map(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the server ended with {ended:?}: {}", self.said());
             if self.is_tls {
@@ -224,8 +224,8 @@ fn app(name: &str) -> PathBuf {
     Path::new(APPS).join(name)
 }
 
-/// A port that was free a moment ago. It is below those that the kernel hands out, so that no connection of
-/// another test takes it.
+/// A port that was free a moment ago. It is below the ports that the kernel assigns to outgoing connections, so a
+/// connection of another test cannot take it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() as u16 % 10_000;
@@ -237,13 +237,14 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A program of the virtual environment that `PROBE_VENV` names, or of `PATH`.
+/// A program from the virtual environment that `PROBE_VENV` names, or from `PATH`.
 fn python_program(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("PROBE_VENV").map(|venv| Path::new(&venv).join("bin"));
     folder.map(|folder| folder.join(name)).filter(|file| file.is_file()).or_else(|| program(name))
 }
 
-/// Whether Debian's Rails is installed. If not, returns false after a message; with `CI` set, it fails.
+/// Whether Debian's Rails is installed. If not, prints a message and returns false. With `CI` set, the test fails
+/// instead.
 fn has_rails() -> bool {
     let Some(ruby) = program("ruby") else { return false };
     let required = "require 'action_controller/railtie'; require 'active_record/railtie'; require 'sqlite3'";

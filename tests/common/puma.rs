@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::common::{program, wait_for};
 
-/// It is killed when dropped. Its token is `s3cret`.
+/// A running Puma, which is killed when dropped. Its control token is `s3cret`.
 pub struct Puma {
     pub child: Child,
     folder: TempDir,
@@ -16,7 +16,7 @@ pub struct Puma {
 }
 
 impl Puma {
-    /// Starts it with this app and these flags. `None`, after a message, if it is not installed.
+    /// Starts Puma with this app and these flags. If Puma is not installed, prints a message and returns `None`.
     pub fn start(app: &str, flags: &[&str]) -> Option<Puma> {
         let puma = program("puma")?;
         let folder = tempfile::tempdir().unwrap();
@@ -62,7 +62,7 @@ impl Puma {
 
 impl Drop for Puma {
     fn drop(&mut self) {
-        // A cluster's workers end with their parent's pipe.
+        // A cluster's workers end when the pipe to their parent closes.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

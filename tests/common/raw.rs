@@ -1,5 +1,5 @@
-//! Raw bytes on the wire, for tests of the bytes themselves: a request as written, an answer as received. All
-//! other tests use the lab's client ([`super::call`]).
+//! Sends requests and reads answers as raw bytes, for tests that check the bytes themselves. All other tests use
+//! the lab's client ([`super::call`]).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,8 @@ pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Like [`send`], from a client whose kernel takes only a few kilobytes, so that it stalls soon.
+/// Like [`send`], with a receive buffer of a few kilobytes, so that the server's writes soon block unless the
+/// client reads.
 pub fn send_with_small_buffer(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -27,7 +28,7 @@ pub fn send_with_small_buffer(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// Sends an HTTP/1.0 request and reads to the end of the connection.
+/// Sends an HTTP/1.0 request and reads until the connection ends.
 pub fn ask(to: SocketAddr, request: &str) -> String {
     read_to_end(&mut send(to, request.as_bytes()))
 }
@@ -58,7 +59,7 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     let mut looked_at = 0;
-    // It may begin in bytes that were searched before.
+    // The text may begin in bytes that have already been searched.
     while !String::from_utf8_lossy(&read[read.len().min(looked_at)..]).contains(text) {
         looked_at = read.len().saturating_sub(text.len());
         // After a signal, the kernel does not restart a read with a timeout.
@@ -66,13 +67,13 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read.unwrap(),
         };
-        assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
+        assert!(count > 0, "the connection ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// One answer on a connection that may continue, framed by its `content-length`.
+/// One answer, framed by its `content-length`. The connection may stay open.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -99,20 +100,21 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 pub fn read_answer(stream: &mut TcpStream) -> Answer {
     let head = read_head(stream);
     let mut answer = Answer { status: split(&head).0, head, body: String::new() };
-    let length = answer.header("content-length").unwrap_or_else(|| panic!("no length: {}", answer.head));
+    let length =
+        answer.header("content-length").unwrap_or_else(|| panic!("no content-length: {}", answer.head));
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).unwrap();
     answer.body = String::from_utf8(body).unwrap();
     answer
 }
 
-/// Reads a head to the end of its empty line, and not a byte more.
+/// Reads a head up to and including its empty line, and not a byte more.
 pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap_or_else(|error| {
-            panic!("{error} in a head after {:?}", String::from_utf8_lossy(&head));
+            panic!("{error} while reading a head, after {:?}", String::from_utf8_lossy(&head));
         });
         head.push(byte[0]);
     }

@@ -1,8 +1,11 @@
-// Folds news as the pages do. Each line of standard input is JSON, `{ viewer, news }` or
-// `{ viewer, show: true }`; to the second it answers with what that viewer's page knows, in
-// the words of the server's own snapshot, and with whatever cannot be true. To
-// `{ viewer, clients }` it answers with the requests of these clients of the lab, and to
-// `{ viewer, log: true }` with the lines of its log.
+// Applies news to a record, as the pages do. Each line of standard input is JSON, and each viewer has its own
+// record.
+//
+// - `{ viewer, news }` applies the news.
+// - `{ viewer, show: true }` prints the record in the format of the server's own snapshot, and everything in it
+//   that cannot be true.
+// - `{ viewer, clients }` prints the requests of these clients of the lab.
+// - `{ viewer, log: true }` prints the lines of the log.
 const fs = require('fs');
 const vm = require('vm');
 const readline = require('readline');

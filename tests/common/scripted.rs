@@ -1,8 +1,9 @@
-//! A server whose accepting, reading, queue, workers, refusals, delays, cuts and buffering a test scripts.
+//! A server whose behavior a test scripts: how it accepts, reads, queues, refuses, delays, buffers and cuts off,
+//! and with how many workers.
 //!
-//! Each accepted connection has a thread, which runs the script. What limits the server (threads,
-//! connections, a pool of the database) is a [`Slots`] that the script takes from. The server records what
-//! it was asked, and how many connections were open at the same time.
+//! Each accepted connection has a thread, which runs the script. Each limit of the server (threads, connections, a
+//! database pool) is a [`Slots`] from which the script takes. The server records the requests that it received, and
+//! how many connections were open at the same time.
 
 mod client;
 mod http2;
@@ -20,7 +21,7 @@ pub use http2::{Beyond, Http2};
 pub use record::Record;
 pub use slots::Slots;
 
-/// A running server. Dropped, it resets every connection and accepts no more.
+/// A running server. When dropped, it closes every connection and accepts no more.
 pub struct Scripted {
     pub address: SocketAddr,
     pub record: Arc<Record>,
@@ -32,7 +33,7 @@ impl Scripted {
         Scripted::admitting(|| (), move |client, ()| script(client))
     }
 
-    /// Accepts a connection only after `admit` has returned. The script owns what it returned.
+    /// Accepts a connection only after `admit` has returned. The script owns the value that `admit` returned.
     pub fn admitting<T: Send + 'static>(
         admit: impl FnMut() -> T + Send + 'static,
         script: impl Fn(&mut Client, T) + Send + Sync + 'static,
@@ -52,7 +53,8 @@ impl Scripted {
         let (script, kept) = (Arc::new(script), Arc::clone(&record));
         std::thread::spawn(move || {
             loop {
-                // So that only a connection that has arrived is admitted, and waits in the kernel until then.
+                // Calls `admit` only for a connection that has arrived. The connection waits in the kernel's queue
+                // until it is admitted.
                 let mut polled = [PollFd::new(&listener, PollFlags::IN)];
                 if poll(&mut polled, None).is_err() {
                     continue;
@@ -75,7 +77,7 @@ impl Scripted {
 impl Drop for Scripted {
     fn drop(&mut self) {
         self.record.stop();
-        // Wakes the acceptor, unless it still waits for admission.
+        // Wakes the acceptor, unless it is blocked in `admit`.
         let _ = TcpStream::connect(self.address);
     }
 }

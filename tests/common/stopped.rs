@@ -7,10 +7,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
 
-/// Stopped by SIGSTOP while its pipe is open; killed when dropped.
+/// A `curl` that is stopped by SIGSTOP while its output pipe stays open. It is killed when dropped.
 pub struct Stopped {
     child: Child,
-    // Without it, curl would end at its next write.
+    // If the pipe were closed, curl would end at its next write.
     _output: ChildStdout,
 }
 
@@ -23,7 +23,7 @@ impl Stopped {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
-        output.read_exact(&mut [0]).expect("curl got no byte of the stream");
+        output.read_exact(&mut [0]).expect("curl did not receive any of the stream");
         kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
         Stopped { child, _output: output }
     }

@@ -1,4 +1,4 @@
-//! A pseudo terminal with a program in it, and its screen as a user sees it.
+//! A pseudo terminal that runs a program, with its screen as a user sees it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,19 +16,19 @@ use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::common::{program, wait_for};
 
-/// A program in a terminal of its own. It is killed when dropped.
+/// A program in its own terminal. It is killed when dropped.
 pub struct Terminal {
     pub child: Child,
     keyboard: File,
-    /// Kept open, so that the terminal exists after the program has ended.
+    /// Kept open, so that the terminal outlives the program.
     line: OwnedFd,
     before: Termios,
     screen: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Terminal {
-    /// Starts `ninetabs` with these arguments. `None`, after a message, if there is no `setsid`, which gives
-    /// it the terminal.
+    /// Starts `ninetabs` with these arguments. `setsid` makes this terminal its controlling terminal; if `setsid`
+    /// is not installed, prints a message and returns `None`.
     pub fn start(args: &[&str], variables: &[(&str, &str)], (width, height): (u16, u16)) -> Option<Terminal> {
         let setsid = program("setsid")?;
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -51,7 +51,7 @@ impl Terminal {
 
         let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(height), cells(width), 0)));
         let (mut output, to) = (File::from(master.try_clone().unwrap()), Arc::clone(&screen));
-        // It ends when the terminal's last user ends, since reading then fails.
+        // This thread ends when no process has the terminal open any more, since reading then fails.
         thread::spawn(move || {
             let mut bytes = [0; 16 * 1024];
             while let Ok(count) = output.read(&mut bytes) {
@@ -74,7 +74,7 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// The text on the screen, one line per row, without trailing blanks of an earlier, longer row.
+    /// The text on the screen, one line per row, without trailing blanks, which an earlier, longer row may leave.
     pub fn text(&self) -> String {
         let contents = self.screen.lock().unwrap().screen().contents();
         contents.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
@@ -88,7 +88,7 @@ impl Terminal {
             wanted(&last).then_some(())
         };
         let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wait_for(what, look)));
-        assert!(seen.is_ok(), "no {what}; the screen has\n{last}");
+        assert!(seen.is_ok(), "did not see {what}; the screen shows\n{last}");
         last
     }
 
@@ -109,7 +109,7 @@ impl Terminal {
         })
     }
 
-    /// Waits for the end of the program, and checks that the terminal is as it was before.
+    /// Waits for the end of the program, and checks that the terminal was restored.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
         let status = wait_for("the program's end", || child.try_wait().unwrap());
@@ -127,7 +127,7 @@ impl Terminal {
         assert_eq!(modes(&tcgetattr(&self.line).unwrap()), modes(&self.before));
     }
 
-    /// Whether the program uses the alternate screen, and gets single keys.
+    /// Whether the program uses the alternate screen and reads single keys.
     pub fn is_taken(&self) -> bool {
         let modes = tcgetattr(&self.line).unwrap().local_modes;
         self.screen.lock().unwrap().screen().alternate_screen() && modes != self.before.local_modes

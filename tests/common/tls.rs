@@ -15,8 +15,7 @@ use super::wire::Asked;
 /// One connection of the server.
 pub type TlsStream = StreamOwned<ServerConnection, TcpStream>;
 
-/// A server's configuration with a new self-signed certificate for `localhost` and 127.0.0.1, and that
-/// certificate.
+/// A server configuration with a new self-signed certificate for `localhost` and 127.0.0.1, and the certificate.
 pub fn server_config(protocols: &[&[u8]]) -> (Arc<ServerConfig>, Vec<u8>) {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
@@ -29,7 +28,7 @@ pub fn server_config(protocols: &[&[u8]]) -> (Arc<ServerConfig>, Vec<u8>) {
     (Arc::new(config), certificate)
 }
 
-/// Each connection gets a thread, which runs the script after it has read the request's head.
+/// A running TLS server. Each connection gets a thread, which reads a request's head and then runs the script.
 pub struct TlsServer {
     pub port: u16,
     certificate: Vec<u8>,
@@ -58,7 +57,7 @@ impl TlsServer {
                         if let Some(head) = read_head(&mut stream) {
                             script(&Asked { number, peer_port, head }, &mut stream);
                         }
-                        // Like many servers, it closes without TLS's own end.
+                        // Like many servers, this one closes the connection without a TLS `close_notify`.
                         let _ = stream.flush();
                     });
                 }

@@ -1,4 +1,4 @@
-//! Checks a trace by the Trace Event Format: every begin has its end, and no thread's time runs backward.
+//! Checks a trace in the Trace Event Format: every begin has its end, and no thread's time runs backward.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,8 +13,8 @@ pub fn read(path: &Path) -> Vec<Value> {
     serde_json::from_str(&whole).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Checks the format of a trace, and returns the names of its threads by process and thread. `is_whole` means
-/// that everything that began also had the time to end.
+/// Checks the format of a trace, and returns the names of its threads by process and thread. `is_whole` requires
+/// that everything that began has also ended.
 pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
     let mut names = BTreeMap::new();
     let mut used = BTreeSet::new();

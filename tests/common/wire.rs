@@ -30,8 +30,8 @@ impl Asked {
     }
 }
 
-/// Each connection gets a thread, which runs the script after it has read the request's head. The connection
-/// is closed when the script returns.
+/// A running server. Each connection gets a thread, which reads a request's head and then runs the script. The
+/// connection is closed when the script returns.
 pub struct Server {
     pub port: u16,
     address: SocketAddr,
@@ -123,11 +123,11 @@ pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Blocks until `condition` holds. Panics with `what` if that takes too long.
+/// Blocks until `condition` holds. Panics with `what` if this takes longer than [`PATIENCE`].
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < end, "waited {PATIENCE:?} without success: {what}");
+        assert!(Instant::now() < end, "did not happen within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

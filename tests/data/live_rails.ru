@@ -1,8 +1,8 @@
-# A Rails app whose actions are those of ActionController::Live, and what can be seen of them.
+# A Rails app with actions that use ActionController::Live, and a report on these actions.
 #
 #   /loop?tab=x      writes an event every 0.2 s, forever
-#   /ordered?tab=x   writes an event for each /write?tab=x, which answers how the write ended
-#   /state           actions that run, their writes, the threads of the process, and Puma's numbers
+#   /ordered?tab=x   writes an event for each request of /write?tab=x, whose answer is the result of the write
+#   /state           the running actions, their writes, the threads of the process, and Puma's numbers
 require 'action_controller/railtie'
 require 'json'
 require 'logger'

@@ -1,8 +1,8 @@
-# A Rails app with five database connections, whose actions of ActionController::Live query.
+# A Rails app with five database connections, whose action uses ActionController::Live and queries the database.
 #
 #   /loop    queries and writes an event every 0.2 s, forever
-#   /page    queries
-#   /state   actions that run, Puma's numbers, and those of the database pool; without a query
+#   /page    queries the database
+#   /state   the running actions, and the numbers of Puma and of the database pool, without a query
 require 'action_controller/railtie'
 require 'active_record/railtie'
 require 'json'
@@ -60,7 +60,7 @@ end
 App.initialize!
 ActiveRecord::Schema.verbose = false
 ActiveRecord::Schema.define { create_table(:models) { |table| table.string :name } }
-# Otherwise this thread would keep one of the five.
+# Otherwise this thread would keep one of the five connections.
 ActiveRecord::Base.connection_pool.disconnect!
 App.routes.draw do
   get '/loop', to: 'live#forever'

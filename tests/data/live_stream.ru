@@ -1,5 +1,5 @@
-# The seed's loop as Rack has it: a body whose each never ends by itself, and which
-# records when it writes and that it was left.
+# The loop of the original controller as a Rack app: a body whose `each` never ends by itself. It records the time
+# of each write, and of the end of `each`.
 UPDATE_RATE = Float(ENV.fetch('UPDATE_RATE'))
 RECORD = File.open(ENV.fetch('RECORD'), 'a')
 

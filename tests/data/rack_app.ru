@@ -1,5 +1,5 @@
-# What the cases ask for, as Rack has it: pages, a health check, and models that are
-# created by a form or by JSON.
+# A Rack app that answers the requests of the cases: pages, a health check, and models that are created with a form
+# or with JSON.
 require 'json'
 require 'rack'
 

@@ -2,9 +2,9 @@
 #
 #     ruby rails_app.rb LISTING…
 #
-# Runs what each listing defines in the real Rails, on a table with three rows, and prints one line for each: as JSON,
-# what came of it. Rails is loaded once. Each listing then has a process of its own, because several define a class of
-# the same name. The gems that Debian does not have are replaced by the one method that a listing calls.
+# Runs the code of each listing in the real Rails, on a table with three rows, and prints the result of each as one
+# line of JSON. Rails is loaded once. Each listing then runs in its own process, because several listings define a
+# class of the same name. Each gem that Debian does not package is replaced by the one method that a listing calls.
 #
 # Ends with status 3 if Rails is not installed.
 require 'json'
@@ -20,7 +20,7 @@ rescue LoadError
   exit 3
 end
 
-# Nothing connects to this one. Each listing has a database in a file beside it.
+# Nothing connects to this database. Each listing has its own database in a file next to it.
 ENV['DATABASE_URL'] = 'sqlite3::memory:'
 LINES = StringIO.new
 
@@ -99,7 +99,7 @@ def run(listing)
       done[:body] = ours.readpartial(4096)
       done[:listeners] = ModelsController::LISTENERS.size
     elsif streams
-      # A client that leaves after the first event: the action ends at its next write.
+      # The client closes after the first event, so the action ends at its next write.
       done[:body] = +''
       body.each { |piece| break if (done[:body] << piece).end_with?("\n\n") }
       body.close

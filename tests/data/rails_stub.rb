@@ -1,10 +1,10 @@
-# Stands in for Rails while one listing of a page runs: the names that the listings use, and nothing else.
+# A stand-in for Rails that runs one listing of a page. It defines only the names that the listings use.
 #
 #     ruby rails_stub.rb LISTING LAST_EVENT_ID ROWS HELD
 #
 # Runs the only action of the listing's controller on a table of ROWS rows, while HELD permits of its semaphore are
-# held, and prints as JSON what it did. Time passes only in `sleep`, which also creates a row. The client disconnects
-# after four writes. An empty LAST_EVENT_ID is a request without that header.
+# held, and prints what the action did as JSON. Time passes only in `sleep`, which also creates a row. The client
+# disconnects after four writes. An empty LAST_EVENT_ID is a request without that header.
 require 'json'
 
 listing, last_event_id, rows, held = ARGV
@@ -124,7 +124,7 @@ Integer(held).times { streams.try_acquire }
 ModelsController.new(last_event_id).public_send(actions.first)
 $done[:permits] = streams.permits if streams
 if (hijack = $done[:headers]['rack.hijack'])
-  # A listener that takes everything, one that takes a part, and one that is gone.
+  # A listener that accepts everything, one that accepts a part, and one that has closed.
   Listener = Struct.new(:takes, :got, :is_closed) do
     def write_nonblock(bytes)
       raise Errno::EPIPE unless takes

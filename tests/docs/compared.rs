@@ -1,4 +1,4 @@
-//! The table of docs/fixes.md is that of the run that the list of fixes shows, as `compare --markdown` prints it.
+//! docs/fixes.md contains the table that `compare --markdown` prints for the committed run, which `/fixes` shows.
 
 use ninetabs::lab::claim::Claims;
 use ninetabs::lab::compare::{ComparePace, ComparePlan, Row, Spread, report};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::root;
 use crate::common::{Server, get};
 
-/// The rows that were committed.
+/// The rows of the committed run.
 fn committed() -> Vec<Row> {
     let run: Value = serde_json::from_str(include_str!("../../src/fixes/compared.json")).unwrap();
     run["rows"].as_array().unwrap().iter().map(row).collect()
@@ -56,7 +56,7 @@ fn the_table_of_the_fixes_is_the_committed_run() {
     let table = report::markdown(&rows, &plan);
     assert!(document.contains(&table), "docs/fixes.md lacks this table:\n{table}");
 
-    // The page has the date of the run.
+    // The page shows the date of the run.
     let server = Server::start(&[]);
     let (_, page) = get(server.app, "/fixes");
     let date = page.split("nine tabs and eight threads, on ").nth(1).unwrap().get(..10).unwrap();
@@ -64,7 +64,7 @@ fn the_table_of_the_fixes_is_the_committed_run() {
     let claims = (claims.clone().filter(|claim| claim.held).count(), claims.count());
     assert_eq!(claims.0, claims.1, "every claim held");
     let says = format!(
-        "`ninetabs compare --markdown`, of {date}: all {} claims of the seventeen rows held.",
+        "Output of `ninetabs compare --markdown` on {date}: all {} claims of the seventeen rows held.",
         claims.1
     );
     assert!(document.contains(&says), "docs/fixes.md lacks: {says}");

@@ -7,7 +7,7 @@ pub fn prints(expected: &str, text: &str) -> bool {
     lines_match(&expected, &text)
 }
 
-/// Whether a text that may still grow already matches an expected output that ends with `…` on a line of its own.
+/// Whether a text that may still grow already matches an expected output that ends with `…` on its own line.
 pub fn is_complete(expected: &str, text: &str) -> bool {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     expected.trim_end().ends_with("\n…") && prints(expected, whole)
@@ -57,8 +57,8 @@ const BEFORE_IDS: [&str; 11] = [
     "\"number\":",
 ];
 
-/// The same text with `#` for points in time, for numbers with a fraction or of four and more digits (times and
-/// ports), and for ids.
+/// The same text with `#` in place of points in time, of ids, and of numbers that have a fraction or at least four
+/// digits (times and ports).
 fn masked(line: &str) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -88,7 +88,7 @@ fn number_length(text: &str) -> usize {
     }
 }
 
-/// The length of a point in time like `2026-11-24T22:10:23.550Z` that the text begins with, or 0.
+/// The length of a point in time like `2026-11-24T22:10:23.550Z` at the start of the text, or 0.
 fn timestamp_length(text: &str) -> usize {
     let pattern = "0000-00-00T00:00:00";
     let fits = |(shape, byte): (u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { shape == byte };
@@ -110,7 +110,7 @@ fn ids_ports_and_times_are_masked_and_counts_are_not() {
 }
 
 #[test]
-fn an_ellipsis_stands_for_anything_in_a_line_or_for_lines() {
+fn an_ellipsis_matches_anything_in_a_line_or_any_number_of_lines() {
     assert!(prints("{\"age\":2.4,…}", "{\"age\":2.40014981,\"x\":[]}"));
     assert!(prints("…\n\"open\": 8,\n…", "{\n\"x\": 1,\n\"open\": 8,\n}"));
     assert!(prints("a…b…c", "a b b c"));
@@ -121,7 +121,7 @@ fn an_ellipsis_stands_for_anything_in_a_line_or_for_lines() {
 }
 
 #[test]
-fn output_that_is_open_at_its_end_is_complete_with_its_last_shown_line() {
+fn output_that_ends_with_an_ellipsis_is_complete_after_its_last_shown_line() {
     assert!(!is_complete("a\nb\n…", "a\nb"));
     assert!(is_complete("a\nb\n…", "a\nb\nc"));
     assert!(!is_complete("a\nb", "a\nb\nc"));

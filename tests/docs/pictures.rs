@@ -1,4 +1,4 @@
-//! The picture of the wall in the README, from a real run.
+//! The README's picture of the wall, taken from a real run.
 //!
 //! `NINETABS_PICTURES=1 cargo test --test all pictures` writes it to `docs/wall.png`.
 
@@ -12,14 +12,14 @@ use crate::common::chromedriver::Browser;
 const MOST_BYTES: usize = 150 * 1024;
 
 #[test]
-fn the_wall_with_nine_tabs_makes_the_picture_of_the_readme() {
+fn the_picture_of_the_readme_shows_the_wall_with_nine_tabs() {
     let Some(browser) = Browser::start_with(&["--window-size=1280,860"]) else { return };
     let server = Server::start(&["--produce-every", "1"]);
     let wall = browser.first_tab();
     browser.goto(&wall, &format!("http://{}/wall", server.control));
     let of = |state: &str| format!("document.querySelectorAll('[data-tab][data-state=\"{state}\"]').length");
     browser.wait_for(&wall, &format!("{} === 8 && {} === 1", of("streaming"), of("waiting-for-thread")));
-    // The lanes then show a few writes of each stream.
+    // After this time, the lanes show a few writes of each stream.
     server.wait_for_stats("streams of 8 s", |stats| stats["streams"]["oldest_age_s"].as_f64() > Some(8.0));
     let picture = browser.screenshot(&wall);
     assert!(picture.starts_with(b"\x89PNG") && picture.len() <= MOST_BYTES, "{} bytes", picture.len());

@@ -1,4 +1,4 @@
-//! What arrives of a stream: nothing, lumps, late or compressed events, lines, chunks.
+//! Bodies of streams: nothing, lumps, late or compressed events, lines, chunks.
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::common::scripted::{Client, GAP, Scripted, Slots};
 
 batch! { super::super::BATCH:
     a_proxy_that_buffers_hides_a_full_server,
-    a_stream_that_has_nothing_to_say,
-    a_stream_that_flows_no_event_and_stops_no_page,
+    a_stream_with_a_single_late_event,
+    streams_without_events_that_stop_no_page,
     events_that_are_compressed_and_never_flushed,
     events_that_are_compressed_and_flushed,
     a_refusal_of_gzip_does_not_blame_compression,
-    a_slot_that_comes_back_late_does_not_blame_compression,
-    an_event_that_is_too_large_is_not_cut_by_the_server,
+    a_slot_that_returns_late_does_not_blame_compression,
+    an_event_that_is_too_large_is_not_a_cut_by_the_server,
     a_first_event_that_is_always_late_does_not_blame_compression,
     a_first_event_that_the_kernel_holds_back,
     events_that_arrive_in_lumps,
     comments_are_a_sign_of_life,
-    comments_are_a_sign_of_life_for_the_impatient,
+    comments_are_a_sign_of_life_with_a_short_patience,
     lines_are_events_of_another_type,
     another_chunked_body_counts_by_its_first_chunk,
 }
 
-/// Three threads; the stream is held and nothing of it is delivered.
+/// A server with three threads behind a proxy that delivers nothing of a stream.
 fn a_proxy_that_buffers_hides_a_full_server() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -53,8 +53,8 @@ fn a_proxy_that_buffers_hides_a_full_server() {
     found.no_note(NoteKind::Quiet);
 }
 
-/// One event alone, later than the watch, while others wait for a thread.
-fn a_stream_that_has_nothing_to_say() {
+/// The event arrives later than the first tab is watched.
+fn a_stream_with_a_single_late_event() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
             if !request.is_stream() {
@@ -76,7 +76,7 @@ fn a_stream_that_has_nothing_to_say() {
     assert!(found.measured.is_blind, "{found}");
 }
 
-fn a_stream_that_flows_no_event_and_stops_no_page() {
+fn streams_without_events_that_stop_no_page() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
             if !request.is_stream() {
@@ -93,8 +93,8 @@ fn a_stream_that_flows_no_event_and_stops_no_page() {
     assert!(server.record.most_open() <= 9, "{}", server.record.most_open());
 }
 
-/// Identity flows. A client that accepts gzip gets a compressed stream, which `flush` writes after each event
-/// or never.
+/// A server that compresses the stream of a client that accepts gzip. If `flush`, it writes each event immediately,
+/// otherwise none. Uncompressed streams work as usual.
 fn compressing(flush: bool) -> Scripted {
     Scripted::start(move |client| {
         client.each(|client, request| {
@@ -102,7 +102,7 @@ fn compressing(flush: bool) -> Scripted {
                 return app(client, request);
             }
             let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-            // The header of gzip is sent at once: a byte that is no event.
+            // The gzip header is sent immediately, so the client receives data but no event.
             let _ = encoder.flush();
             let mut is_open =
                 client.begin("Content-Encoding: gzip\r\n") && client.chunk(std::mem::take(encoder.get_mut()));
@@ -139,9 +139,9 @@ fn a_refusal_of_gzip_does_not_blame_compression() {
     probe(&server).counts(8, 8).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed);
 }
 
-/// One thread, which stays with a stream for twelve seconds after its client has left. The stream that accepts gzip waits
-/// for it, as any other would.
-fn a_slot_that_comes_back_late_does_not_blame_compression() {
+/// A server with one thread, which remains held for twelve seconds after the client of a stream has left. The stream
+/// that accepts gzip waits for the thread as any other would.
+fn a_slot_that_returns_late_does_not_blame_compression() {
     let threads = Slots::new(1);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -159,7 +159,7 @@ fn a_slot_that_comes_back_late_does_not_blame_compression() {
     probe(&server).counts(1, 1).limit(LimitKind::StreamCapWaits).no_note(NoteKind::Compressed);
 }
 
-/// Six seconds, in any coding.
+/// The first event takes six seconds, whether compressed or not.
 fn a_first_event_that_is_always_late_does_not_blame_compression() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
@@ -176,8 +176,8 @@ fn a_first_event_that_is_always_late_does_not_blame_compression() {
     assert_eq!(found.measured.zombies.as_ref().map(|zombies| zombies.n), Some(1), "{found}");
 }
 
-/// This program gives up reading it.
-fn an_event_that_is_too_large_is_not_cut_by_the_server() {
+/// The probe itself stops reading the stream.
+fn an_event_that_is_too_large_is_not_a_cut_by_the_server() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
     let large = "x".repeat(2 * 1024 * 1024);
     let server = Scripted::start(move |client| {
@@ -196,7 +196,7 @@ fn an_event_that_is_too_large_is_not_cut_by_the_server() {
     assert!(note.text.contains("200 application/x-ndjson: an event of the stream has more than"), "{found}");
 }
 
-/// As Puma's `TCP_CORK` does for 200 ms.
+/// The first event is delayed by 200 ms, as Puma's `TCP_CORK` does.
 fn a_first_event_that_the_kernel_holds_back() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
@@ -210,7 +210,7 @@ fn a_first_event_that_the_kernel_holds_back() {
     found.counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::LateFirstEvent).no_note(NoteKind::Grows);
 }
 
-/// A buffer of 4 KiB in between.
+/// The events pass through a 4 KiB buffer.
 fn events_that_arrive_in_lumps() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
@@ -228,7 +228,7 @@ fn events_that_arrive_in_lumps() {
     probe(&server).counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::Lumps);
 }
 
-/// The server of this type of stream, with three threads.
+/// A server with three threads that sends this head and then this body over and over.
 fn sending(head: &'static str, body: impl Fn(&mut Client) -> bool + Send + Sync + 'static) -> Scripted {
     let threads = Slots::new(3);
     Scripted::start(move |client| {
@@ -256,8 +256,8 @@ fn comments_are_a_sign_of_life() {
     assert_eq!(found.measured.target.unit, Some(Unit::SignOfLife), "{found}");
 }
 
-/// They are not events that were held back.
-fn comments_are_a_sign_of_life_for_the_impatient() {
+/// With a short `--patience`, comments count at its end, and not as events that were held back.
+fn comments_are_a_sign_of_life_with_a_short_patience() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let server = sending(head, |client| client.chunk(": ping\n\n: ping\n\n"));
     let mut plan = plan(&server, &["/page"]);

@@ -12,13 +12,13 @@ use crate::common::batch::batch;
 use crate::common::scripted::{GAP, Scripted, Slots};
 
 batch! { super::super::BATCH:
-    a_cached_page_hides_that_the_threads_are_gone,
-    a_cached_stream_is_not_the_application,
+    a_cached_page_does_not_hide_that_all_threads_are_held,
+    a_cached_stream_is_not_measured,
     an_application_that_replays_its_history,
 }
 
-/// The page answers without its application, and not with a random parameter.
-fn a_cached_page_hides_that_the_threads_are_gone() {
+/// The cache answers the page while the application cannot. With a random query parameter, it does not.
+fn a_cached_page_does_not_hide_that_all_threads_are_held() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -36,7 +36,7 @@ fn a_cached_page_hides_that_the_threads_are_gone() {
     found.has_slots_again(&server, 3);
 }
 
-/// A late tab receives at once everything that the first one has received.
+/// A server on which a late tab immediately receives everything that the first tab has received.
 fn replaying(fields: &'static str, whatever_the_query: bool) -> Scripted {
     let sent = Arc::new(AtomicUsize::new(0));
     let begun = std::time::Instant::now();
@@ -49,7 +49,7 @@ fn replaying(fields: &'static str, whatever_the_query: bool) -> Scripted {
             let mut next = 1;
             let mut is_open = client.begin(fields);
             while is_open {
-                // Every event that the shared response has now, or one more of an own response.
+                // Either every event that the shared response has by now, or the next event of a separate response.
                 let last = if has_query && !whatever_the_query {
                     next
                 } else {
@@ -65,7 +65,7 @@ fn replaying(fields: &'static str, whatever_the_query: bool) -> Scripted {
     })
 }
 
-fn a_cached_stream_is_not_the_application() {
+fn a_cached_stream_is_not_measured() {
     let server = replaying("X-Cache: HIT\r\n", false);
     let found = probe(&server);
     found.nothing_measured(NoteKind::Cached);
@@ -73,7 +73,7 @@ fn a_cached_stream_is_not_the_application() {
     assert_eq!(shared.a_new_address_begins_anew, Some(true), "{found}");
 }
 
-/// No header names a cache.
+/// There is no header that names a cache.
 fn an_application_that_replays_its_history() {
     let server = replaying("", true);
     let found = probe(&server);

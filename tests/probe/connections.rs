@@ -1,4 +1,4 @@
-//! Servers that count connections instead of requests, and servers that withhold silent connections.
+//! Servers that limit connections instead of requests, and servers that do not accept silent connections.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::common::scripted::{Scripted, Slots};
 
 batch! { super::super::BATCH:
     connections_that_wait_for_others_to_close,
-    connections_that_are_closed_at_once,
+    connections_that_are_closed_immediately,
     connections_that_are_answered_with_503,
     descriptors_are_named_only_with_evidence,
     an_accept_queue_that_is_full,
     a_process_per_connection_that_sends_something,
     a_server_that_closes_idle_connections_for_a_new_one,
-    a_server_that_cuts_silent_connections_after_three_seconds,
+    a_server_that_closes_silent_connections_after_three_seconds,
 }
 
 fn connections_that_wait_for_others_to_close() {
@@ -28,7 +28,7 @@ fn connections_that_wait_for_others_to_close() {
     found.no_note(NoteKind::Leak).has_slots_again(&server, 3);
 }
 
-fn connections_that_are_closed_at_once() {
+fn connections_that_are_closed_immediately() {
     let connections = Slots::new(3);
     let server = Scripted::start(move |client| {
         let Some(_connection) = connections.try_take() else { return };
@@ -39,7 +39,7 @@ fn connections_that_are_closed_at_once() {
     found.has_slots_again(&server, 3);
 }
 
-/// An answer of HTTP makes it no cap on streams: idle connections cause it as well.
+/// The refusal is an HTTP response, but it is not caused by a cap on streams: idle connections cause it as well.
 fn connections_that_are_answered_with_503() {
     let connections = Slots::new(3);
     let server = Scripted::start(move |client| match connections.try_take() {
@@ -69,14 +69,14 @@ fn descriptors_are_named_only_with_evidence() {
 
 fn an_accept_queue_that_is_full() {
     let connections = Slots::new(3);
-    // The queue takes one more than its length says.
+    // The queue takes one connection more than its length.
     let server = Scripted::queueing(0, move || connections.take(), |client, _connection| client.each(app));
     let found = probe(&server);
     found.counts(3, 2).limit(LimitKind::Connections).note(NoteKind::AcceptQueue);
     found.has_slots_again(&server, 3);
 }
 
-/// Like a prefork server with a deferred accept: it does not accept a connection before it sends something.
+/// Like a prefork server with a deferred accept: it does not accept a connection before the client sends something.
 fn a_process_per_connection_that_sends_something() {
     let processes = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -90,14 +90,14 @@ fn a_process_per_connection_that_sends_something() {
     found.has_slots_again(&server, 3);
 }
 
-/// The page is answered, and only because some of the held connections were closed for it.
+/// The page is answered only because some of the held connections were closed for it.
 fn a_server_that_closes_idle_connections_for_a_new_one() {
     let connections = Slots::new(3);
     let waiting = connections.clone();
     let server = Scripted::admitting(
         move || connections.take(),
         move |client, _connection| loop {
-            // An idle one is dropped as soon as another client waits.
+            // An idle connection is closed as soon as another client waits.
             while !client.has_byte() {
                 if waiting.waiting() > 0 || client.has_left() || !client.pause(Duration::from_millis(20)) {
                     return;
@@ -114,8 +114,8 @@ fn a_server_that_closes_idle_connections_for_a_new_one() {
     found.has_slots_again(&server, 3);
 }
 
-/// Idle connections delay the page until they are cut; they do not stop it.
-fn a_server_that_cuts_silent_connections_after_three_seconds() {
+/// Idle connections only delay the page until they are closed; they do not stop it.
+fn a_server_that_closes_silent_connections_after_three_seconds() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
         let _thread = threads.take();
@@ -131,7 +131,7 @@ fn a_server_that_cuts_silent_connections_after_three_seconds() {
         }
     });
     let found = probe_with(&server, &plan(&server, &["/page"]));
-    // Answered connections are closed, so that only half of the experiment can be made.
+    // The server closes connections after each answer, so only the idle half of the experiment is possible.
     found.counts(3, 2).limit(LimitKind::Workers).or(&[LimitKind::Connections]);
     found.has_slots_again(&server, 3);
 }

@@ -1,4 +1,4 @@
-//! Servers that end streams which flowed.
+//! Servers that end streams after some events.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use crate::common::batch::batch;
 use crate::common::scripted::{Client, GAP, Scripted, Slots};
 
 batch! { super::super::BATCH:
-    streams_cut_at_one_age,
+    streams_that_are_cut_off_at_one_age,
     streams_that_end_politely_at_one_age,
-    a_full_server_that_cuts_its_streams,
+    a_full_server_that_cuts_off_its_streams,
     answers_that_are_complete_before_the_next_tab,
     answers_that_end_by_themselves_later,
 }
 
-/// Events until this age.
+/// Sends events until the stream has this age.
 fn until(client: &mut Client, age: Duration) {
     let begun = Instant::now();
     client.ticks_while(|_| begun.elapsed() < age);
 }
 
-/// Flows for four seconds, and ends in this way.
+/// A server whose streams deliver events for four seconds and then end in this way.
 fn ending(end: impl Fn(&mut Client) + Send + Sync + 'static) -> Scripted {
     Scripted::start(move |client| {
         client.each(|client, request| {
@@ -37,7 +37,7 @@ fn ending(end: impl Fn(&mut Client) + Send + Sync + 'static) -> Scripted {
     })
 }
 
-fn streams_cut_at_one_age() {
+fn streams_that_are_cut_off_at_one_age() {
     let server = ending(|client| client.reset());
     let mut plan = plan(&server, &["/page"]);
     plan.patience = Some(Duration::from_secs(8));
@@ -60,8 +60,8 @@ fn streams_that_end_politely_at_one_age() {
     assert!(cuts.iter().all(|cut| cut.how == CutHow::Clean && cut.is_polite), "{found}");
 }
 
-/// Each cut hands a slot to a waiting tab. It would flow, and the staircase would never end.
-fn a_full_server_that_cuts_its_streams() {
+/// Each cut frees a slot for a waiting tab. If that tab counted as a further stream, the staircase would never end.
+fn a_full_server_that_cuts_off_its_streams() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -106,7 +106,7 @@ fn answers_that_are_complete_before_the_next_tab() {
     assert!(requests.iter().all(|request| request.is_stream() || request.method == "GET"), "{requests:?}");
 }
 
-/// An end that was to be expected is no cut by a timeout.
+/// A stream that finishes by itself is not one that a timeout cut off.
 fn answers_that_end_by_themselves_later() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {

@@ -1,4 +1,4 @@
-//! The rules that keep a probe from harming the server, the user's secrets and the terminal.
+//! The rules that keep a probe from harming the server and the terminal, and from leaking secrets.
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -14,24 +14,25 @@ use crate::common::{proc_status, wait_for};
 
 batch! { super::super::BATCH:
     a_limit_of_three_is_found_with_six_connections,
-    no_more_tabs_than_allowed_are_held_ever,
+    no_more_connections_than_tabs_are_ever_held,
     tabs_are_opened_one_after_another,
     only_get_and_the_given_method_are_sent,
-    a_page_that_goes_unanswered_is_asked_three_times_per_climb,
-    another_host_needs_a_confirmation,
-    pages_and_the_control_server_obey_the_rule_of_hosts,
+    a_page_that_is_not_answered_is_requested_three_times_per_climb,
+    a_probe_of_another_host_needs_confirmation,
+    pages_and_the_control_server_must_be_on_allowed_hosts,
     redirects_of_a_stream_are_not_followed,
-    proxies_of_the_environment_are_ignored,
-    secrets_are_in_no_output,
-    control_characters_of_the_server_are_replaced,
+    proxy_variables_in_the_environment_are_ignored,
+    no_output_contains_a_secret,
+    control_characters_from_the_server_are_replaced,
     a_head_without_an_end_is_not_read_to_its_end,
     an_event_without_an_end_is_not_kept,
     large_heads_are_not_kept,
-    a_flood_of_reports_hides_neither_the_time_nor_a_signal,
-    a_run_says_how_much_it_will_send,
+    a_flood_of_events_hides_neither_the_deadline_nor_a_signal,
+    a_run_announces_how_much_it_will_send,
 }
 
-/// Three threads that take requests that were read, so that every connection is seen.
+/// A server with three threads. It reads every request before a thread takes it, so that its record has every
+/// connection.
 fn three_threads() -> Scripted {
     let threads = Slots::new(3);
     Scripted::start(move |client| {
@@ -46,18 +47,18 @@ fn a_limit_of_three_is_found_with_six_connections() {
     let server = three_threads();
     let found = probe(&server);
     found.counts(3, 2).limit(LimitKind::Workers);
-    let open = found.open_at_the_count.unwrap_or_else(|| panic!("the count was never told: {found}"));
+    let open = found.open_at_the_count.unwrap_or_else(|| panic!("the count was never reported: {found}"));
     assert!(open <= 3 + 3, "{open} connections: {found}");
 }
 
-/// Idle and kept connections are held connections as well.
-fn no_more_tabs_than_allowed_are_held_ever() {
+/// Idle and keep-alive connections count as well.
+fn no_more_connections_than_tabs_are_ever_held() {
     let server = three_threads();
     let mut plan = plan(&server, &["/page"]);
     plan.tabs = 5;
     let found = probe_with(&server, &plan);
     found.counts(3, 2).limit(LimitKind::Workers);
-    // Pages come on top, one at a time; at most three while they go unanswered.
+    // Page requests are additional: one at a time, or up to three while they are not answered.
     assert!(server.record.most_open() <= 5 + 3, "{} connections: {found}", server.record.most_open());
     let unlimited = Scripted::start(|client| client.each(app));
     let mut plan = super::plan(&unlimited, &["/page", "/other"]);
@@ -74,7 +75,7 @@ fn tabs_are_opened_one_after_another() {
         });
     });
     probe(&server).counts(8, 8);
-    assert_eq!(server.record.most_without_event(), 1, "streams that waited at the same time");
+    assert_eq!(server.record.most_without_event(), 1, "several streams waited at the same time");
 }
 
 fn only_get_and_the_given_method_are_sent() {
@@ -86,11 +87,11 @@ fn only_get_and_the_given_method_are_sent() {
     }
 }
 
-fn a_page_that_goes_unanswered_is_asked_three_times_per_climb() {
+fn a_page_that_is_not_answered_is_requested_three_times_per_climb() {
     let server = three_threads();
     let found = probe(&server);
     found.counts(3, 2).limit(LimitKind::Workers);
-    // Once per step in the baseline and beside the first two tabs; at most three times beside the third.
+    // Three requests beside each of the three tabs.
     let first = found.first();
     let beside: usize = first.tabs.iter().flat_map(|tab| &tab.pages).map(|page| page.asks.len()).sum();
     assert_eq!(beside, 9, "{found}");
@@ -112,13 +113,13 @@ fn ninetabs(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
-/// Everything that was printed.
+/// Everything that the command printed.
 fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// The addresses are reserved for documentation: a connection to them would never be made.
-fn another_host_needs_a_confirmation() {
+/// The addresses are reserved for documentation, so a connection to them could not be established.
+fn a_probe_of_another_host_needs_confirmation() {
     let output = ninetabs(&["http://192.0.2.1/stream"]);
     assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     let refusal = "cannot probe 192.0.2.1: it is not this machine; a probe makes its pages hang for up to a \
@@ -128,7 +129,7 @@ fn another_host_needs_a_confirmation() {
     assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
 }
 
-fn pages_and_the_control_server_obey_the_rule_of_hosts() {
+fn pages_and_the_control_server_must_be_on_allowed_hosts() {
     let server = Scripted::start(|client| client.each(app));
     let stream = server.url("/stream");
     let other = Scripted::start(|client| client.each(app));
@@ -156,7 +157,7 @@ fn redirects_of_a_stream_are_not_followed() {
     assert_eq!(other.record.accepted(), 0);
 }
 
-fn proxies_of_the_environment_are_ignored() {
+fn proxy_variables_in_the_environment_are_ignored() {
     let (server, proxy) =
         (Scripted::start(|client| client.each(app)), Scripted::start(|client| client.each(app)));
     let mut command =
@@ -167,11 +168,11 @@ fn proxies_of_the_environment_are_ignored() {
     command.env_remove("NO_PROXY").env_remove("no_proxy");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
-    assert_eq!(proxy.record.accepted(), 0, "the proxy was asked");
+    assert_eq!(proxy.record.accepted(), 0, "the proxy received a connection");
     assert!(server.record.asked("/stream") >= 2);
 }
 
-fn secrets_are_in_no_output() {
+fn no_output_contains_a_secret() {
     let server = Scripted::start(|client| client.each(app));
     let control = Scripted::start(|client| client.each(|client, _| client.answer("200 OK", "", "{}")));
     let folder = tempfile::tempdir().unwrap();
@@ -209,7 +210,7 @@ fn secrets_are_in_no_output() {
             assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
             let report = std::fs::read_to_string(&report).unwrap_or_default();
             for text in [printed(&output), report] {
-                // The name of a field that is no known secret may be printed, its value not.
+                // The name of a header that is not a known secret may be printed, but its value may not.
                 for secret in ["s3cret", user_and_password] {
                     assert!(!text.contains(secret), "{secret} in {text}");
                 }
@@ -224,8 +225,8 @@ fn secrets_are_in_no_output() {
     assert!(sent.iter().any(|request| request.body == "s3cret-data"), "the body was not sent");
 }
 
-/// In a header and in a status line. ESC would steer a terminal, U+009B as well.
-fn control_characters_of_the_server_are_replaced() {
+/// The characters are in headers and in a status line. A terminal interprets ESC and U+009B.
+fn control_characters_from_the_server_are_replaced() {
     let server = Scripted::start(|client| {
         client.each(|client, request| {
             let fields = "Server: e\u{1b}[2Jvil\u{9b}31m\u{7}\r\nSet-Cookie: a\u{1b}b=1\r\n";
@@ -250,8 +251,8 @@ fn control_characters_of_the_server_are_replaced() {
     }
 }
 
-/// Runs the command against a server that sends this for a stream until its client has left, and returns its
-/// output and the most memory that it used [KiB].
+/// Runs the command against a server that answers a stream with `head` and then with `more` over and over. Returns the
+/// output and the peak memory of the command [KiB].
 fn against_a_flood(head: &'static str, more: &'static [u8]) -> (Output, u64) {
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -259,7 +260,7 @@ fn against_a_flood(head: &'static str, more: &'static [u8]) -> (Output, u64) {
                 return client.page();
             }
             let flood = more.repeat(64 * 1024 / more.len());
-            // Not for ever: the client has to give up before.
+            // The flood is finite. The client has to give up before its end.
             let _ = client.send(head) && (0..8 * 1024).all(|_| client.send(&flood));
             false
         });
@@ -267,7 +268,7 @@ fn against_a_flood(head: &'static str, more: &'static [u8]) -> (Output, u64) {
     with_its_memory(&server, &["--tabs", "2", "--patience", "3"])
 }
 
-/// Runs the command against this server, and returns its output and the most memory that it used [KiB].
+/// Runs the command against this server. Returns the output and the peak memory of the command [KiB].
 fn with_its_memory(server: &Scripted, more: &[&str]) -> (Output, u64) {
     let (stream, page) = (server.url("/stream"), server.url("/page"));
     let mut command = command(&[&[&*stream, "--page", &*page], more].concat());
@@ -276,7 +277,7 @@ fn with_its_memory(server: &Scripted, more: &[&str]) -> (Output, u64) {
     wait_for("the end of the probe", || {
         let status = child.try_wait().unwrap();
         if status.is_none() {
-            // It may have ended by now.
+            // The process may have ended in the meantime.
             let peak = std::panic::catch_unwind(|| proc_status(child.id(), "VmHWM"));
             most = most.max(peak.unwrap_or_default());
         }
@@ -298,7 +299,7 @@ fn an_event_without_an_end_is_not_kept() {
     assert!(most < 64 * 1024, "{most} KiB: {}", printed(&output));
 }
 
-/// A field of four bytes takes a hundred once it is parsed.
+/// A header field of four bytes takes about a hundred bytes of memory once it is parsed.
 fn large_heads_are_not_kept() {
     let fields: &'static str = "a:\r\n".repeat(60_000).leak();
     let server = Scripted::start(move |client| {
@@ -315,12 +316,12 @@ fn large_heads_are_not_kept() {
     });
     let (output, most) = with_its_memory(&server, &["--tabs", "12", "--patience", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
-    // Fifty of them are sent. Allocators keep some of what was freed.
+    // The server sends about fifty such heads. Allocators keep some of the memory that was freed.
     assert!(most < 200 * 1024, "{most} KiB: {}", printed(&output));
 }
 
-/// Each chunk is a report, and a server sends them faster than they can be counted.
-fn a_flood_of_reports_hides_neither_the_time_nor_a_signal() {
+/// Each chunk is an event, and the server sends events faster than they can be counted.
+fn a_flood_of_events_hides_neither_the_deadline_nor_a_signal() {
     let flood: &'static [u8] = b"9\r\ndata: x\n\n\r\n".repeat(4096).leak();
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -343,13 +344,13 @@ fn a_flood_of_reports_hides_neither_the_time_nor_a_signal() {
     assert_eq!(status.code(), Some(130), "{status}");
 }
 
-fn a_run_says_how_much_it_will_send() {
+fn a_run_announces_how_much_it_will_send() {
     let server = Scripted::start(|client| client.each(app));
     let (stream, page) = (server.url("/stream"), server.url("/page"));
     let given = [&*stream, "--page", &page, "--tabs", "2", "--patience", "2"];
     let output = ninetabs(&[&given[..], &["-d", "{}"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
-    // Lines are as wide as a terminal.
+    // The words are joined, because the output is wrapped to the terminal's width.
     let words = printed(&output).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("each may cost money or write data"), "{words}");
     let output = ninetabs(&given);

@@ -1,4 +1,4 @@
-//! Servers that run a fixed number of streams, wherever the next request waits.
+//! Servers that run a fixed number of streams. They differ in where the next request waits.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,10 +15,10 @@ batch! { super::super::BATCH:
     threads_that_are_taken_before_the_next_accept,
     threads_that_read_their_requests_themselves,
     threads_that_take_requests_that_were_read,
-    a_page_that_queries_waits_for_the_pool_of_the_database,
+    a_page_that_queries_waits_for_the_database_pool,
     one_lock_around_the_whole_application,
-    one_session_is_locked_and_another_flows,
-    a_loop_that_a_stream_blocks,
+    one_session_is_locked_and_another_is_served,
+    a_stream_that_blocks_the_event_loop,
     streams_that_wait_for_their_own_pool,
     streams_that_share_the_threads_that_produce_events,
     no_limit_within_the_tabs,
@@ -43,7 +43,7 @@ fn threads_that_are_taken_before_the_next_accept() {
     found.has_slots_again(&server, 3);
 }
 
-/// Like gunicorn's gthread: an idle connection holds a thread, and an answered one does not.
+/// Like gunicorn's gthread: an idle connection holds a thread, but a keep-alive connection does not.
 fn threads_that_read_their_requests_themselves() {
     let pool = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -75,7 +75,7 @@ fn threads_that_take_requests_that_were_read() {
     found.has_slots_again(&server, 3);
 }
 
-fn a_page_that_queries_waits_for_the_pool_of_the_database() {
+fn a_page_that_queries_waits_for_the_database_pool() {
     let (threads, connections) = (Slots::new(8), Slots::new(3));
     let patience = Duration::from_millis(1500);
     let server = Scripted::start(move |client| {
@@ -96,7 +96,7 @@ fn a_page_that_queries_waits_for_the_pool_of_the_database() {
         });
     });
     let mut plan = plan(&server, &["/page", "/up"]);
-    // Until three tabs have ended.
+    // Long enough for three tabs to end.
     plan.patience = Some(Duration::from_secs(6));
     let found = probe_with(&server, &plan);
     found.counts(3, 2).limit(LimitKind::DatabasePool).next_tab(TabOutcome::Empty, Some(WaitPlace::Read));
@@ -117,7 +117,7 @@ fn one_lock_around_the_whole_application() {
 }
 
 /// Like PHP: a request holds a worker while it waits for its session.
-fn one_session_is_locked_and_another_flows() {
+fn one_session_is_locked_and_another_is_served() {
     let (workers, sessions) = (Slots::new(8), Mutex::new(HashMap::<String, Slots>::new()));
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -135,8 +135,8 @@ fn one_session_is_locked_and_another_flows() {
     assert_eq!(found.measured.other_cookie, Some(Tries { flowed: 3, of: 3 }), "{found}");
     let mine = |request: &&_| is_mine(request);
     let requests = server.record.requests();
-    // Three for the baseline, one beside the first stream, two beside the second tab at most, and two that
-    // watch everything become free.
+    // At most three requests for the baseline, three beside the first stream, three at the limit, and two after
+    // everything has been closed.
     let pages = requests.iter().filter(|request| request.path == "/page").filter(mine).count();
     assert!(pages <= 3 + 3 + 3 + 2, "{pages} pages: {found}");
     found.has_slots_again(&server, 8);
@@ -146,8 +146,8 @@ fn is_mine(request: &crate::common::scripted::Request) -> bool {
     request.header("cookie") == Some("id=one")
 }
 
-/// Nothing is written, nothing is accepted, and it is never noticed that the client has left.
-fn a_loop_that_a_stream_blocks() {
+/// The server writes nothing, accepts nothing, and never notices that the client has left.
+fn a_stream_that_blocks_the_event_loop() {
     let event_loop = Slots::new(1);
     let accepting = event_loop.clone();
     let server = Scripted::admitting(
@@ -179,7 +179,7 @@ fn streams_that_wait_for_their_own_pool() {
     found.has_slots_again(&server, 3);
 }
 
-/// Like synchronous generators in a small thread pool: all tabs flow, and each of them slower.
+/// Like synchronous generators in a small thread pool: all tabs stream, but each one more slowly.
 fn streams_that_share_the_threads_that_produce_events() {
     let producers = Slots::new(2);
     let server = Scripted::start(move |client| {

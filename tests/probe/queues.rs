@@ -1,4 +1,4 @@
-//! Where slots are, and how they come back: several queues, late tabs, lost slots, leaks.
+//! How slots are distributed, and how they return: several queues, late tabs, lost slots, leaks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,12 +16,12 @@ batch! { super::super::BATCH:
     a_tab_that_is_late_is_not_refused,
     processes_that_are_started_on_demand,
     a_slot_that_is_lost,
-    slots_that_never_come_back,
+    slots_that_never_return,
     a_server_that_lingers_on_answered_connections,
-    a_slot_that_returns_at_once,
+    a_slot_that_returns_immediately,
 }
 
-/// Three processes with their own queues and two threads each.
+/// A server with three processes, each with its own queue and two threads.
 fn dealt(deal: impl Fn(&Client) -> usize + Send + Sync + 'static) -> Scripted {
     let processes: Vec<_> = (0..3).map(|_| Slots::new(2)).collect();
     Scripted::start(move |client| {
@@ -48,7 +48,7 @@ fn connections_dealt_by_the_clients_port() {
     assert!((2..=6).contains(&found.first().streams), "{found}");
 }
 
-/// The third stream needs four seconds, although no other one ends.
+/// The third stream takes four seconds until its first event, and no other stream ends before.
 fn a_tab_that_is_late_is_not_refused() {
     let streams = AtomicUsize::new(0);
     let server = Scripted::start(move |client| {
@@ -80,7 +80,7 @@ fn processes_that_are_started_on_demand() {
     probe(&server).counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::Grows);
 }
 
-/// The first stream that its client closes leaves its thread held for good.
+/// The thread of the first closed stream stays held forever.
 fn a_slot_that_is_lost() {
     let (threads, closed) = (Slots::new(4), AtomicUsize::new(0));
     let server = Scripted::start(move |client| {
@@ -100,7 +100,7 @@ fn a_slot_that_is_lost() {
 }
 
 /// A loop that waits for something to send never notices that its client has left.
-fn slots_that_never_come_back() {
+fn slots_that_never_return() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -116,10 +116,10 @@ fn slots_that_never_come_back() {
     let found = probe(&server);
     found.counts(3, 2).limit(LimitKind::Workers).note(NoteKind::Leak);
     assert_eq!(found.measured.stopped, Some(Stopped::Leak), "{found}");
-    assert!(found.measured.idle.is_empty() && found.measured.kept.is_none(), "it went on: {found}");
+    assert!(found.measured.idle.is_empty() && found.measured.kept.is_none(), "the run continued: {found}");
 }
 
-/// It holds the thread until the client has closed an answered connection.
+/// After an answer, the thread is held until the client closes the connection.
 fn a_server_that_lingers_on_answered_connections() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -139,7 +139,7 @@ fn a_server_that_lingers_on_answered_connections() {
 }
 
 /// The server watches its clients, as an event loop does.
-fn a_slot_that_returns_at_once() {
+fn a_slot_that_returns_immediately() {
     let streams = Slots::new(3);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {

@@ -1,4 +1,4 @@
-//! Servers that refuse the next stream at once, or after it has waited.
+//! Servers that refuse the next stream, either immediately or after it has waited.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,16 +16,16 @@ use crate::common::scripted::{Client, Scripted, Slots};
 batch! { super::super::BATCH:
     streams_beyond_a_cap_are_answered_503,
     streams_beyond_a_cap_get_an_empty_200,
-    streams_beyond_a_cap_are_told_when_to_come_back,
+    streams_beyond_a_cap_get_a_retry_time,
     streams_beyond_a_cap_are_closed,
     each_address_has_its_own_limit,
-    a_proxy_that_gives_up_its_own_queue,
-    a_proxy_that_waits_for_an_answer_in_vain,
+    a_proxy_whose_queue_timeout_expires,
+    a_proxy_whose_read_timeout_expires,
     a_queue_that_is_full,
     a_single_refusal_is_not_a_limit,
 }
 
-/// Three streams; further ones are refused in this way. Pages are always answered.
+/// A server with a cap of three streams. Further streams are refused in this way. Pages are always answered.
 fn with_a_cap(refuse: impl Fn(&mut Client) + Send + Sync + 'static) -> Scripted {
     let cap = Slots::new(3);
     Scripted::start(move |client| {
@@ -61,8 +61,8 @@ fn streams_beyond_a_cap_get_an_empty_200() {
     found.has_slots_again(&server, 3);
 }
 
-/// A first byte is no event.
-fn streams_beyond_a_cap_are_told_when_to_come_back() {
+/// The client receives data, but no event.
+fn streams_beyond_a_cap_get_a_retry_time() {
     let server = with_a_cap(|client| {
         client.begin("");
         client.chunk("retry: 5000\n\n");
@@ -99,7 +99,7 @@ fn each_address_has_its_own_limit() {
     found.has_slots_again(&server, 3);
 }
 
-/// A hiccup, such as a restart of a proxy.
+/// A one-time failure, as during the restart of a proxy.
 fn a_single_refusal_is_not_a_limit() {
     let asked = AtomicUsize::new(0);
     let server = Scripted::start(move |client| {
@@ -115,7 +115,7 @@ fn a_single_refusal_is_not_a_limit() {
     assert_eq!(found.measured.waiting.len(), 1, "{found}");
 }
 
-/// Three requests at a time; another one is answered so after a while in the queue.
+/// A proxy that forwards three requests at a time. A further one gets this status after a while in the queue.
 fn queueing(status: &'static str) -> Scripted {
     let upstream = Slots::new(3);
     Scripted::start(move |client| {
@@ -126,28 +126,28 @@ fn queueing(status: &'static str) -> Scripted {
     })
 }
 
-/// Watches until three tabs have ended.
+/// Probes the server with enough patience for three tabs to end.
 fn probe_for_longer(server: &Scripted) -> Found {
     let mut plan = plan(server, &["/page"]);
     plan.patience = Some(Duration::from_secs(6));
     probe_with(server, &plan)
 }
 
-fn a_proxy_that_gives_up_its_own_queue() {
+fn a_proxy_whose_queue_timeout_expires() {
     let server = queueing("503 Service Unavailable");
     let found = probe_for_longer(&server);
     found.counts(3, 2).limit(LimitKind::QueueTimeout).next_tab(TabOutcome::Status, Some(WaitPlace::Read));
     found.has_slots_again(&server, 3);
 }
 
-fn a_proxy_that_waits_for_an_answer_in_vain() {
+fn a_proxy_whose_read_timeout_expires() {
     let server = queueing("504 Gateway Timeout");
     let found = probe_for_longer(&server);
     found.counts(3, 2).limit(LimitKind::QueueTimeout).or(&[LimitKind::Workers]);
     found.has_slots_again(&server, 3);
 }
 
-/// The refusals begin after requests have waited, so they are not the limit.
+/// The refusals begin only after requests have been left waiting, so they are not the limit.
 fn a_queue_that_is_full() {
     let (threads, queue) = (Slots::new(3), Slots::new(2));
     let server = Scripted::start(move |client| {

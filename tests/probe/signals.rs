@@ -1,4 +1,4 @@
-//! A probe that is ended at a random moment leaves nothing.
+//! A probe that a signal ends at a random moment leaves nothing behind.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
@@ -25,8 +25,8 @@ fn moments() -> Vec<Duration> {
     (0..10).map(|_| Duration::from_millis(random.u64(0..20_000))).collect()
 }
 
-/// Runs it in an empty folder, ends it with this signal after each of these times, and checks what is left.
-/// All runs go on at the same time, each against a server of its own.
+/// Runs the probe once for each of the moments, in an empty folder, ends it with this signal at that moment, and checks
+/// what is left. All runs take place at the same time, each against its own server.
 fn end_at_each_moment(signal: Signal, check: fn(&Child, std::process::ExitStatus)) {
     std::thread::scope(|scope| {
         let start = |moment| scope.spawn(move || end_after(moment, signal, check));
@@ -56,7 +56,7 @@ fn end_after(moment: Duration, signal: Signal, check: fn(&Child, std::process::E
     let mut child = command.spawn().unwrap();
     let group = Pid::from_child(&child);
     std::thread::sleep(moment);
-    // A run that has ended by itself is not waited for yet, so that its number is still its own.
+    // If the run has already ended, it has not been waited for yet, so its process id cannot have been reused.
     let _ = kill_process(group, signal);
     let status = wait_for("the end of the probe", || child.try_wait().unwrap());
     let is_complete = status.code() == Some(0);

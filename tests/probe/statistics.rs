@@ -16,7 +16,7 @@ batch! { super::super::BATCH:
     a_token_is_sent_to_the_control_server_only,
 }
 
-/// Three threads, and a control server that says how many are free.
+/// A server with three threads, and a control server that reports how many of them are free.
 fn probe_with_statistics(report: impl Fn(&Slots) -> Option<usize> + Send + Sync + 'static) -> Found {
     let threads = Slots::new(3);
     let pool = threads.clone();

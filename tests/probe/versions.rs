@@ -1,4 +1,4 @@
-//! The experiments on request: HTTP/2, HTTP/1.0 and clients that stop reading.
+//! The optional experiments: HTTP/2, HTTP/1.0 and clients that stop reading.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::common::batch::batch;
 use crate::common::scripted::{Beyond, GAP, Http2, Scripted, Slots};
 
 batch! { super::super::BATCH:
-    a_maximum_of_http2_streams_that_is_announced,
+    an_announced_maximum_of_http2_streams,
     http2_streams_that_are_refused,
     http2_streams_that_wait,
     a_server_without_http2,
-    http10_that_takes_a_slot_for_good,
-    http10_that_takes_nothing,
+    an_http10_stream_that_keeps_its_slot_forever,
+    an_http10_stream_that_keeps_no_slot,
     http10_beside_streams_without_events_is_not_a_leak,
     clients_that_stop_reading_hold_their_slots,
-    clients_that_stop_reading_are_cut,
+    clients_that_stop_reading_are_cut_off,
     only_clients_that_had_an_event_stop_reading,
-    thin_events_say_nothing_about_clients_that_stop_reading,
+    small_events_do_not_show_clients_that_stop_reading,
 }
 
-/// By HTTP/1.1 there is no limit within the tabs.
+/// Probes a server that has these limits for HTTP/2, and none for HTTP/1.1.
 fn probe_http2(limits: Http2) -> Found {
     let server = Scripted::start(move |client| match client.speaks_http2() {
         true => client.http2(limits),
@@ -36,7 +36,7 @@ fn probe_http2(limits: Http2) -> Found {
     found
 }
 
-fn a_maximum_of_http2_streams_that_is_announced() {
+fn an_announced_maximum_of_http2_streams() {
     let found = probe_http2(Http2 { announced: Some(4), streams: 100, beyond: Beyond::Refused });
     found.limit(LimitKind::Http2Streams);
     let http2 = found.measured.http2.as_ref().unwrap();
@@ -59,7 +59,7 @@ fn http2_streams_that_are_refused() {
     );
 }
 
-/// Neither SETTINGS nor a refusal says that HTTP/2 is the limit.
+/// Neither SETTINGS nor a refusal shows that HTTP/2 is the limit.
 fn http2_streams_that_wait() {
     let found = probe_http2(Http2 { announced: Some(100), streams: 4, beyond: Beyond::Waits });
     found.limit(LimitKind::NoneFound);
@@ -76,7 +76,7 @@ fn a_server_without_http2() {
     assert!(found.measured.http2.as_ref().is_some_and(|http2| http2.error.is_some()), "{found}");
 }
 
-/// Four threads. A stream by HTTP/1.0 runs on without its client if `it_stays`.
+/// A server with four threads. If `it_stays`, an HTTP/1.0 stream keeps its thread after its client has left.
 fn probe_http10(it_stays: bool) -> Found {
     let threads = Slots::new(4);
     let server = Scripted::start(move |client| {
@@ -100,19 +100,19 @@ fn probe_http10(it_stays: bool) -> Found {
     found
 }
 
-fn http10_that_takes_a_slot_for_good() {
+fn an_http10_stream_that_keeps_its_slot_forever() {
     let found = probe_http10(true);
     found.note(NoteKind::Leak);
     assert_eq!(found.measured.http10.as_ref().and_then(|it| it.streams_after), Some(3), "{found}");
 }
 
-fn http10_that_takes_nothing() {
+fn an_http10_stream_that_keeps_no_slot() {
     let found = probe_http10(false);
     found.no_note(NoteKind::Leak);
     assert_eq!(found.measured.http10.as_ref().and_then(|it| it.streams_after), Some(4), "{found}");
 }
 
-/// A fresh stream is not expected to deliver an event where none does.
+/// A fresh stream is not expected to deliver an event if no stream does.
 fn http10_beside_streams_without_events_is_not_a_leak() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -134,7 +134,8 @@ fn http10_beside_streams_without_events_is_not_a_leak() {
     assert_eq!(found.measured.zombies.as_ref().map(|zombies| zombies.n), Some(0), "{found}");
 }
 
-/// Three threads, each blocked as soon as its client stops reading; events of this size.
+/// A server with three threads and events of this size. A thread blocks once its client has stopped reading and the
+/// buffers are full.
 fn probe_zombies(bytes: usize, cut_after: Option<Duration>) -> Found {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -159,7 +160,7 @@ fn probe_zombies(bytes: usize, cut_after: Option<Duration>) -> Found {
     found
 }
 
-/// A further one would wait for a slot, and take the first that comes back.
+/// A further client would wait for a slot, and take the first one that returns.
 fn only_clients_that_had_an_event_stop_reading() {
     let threads = Slots::new(2);
     let server = Scripted::start(move |client| {
@@ -180,15 +181,15 @@ fn clients_that_stop_reading_hold_their_slots() {
     found.note(NoteKind::ZombiesStay).no_note(NoteKind::ZombiesFreed);
 }
 
-fn clients_that_stop_reading_are_cut() {
+fn clients_that_stop_reading_are_cut_off() {
     let found = probe_zombies(256 * 1024, Some(Duration::from_secs(1)));
     found.note(NoteKind::ZombiesFreed).no_note(NoteKind::ZombiesStay);
 }
 
 /// The buffers never fill, so the server cannot have noticed.
-fn thin_events_say_nothing_about_clients_that_stop_reading() {
+fn small_events_do_not_show_clients_that_stop_reading() {
     let found = probe_zombies(8, None);
     let note = found.findings.notes.iter().find(|note| note.kind == NoteKind::ZombiesStay);
     let note = note.unwrap_or_else(|| panic!("{found}"));
-    assert!(note.text.contains("not noticed yet"), "{found}");
+    assert!(note.text.contains("has not noticed yet"), "{found}");
 }

@@ -1,4 +1,4 @@
-//! Runs that measure nothing, and advice.
+//! Runs in which nothing is measured, advice, and the requests that are sent.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,20 +12,20 @@ use crate::common::batch::batch;
 use crate::common::scripted::Scripted;
 
 batch! { super::super::BATCH:
-    a_page_that_never_settles,
+    a_page_whose_answers_vary,
     a_page_that_fails_from_the_start,
     a_page_that_is_a_redirect_is_a_page,
     a_page_that_is_not_found_is_a_page,
     an_address_without_a_server,
-    a_response_that_is_no_stream,
+    a_response_that_is_not_a_stream,
     an_empty_stream,
     a_cookie_that_the_server_sets_is_named,
-    a_number_per_tab,
+    each_tab_requests_the_url_with_its_number,
     headers_and_cookies_are_sent_as_given,
-    a_user_without_a_cookie_is_another_user,
+    a_client_without_a_cookie_counts_as_another_user,
 }
 
-fn a_page_that_never_settles() {
+fn a_page_whose_answers_vary() {
     let asked = AtomicUsize::new(0);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -55,7 +55,7 @@ fn a_page_that_fails_from_the_start() {
     assert_eq!(server.record.asked("/stream"), 0);
 }
 
-/// Pages with this status, which are all answered.
+/// A server whose pages all have this status.
 fn with_page_status(status: &'static str, fields: &'static str) -> Scripted {
     Scripted::start(move |client| {
         client.each(|client, request| match request.is_stream() {
@@ -90,7 +90,7 @@ fn an_address_without_a_server() {
     found.nothing_measured(NoteKind::Unreachable);
 }
 
-fn a_response_that_is_no_stream() {
+fn a_response_that_is_not_a_stream() {
     let server = Scripted::start(|client| client.each(|client, _| client.page()));
     let found = probe(&server);
     found.nothing_measured(NoteKind::NotAStream);
@@ -125,7 +125,7 @@ fn a_cookie_that_the_server_sets_is_named() {
     assert!(!found.to_string().contains("v4lue"));
 }
 
-fn a_number_per_tab() {
+fn each_tab_requests_the_url_with_its_number() {
     let server = Scripted::start(|client| client.each(app));
     let mut plan = plan(&server, &["/page"]);
     (plan.url, plan.tabs) = (url::Url::parse(&server.url("/stream/{tab}?t={tab}")).unwrap(), 3);
@@ -163,8 +163,8 @@ fn headers_and_cookies_are_sent_as_given() {
     }
 }
 
-/// The lock of the cookie's session does not hold a client without a cookie.
-fn a_user_without_a_cookie_is_another_user() {
+/// A client without a cookie does not wait for the lock of the session.
+fn a_client_without_a_cookie_counts_as_another_user() {
     let session = crate::common::scripted::Slots::new(1);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {

@@ -1,4 +1,4 @@
-// The rows of the action threads (`--live rails`), below those of the pool. The drawing has their bands.
+// The rows of the action threads (`--live rails`), below those of the pool. The canvas shows their bands.
 //
 //   new ActionRows(lanes, shown)   puts its list after the list of lanes. A row is [data-action="3"]
 //                                  with data-state: attached, orphaned or idle
@@ -62,7 +62,7 @@ class ActionRows {
 }
 
 Object.assign(Drawing.prototype, {
-  // A thread of an action: its bands, which are hollow once no client reads what the action writes.
+  // Draws the bands of an action thread, which are hollow once no client reads what the action writes.
   action({ worker, top, tall }) {
     const { actions, pastActions } = this.shown.record;
     const all = [...pastActions, ...actions.values()].filter(action => action.worker === worker);

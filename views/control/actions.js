@@ -1,5 +1,5 @@
 // Folds the events of actions that run on threads of their own (`--live rails`) into the record. The tour, which is
-// about the pool, goes without.
+// about the pool, does not load it.
 //
 //   record.actions        Map of a thread's number to the action that it runs:
 //                         { worker, story, from, to, committedAt, orphanedAt }
@@ -13,7 +13,7 @@ Object.assign(Record.prototype, {
       this.beginAction(worker, moment, at);
     }
     const action = this.actions.get(worker);
-    // The pool thread records the commit, and the action may have ended by then.
+    // The commit is recorded by the pool thread, possibly after the action has ended.
     if (!action || action.story.request !== moment.request) {
       return;
     }
@@ -48,7 +48,7 @@ Object.assign(Record.prototype, {
     }
   },
 
-  // Exactly the server's state after the last moment.
+  // Sets exactly the server's state after the last moment.
   settleActions(actions, since) {
     for (const worker of [...this.actions.keys(), ...Object.keys(actions).map(Number)]) {
       const now = actions[worker];

@@ -1,17 +1,17 @@
-// Two servers side by side: /wall?beside=push. The left wall is this server's, in this page. The
-// right one is the wall of a second server, in a frame (beside_frame.js): it has that server's
-// record, and only a few numbers for the sentence and for the common axis come from there, as messages
-// whose window and origin are checked. The controls act on both.
+// Two servers side by side: /wall?beside=push. The left wall is this server's, in this page. The right one is the wall
+// of a second server, in a frame (beside_frame.js): the frame has that server's record. Only a few numbers, for the
+// sentence and the common axis, are sent to this page, in messages whose window and origin are checked. The controls
+// act on both.
 //
 //   /wall?beside=push&tabs=9&hosts=many&start=no
 const MAIN = document.querySelector('main');
 const NAME = MAIN.dataset.fix;
-// With a host for each tab, each would have a worker of its own.
+// With a host for each tab, each tab would have its own worker.
 const ONE_HOST = ['shared-worker'];
 const SILENT_FRAME_MS = 3000;
 const stacks = matchMedia('(max-width: 47.9rem)');
 
-// The frame on the right, and what its wall said last.
+// The frame on the right, and the last report of its wall.
 class SecondWall {
   constructor(place) {
     this.place = place;
@@ -27,9 +27,9 @@ class SecondWall {
   }
 
   async start() {
-    this.end('The second server starts.', false);
+    this.end('The second server is starting.', false);
     const { ok, said } = await order('/lab/beside?fix=' + encodeURIComponent(NAME));
-    // A fix that cannot be shown beside a plain server is refused each time.
+    // A fix that cannot be shown beside a plain server is always refused, so there is no button to try again.
     ok ? this.show(said) : this.end(said, !String(said).startsWith('fix: '));
     write(at('again'), 'Try again');
     return ok;
@@ -42,7 +42,7 @@ class SecondWall {
     this.frame = document.createElement('iframe');
     this.frame.title = 'the wall of the second server, with ' + NAME;
     this.frame.addEventListener('load', e => {
-      // It may have ended meanwhile.
+      // The server may have ended, or another one started, before the frame loaded.
       if (e.target === this.frame) {
         this.isLoaded = true;
         this.look();
@@ -54,7 +54,7 @@ class SecondWall {
     this.place.append(this.frame);
   }
 
-  // Shows in place of the wall why the second server does not run.
+  // Shows why the second server is not running, in place of its wall.
   end(why, isOver = true) {
     this.frame?.remove();
     Object.assign(this, { frame: null, origin: null, heard: null, isLoaded: false, isKnown: false });
@@ -82,7 +82,7 @@ class SecondWall {
     }
   }
 
-  // What the right wall takes over from the left one.
+  // Sends the settings that the right wall adopts from the left one.
   look() {
     const style = getComputedStyle(document.documentElement);
     this.send({
@@ -91,7 +91,7 @@ class SecondWall {
     });
   }
 
-  // The control server says whether it runs. News from before its start may come after it.
+  // The control server reports whether the second server runs. A report from before the start may arrive after it.
   follow(beside) {
     if (!this.frame || !beside) {
       return;
@@ -110,7 +110,7 @@ class SecondWall {
 
 const plainName = MAIN.dataset.ownFix || 'Plain';
 
-// [name, words] of a side.
+// The words for one side.
 function sideWords({ held, waiting, first, streaming, answered, inBrowser, open, tabs }) {
   const words = [held === 0 ? 'no thread held' : many(held, 'thread') + ' held'];
   if (waiting) {
@@ -140,7 +140,7 @@ function showSentence() {
       element(index || MAIN.dataset.ownFix ? 'code' : 'b', '', name), ': ' + words + ' ',
     ]));
   }
-  // Not more often than it can be spoken.
+  // Screen readers get the sentence no more often than they can read it.
   if (performance.now() - spokenAt > SILENT_FRAME_MS) {
     spokenAt = performance.now();
     write(at('sentence-spoken'), all);
@@ -179,8 +179,8 @@ const toggleTab = number => {
 
 const KEYS = wallKeys({ openAll, closeAll, toggleTab, changed: () => second.look() });
 
-// The tabs of both begin when the second wall is there, or will not come. A wall that is started
-// again opens what is open on the left.
+// The tabs of both walls are opened once the second wall has loaded or has failed. A second wall that is started again
+// opens the tabs that are open on the left.
 let hasBegun = false;
 function begin() {
   if (!hasBegun && asked.get('start') !== 'no') {

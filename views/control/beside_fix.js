@@ -3,9 +3,10 @@
 //
 //   data   the path of these requests
 //   way    'listens': a request leaves the pool and stays open, and the record does not show its
-//          end, so the server's number of listeners has to be large enough for all of them;
-//          'asks': it is answered again and again; 'shares': one stream is for all tabs
-//   keeps  whether a tab keeps one of the browser's six connections
+//          end, so it counts only while the server has enough listeners for all such tabs;
+//          'asks': each request is answered, and the page sends another; 'shares': all tabs share
+//          one stream
+//   keeps  whether a tab occupies one of the browser's six connections
 const FIX_PAGES = {
   'short-stream': { data: '/fixes/short-stream/stream', way: 'asks' },
   'shared-worker': { data: STREAM_PATH, way: 'shares' },
@@ -48,7 +49,7 @@ class FixPage {
     if (!story) {
       return null;
     }
-    // The number of listeners has to be newer than the request.
+    // The number of listeners must be more recent than the request.
     if (!(feed.state?.now_us > story.answered.at)) {
       return { state: 'loading', words: 'left the pool', story };
     }

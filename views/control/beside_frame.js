@@ -1,10 +1,10 @@
-// The wall of a second server, in a frame of the first one's page (beside.js). It obeys messages
-// of that page only: its window is the parent, and its origin is the control server by which this
-// server was started. It answers to that origin.
+// The wall of a second server, in a frame of the first one's page (beside.js). It obeys messages from that page only:
+// the sender must be the parent window, and its origin the control server that started this server. It answers to that
+// origin.
 const FRAMED_BY = document.body.dataset.framedBy;
 const REPORT_EVERY_MS = 100;
 const FRAMER = new RegExp('^http://(127\\.0\\.0\\.1|localhost|([\\w-]+\\.)+localhost):' + FRAMED_BY + '$');
-// The limits that both servers get.
+// The only orders that are accepted: the limits, which both servers get.
 const ORDERS = /^\/(max-stream-age\?secs=|lab\/threads\?count=)[\w.%]+$/;
 
 const DEEDS = {
@@ -69,7 +69,7 @@ if (parent !== window) {
       DEEDS[e.data.deed](e.data);
     }
   });
-  // The keys of the page are at its window; those that are pressed in here go there.
+  // The handlers of keys are in the parent page, so keys that are pressed in this frame are sent to it.
   addEventListener('keydown', e => {
     if (e.key === 'Escape' && wall.endFull()) {
       return;

@@ -1,12 +1,12 @@
-// Two walls side by side, on either side: what the wall says of itself, and the latency of a page.
+// For each of two walls side by side: the numbers that the wall reports about itself, and the latency of a page.
 //
-// The latency is that of a request which the control server sends to its own app, once a second if
-// none is under way. When it was queued and answered is in the record.
+// The latency is that of a request that the control server sends to its own app, once per second unless one
+// is under way. The record has the times at which it was queued and answered.
 const MEASURE_EVERY_MS = 1000;
 const LONGEST_PART = 36;
 
 const asked = new URLSearchParams(location.search);
-// The headline asks no question, and the control server's warnings count the request that measures.
+// The headline asks no question. The control server's warnings are off, since they count the measuring request.
 wall.begun();
 wall.warns = false;
 
@@ -34,7 +34,7 @@ function latencyOf(record, now) {
 }
 
 function showLatency() {
-  // Each part of the headline stands on a line of its own.
+  // Each part of the headline is on its own line.
   set(at('headline').dataset, 'long', String([...at('headline').children].some(part => part.textContent.length > LONGEST_PART)));
   const [words, waits] = latencyOf(feed, feed.now()) ?? ['page: not measured yet', false];
   write(at('latency'), words);
@@ -46,5 +46,5 @@ function measureLatency() {
   setInterval(() => feed.connection === 'live' && order('/lab/latency'), MEASURE_EVERY_MS);
 }
 
-// The time that its own bands need, before the two walls agree on one window.
+// The window that this wall alone needs for its bands. The two walls then agree on a common one.
 const ownWindow = now => Shown.prototype.window.call(shown, now);

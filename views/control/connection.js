@@ -1,4 +1,4 @@
-// Shows the state of the feed in the page's corner: old numbers must not look new.
+// Shows the state of the feed in the corner of the page, since old numbers must not look current.
 function showConnection(feed) {
   const words = {
     connecting: 'connecting', live: 'live', silent: 'the control server is silent: this page is out of date',

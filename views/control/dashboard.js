@@ -1,4 +1,4 @@
-// The dashboard: what the feed has in its places. The buttons and what they open are in lab.js.
+// The dashboard: shows the data of the feed. The buttons, and the clients that they open, are in lab.js.
 const LINES_SHOWN = 60;
 const SPARK_US = 60e6;
 const feed = new Feed(TOKEN);
@@ -42,7 +42,7 @@ function showNumbers() {
   put('max_stream_age', rest.max_stream_age_s === null ? 'off' : rest.max_stream_age_s + ' s');
 }
 
-// The parts that change with the time alone.
+// The parts that change as time passes.
 function tick() {
   if (!feed.state) {
     return;
@@ -57,7 +57,7 @@ function tick() {
 }
 setInterval(tick, 100);
 
-// ---- The last minute of four numbers, as this page has seen them.
+// ---- The last minute of four numbers, as received by this page.
 
 const sparks = [...document.querySelectorAll('.spark')].map(canvas => ({ canvas, id: canvas.dataset.of, points: [] }));
 
@@ -85,7 +85,7 @@ function showSparks(pool) {
   }
 }
 
-// ---- Warnings, which the control server computes. They are about now.
+// ---- Warnings, which the control server computes. They describe the present.
 
 function showWarnings() {
   const list = at('warnings');

@@ -1,10 +1,10 @@
-// The drawing of the lanes and the queue on one canvas. It keeps nothing: `draw` gets rows with
-// their places, and draws what `shown` has of them.
+// The drawing of the lanes and the queue on one canvas. It keeps no record: `draw` gets the positions of the rows, and
+// draws what `shown` has for them.
 const MOST_BARS = 3;
 const ENDS = { gone: ['×', 'error'], reaped: ['R', 'reaped'], panicked: ['!', 'error'], unseen: ['?', 'quiet'] };
 const GONE_WORDS = [WORDS.gone, 'gone'];
 const SPARE_WORDS = WORDS.spare + ' (no request yet)';
-const PROBE_WORDS = 'a page, to measure its latency';
+const PROBE_WORDS = 'measures the latency of a page';
 // Orders that follow each other this closely share a label.
 const SHARED_US = 200e3;
 
@@ -17,7 +17,8 @@ class Drawing {
       'reaped', 'on-reaped', 'error', 'on-error', 'answered']);
   }
 
-  // `places` has rows: [{ number, top, tall }], actions: [{ worker, top, tall }], the queue: { top, tall }, and bottom and axis.
+  // `places` has rows: [{ number, top, tall }], actions: [{ worker, top, tall }], the queue: { top, tall },
+  // and bottom and axis.
   draw(places) {
     const { canvas, shown } = this;
     const width = canvas.clientWidth;
@@ -85,7 +86,7 @@ class Drawing {
       ink.fillRect(this.x(tenth * SHORT_US), box.top + box.tall * (1 - share), Math.max(this.width * SHORT_US / this.span - 1, 3), box.tall * share);
     }
     [...lane.spans, ...(lane.current ? [lane.current] : [])].forEach(span => this.band(span, box));
-    // Before the record began, and where it has a gap.
+    // Hatches the time before the record began, and its gaps.
     const since = Math.max(record.since ?? 0, lane.keptSince);
     const gaps = since > (lane.from ?? 0) ? [{ from: lane.from ?? 0, to: since }, ...record.gaps] : record.gaps;
     for (const gap of gaps) {
@@ -106,7 +107,7 @@ class Drawing {
     if (solid > from) {
       ink.beginPath();
       ink.roundRect(from, top, Math.max(solid - from, 2), tall, solid < to ? [round, 0, 0, round] : round);
-      // A forced color may be translucent.
+      // A forced color may be translucent, so the paper is drawn below it.
       for (const color of [colors.paper, colors.held]) {
         ink.fillStyle = color;
         ink.fill();
@@ -145,7 +146,7 @@ class Drawing {
     }
   }
 
-  // One line for each write. Where they would touch each other some are left out.
+  // Draws one line per write. Where lines would touch each other, some are left out.
   writes(places, { top, tall }, color) {
     this.ink.fillStyle = color;
     let last = -Infinity;
@@ -158,7 +159,8 @@ class Drawing {
     }
   }
 
-  // The client has closed, and the thread does not know. The label stands between two writes.
+  // Draws the time during which the client has closed and the thread has not noticed. The label is placed between two
+  // writes.
   hollow(from, to, badge, writes, box, goneWords) {
     const { ink, colors } = this;
     const { top, tall } = box;
@@ -203,7 +205,7 @@ class Drawing {
 
   // ---- The queue.
 
-  // One bar for each request that waits, and for those that waited. A bar keeps its place.
+  // One bar for each request that waits or has waited. A bar keeps its position.
   bars() {
     const { record } = this.shown;
     const open = record.todo().filter(story => !story.isUncounted).map(story => ({ story, from: story.queuedAt, to: null, thread: null }));
@@ -297,7 +299,7 @@ class Drawing {
     ink.roundRect(from, top, Math.max(to - from, 3), tall, 4);
     ink.stroke();
     ink.restore();
-    // The name and the seconds, on a plate: within the bar, or before it while it is short.
+    // The name and the seconds, on a plain background: inside the bar, or to its left while the bar is short.
     const size = Math.max(Math.min(this.em, tall - 4), Math.min(this.small, 14));
     this.font(size);
     const words = story.short + ' · ' + tenths((ended ?? this.now) - began);
@@ -347,7 +349,7 @@ class Drawing {
       ink.lineTo(at, bottom);
       ink.stroke();
       ink.setLineDash([]);
-      // Right of its line, or left of it; the newest label has precedence.
+      // The label is to the right of its line, or to the left. Newer labels take precedence.
       const wide = this.wide(text) + 6;
       const left = at + wide < free ? at + 4 : at - wide;
       if (left >= 0 && left + wide - 4 <= free && head) {

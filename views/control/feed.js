@@ -1,16 +1,17 @@
 // The feed: a server's record (record.js), kept up to date by an EventSource, and its numbers,
-// which come four times a second. Everything in it comes from the server, except when this page
-// closed a frame of its own. A timer decides only that nothing has been heard for a while.
+// which arrive four times per second. Everything in it comes from the server, except the times at
+// which this page closed its own frames. A timer decides only whether the server has been silent
+// for too long.
 //
 //   const feed = new Feed(token);
 //   feed.on(change => …)      after each event: 'moments', 'state' or 'connection'
 //   feed.connection           'connecting', 'live', 'silent', 'lost', 'refused'
-//   feed.now()                µs on the server's clock, which runs on between two events
-//   feed.clock()              the same, without a limit: when something happened on this page
+//   feed.now()                µs on the server's clock, which advances between two events as well
+//   feed.clock()              the same, without a limit, for what happens on this page
 //   feed.state                the newest numbers: { stats, threads, min, max, … }, or null
 //   feed.goneAt               Map of request number to when this page closed its client
 //   feed.ownMarks             what this page closed: [{ at, text }]
-//   feed.marks()              that, and what was ordered
+//   feed.marks()              the same, and the orders
 //   feed.closed(story, text)  this page has closed the client of a story
 const SILENT_AFTER_MS = 3000;
 const COME_BACK_MS = 5000;
@@ -66,7 +67,7 @@ class Feed extends Record {
       const isOver = source.readyState === EventSource.CLOSED;
       this.become(isOver ? 'refused' : 'lost');
       if (isOver) {
-        // Too many viewers, or a token of another server: try again every few seconds.
+        // There are too many viewers, or the token is of another server: try again every few seconds.
         setTimeout(() => this.source === source && this.open(), COME_BACK_MS);
       }
     };
@@ -96,7 +97,7 @@ class Feed extends Record {
     this.listeners.forEach(listener => listener(change));
   }
 
-  // The record as it is now, which later news do not change.
+  // A copy of the record as it is now, which later updates do not change.
   copy() {
     const copy = new Record();
     const stories = new Map();
@@ -135,18 +136,18 @@ class Feed extends Record {
     return [...this.orders, ...this.ownMarks].sort((a, b) => a.at - b.at);
   }
 
-  // ---- What the server says.
+  // ---- What the server sends.
 
   takeClock(nowUs) {
     this.heardUs = nowUs;
     const offset = nowUs - performance.now() * 1000;
-    // The event with the least delay is the most exact. Since the clocks drift, it counts less over time.
+    // The event with the smallest delay gives the most exact offset. Since clocks drift, older offsets count less.
     this.offset = this.offset === null ? offset : Math.max(offset, this.offset - 500);
   }
 
   takeState(state) {
     if (this.server !== null && this.server !== state.server) {
-      // Another server has taken over this address, and its token is another one.
+      // Another server, with another token, has taken over this address.
       this.source.close();
       location.reload();
       return;

@@ -1,7 +1,7 @@
-// Freezes the picture, and moves it through the whole record. The record is fetched from the
-// server (/timeline) and folded anew up to the chosen event, by the same rules as the live one.
+// Freezes the picture, and moves it through the whole record. The record is fetched from the server (/timeline) and
+// folded again up to the chosen event, by the same rules as the live one.
 class Freeze {
-  // `show` is called after each step, for what the page shows besides the picture.
+  // `show` is called after each step, to update the rest of the page.
   constructor(shown, picture, button, show) {
     this.shown = shown;
     this.picture = picture;
@@ -33,7 +33,7 @@ class Freeze {
     this.isFrozen ? this.end() : this.begin();
   }
 
-  // What a saved file covers: the picture that stands still, or the last minute.
+  // The period that a saved file covers: the frozen picture, or the last minute.
   query() {
     if (!this.isFrozen) {
       return '?last=60';
@@ -43,7 +43,7 @@ class Freeze {
     return '?from=' + seconds(to - this.shown.window(to)) + '&to=' + seconds(to);
   }
 
-  // At once the live record stands still; it can be moved when the whole record has come.
+  // The picture freezes immediately. It can be moved once the whole record has arrived.
   async begin() {
     const { feed } = this.shown;
     const seq = feed.seq;
@@ -104,7 +104,7 @@ class Freeze {
     this.show();
   }
 
-  // How long ago the shown moment was. It grows, since the server goes on.
+  // Shows how long ago the frozen moment was. The time grows, since the server continues.
   sayWhen() {
     const moment = this.moments[this.index];
     const words = 'Frozen, ' + tenths(this.shown.feed.now() - this.shown.now()) + ' ago' +
@@ -114,14 +114,14 @@ class Freeze {
   }
 }
 
-// The state after this moment, and what led to it. What the ring has forgotten is not recorded.
+// The record up to and including this moment. Events that the server has dropped are drawn as not recorded.
 function foldUpTo(moments, index, now, forgotten) {
   const record = new Record();
   record.since = forgotten ? moments[0].at_us : 0;
   if (forgotten) {
     const known = new Set();
     for (const { thread, kind } of moments) {
-      // A thread that the record sees begin did not exist before.
+      // A thread whose start is in the record did not exist before.
       if (thread !== undefined && !known.has(thread) && kind !== 'spawned') {
         Object.assign(record.lane(thread), { alive: true, unknownSince: record.since });
       }

@@ -52,8 +52,8 @@ function headlineOf(pool, tabs = { streaming: 0, inBrowser: 0 }) {
   return [[words, 'plain'], waits];
 }
 
-// Shows a headline. A screen reader hears it once a second at most, and without the seconds,
-// which grow ten times a second.
+// Shows a headline. Screen readers get it at most once per second, without the seconds, which change ten times per
+// second.
 class Headline {
   constructor(place, spoken) {
     this.place = place;

@@ -1,13 +1,12 @@
-// Keys of the page. `keys` has a function for each `event.key`; what returns false leaves the
-// key to the browser. Nothing happens while a field has the focus, with a modifier, or with
-// ?keys=off in the address.
+// Keys of the page. `keys` has a function for each `event.key`; if it returns false, the browser handles the key. Keys
+// do nothing while a field has the focus, while a modifier is pressed, or with ?keys=off in the address.
 const KEYS_OFF = new URLSearchParams(location.search).get('keys') === 'off';
 const FIELDS = 'input, select, textarea, [contenteditable]';
 
 function onKeys(keys) {
   addEventListener('keydown', e => {
     const isBusy = e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || e.target.closest?.(FIELDS) || document.querySelector('dialog[open]');
-    // A key that is held down steps through events, and does nothing else twice.
+    // A key that is held down can only step through events; it does nothing else twice.
     const repeats = e.repeat && !e.key.startsWith('Arrow');
     const scrolls = e.key === ' ' && e.target.closest?.('.log');
     // Space and Enter press the button that has the focus.
@@ -21,7 +20,7 @@ function onKeys(keys) {
   });
 }
 
-// Dark or light, against what the system prefers; what was chosen lasts as long as the page.
+// Switches between dark and light, whatever the system prefers. The choice lasts until the page is reloaded.
 function toggleScheme(colors) {
   const isDark = getComputedStyle(document.documentElement).colorScheme === 'dark'
     || (document.documentElement.style.colorScheme === '' && matchMedia('(prefers-color-scheme: dark)').matches);

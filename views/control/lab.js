@@ -1,4 +1,4 @@
-// What the dashboard's buttons open, and the buttons themselves.
+// The dashboard's buttons, and the clients that they open.
 const PAGES_SHOWN = 5;
 const NINE = 9;
 
@@ -15,7 +15,7 @@ function showTabs(tabs) {
   }
   for (const tab of tabs) {
     const chip = chips.get(tab.tab) ?? addChip(tab.tab);
-    // The server's record tells a request in the queue from one on its way.
+    // The server's record distinguishes a request in the queue from one that is still on its way.
     const waits = tab.state === 'connecting' && feed.ofClient(tab)?.state === 'waiting';
     set(chip.dataset, 'state', waits ? 'waiting' : tab.state);
     const words = { open: ' streams', waiting: ' waits', closed: ' failed', reconnecting: ' reconnects' };
@@ -93,7 +93,7 @@ function showLab() {
 
 // ---- The buttons.
 
-// These buttons are one tab stop; the horizontal arrow keys choose one.
+// Together, these buttons are one tab stop; the left and right arrow keys choose one of them.
 function rove(buttons) {
   const current = buttons.find(button => button.tabIndex === 0) ?? buttons[0];
   buttons.forEach(button => {
@@ -139,7 +139,7 @@ async function openNine() {
 
 async function openUpToNine() {
   for (let open = feed.state?.lab.tabs.length ?? 0; open < NINE; open += 1) {
-    if (!await carryOut('/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.')) {
+    if (!await carryOut('/lab/tabs/open', said => 'Tab ' + said.tab + ' requests its stream.')) {
       return;
     }
   }
@@ -147,13 +147,13 @@ async function openUpToNine() {
 }
 
 const toolbar = document.querySelector('[role="toolbar"]');
-// One tab stop for both rows.
+// Both rows of buttons are one tab stop.
 rove([...toolbar.querySelectorAll(':scope > button'), ...document.querySelectorAll('.keep > button')]);
-click('open-tab', '/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.');
+click('open-tab', '/lab/tabs/open', said => 'Tab ' + said.tab + ' requests its stream.');
 at('open-nine').addEventListener('click', openNine);
 at('first-nine').addEventListener('click', openNine);
-click('zombies', '/lab/zombies?count=3', said => said.zombies.map(it => 'zombie-' + it.zombie).join(', ') + ' ask for streams that they will not read.');
-click('ask-page', '/lab/page', said => 'page-' + said.page + ' is asked for.');
+click('zombies', '/lab/zombies?count=3', said => said.zombies.map(it => 'zombie-' + it.zombie).join(', ') + ' request streams that they will not read.');
+click('ask-page', '/lab/page', said => 'page-' + said.page + ' is requested.');
 click('reap', '/reap', said => (said.reaped === 1 ? '1 stream was' : said.reaped + ' streams were') + ' reaped.');
 click('reset', '/lab/reset', resetWords);
 new Limits(feed, carryOut, words => answer(false, words));

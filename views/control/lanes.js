@@ -5,12 +5,12 @@
 //                               and data-tab, data-request and data-path of its request; an item
 //                               of the queue has data-request, data-tab and data-path
 //
-// It draws what `shown` has and keeps no state of a request. The rows are one tab stop: the
-// vertical arrow keys choose a row, the horizontal ones walk through its bands, as a pointer does.
+// It draws what `shown` has and keeps no state about requests. The rows are one tab stop: the vertical arrow keys
+// choose a row, the horizontal ones walk through its bands, as a pointer does.
 const MOST_LANES = 64;
 const MOST_LISTED = 24;
 const MANY_LANES = 12;
-// Without the time until the next frame.
+// The pause between two drawings, without the time until the next frame.
 const DRAW_EVERY_MS = 50;
 const DRAW_CALMLY_EVERY_MS = 1000;
 
@@ -18,7 +18,7 @@ const STATES = {
   absent: 'not started', left: 'ended', idle: WORDS.idle, running: WORDS.held + ' by', streaming: WORDS.held + ' by the stream of',
 };
 
-// The words of one span, for the tooltip.
+// The lines of the tooltip of one span.
 function spanWords(span, now, goneAt) {
   const story = span.story;
   const lasted = (span.to ?? now) - span.from;
@@ -74,7 +74,7 @@ class Picture {
     addEventListener('keydown', e => e.key === 'Escape' && this.hideTip());
     new ResizeObserver(() => this.draw()).observe(place);
     onRecolored(() => this.draw());
-    // The times in it grow.
+    // Updates the tooltip, since its times grow.
     setInterval(() => this.again?.(), 500);
     // No frame is requested between two drawings, so the browser composes none.
     const drawNext = () => requestAnimationFrame(() => {
@@ -84,7 +84,7 @@ class Picture {
     drawNext();
   }
 
-  // Rows for the threads that exist, and for those that may be started.
+  // Shows rows for the threads that exist, and for those that may be started.
   arrange() {
     const { max, record } = this.shown;
     const numbers = new Set(record.lanes.keys());
@@ -159,7 +159,7 @@ class Picture {
     e.stopPropagation();
   }
 
-  // The row that the Tab key leads to.
+  // Sets the row that the Tab key focuses.
   choose(number) {
     this.current = number;
     this.rows.forEach(row => {
@@ -209,7 +209,7 @@ class Picture {
     }
     const short = this.shown.record.lanes.get(row.number)?.short.get(Math.floor(moment / SHORT_US));
     if (short) {
-      const words = short.count ? many(short.count, 'short request') : 'looked at a connection without a request';
+      const words = short.count ? many(short.count, 'short request') : 'checked an idle connection';
       return this.showTip(row, x, [words, 'held for ' + seconds(short.busy) + ' of a tenth of a second']);
     }
   }
@@ -236,7 +236,7 @@ class Picture {
     const tip = this.tip;
     tip.replaceChildren(...words.map((line, index) => element(index ? 'div' : 'strong', '', line)));
     tip.hidden = false;
-    // At the edge it would be measured narrower than it can be.
+    // Near the right edge, the tooltip would be measured narrower than it can be.
     tip.style.setProperty('left', '0');
     row.strip.setAttribute('aria-describedby', tip.id);
     const box = row.strip.getBoundingClientRect();
@@ -268,7 +268,7 @@ class Picture {
   }
 }
 
-// The queue as a list, for a screen reader and for tests; the picture has its bars.
+// The queue as a list, for screen readers and tests; its bars are in the picture.
 class Waiting {
   constructor(list, place, shown) {
     this.list = list;
@@ -289,7 +289,7 @@ class Waiting {
     }
     listed.forEach((story, index) => {
       const item = this.items.get(story.request) ?? this.add(story);
-      // A connection that a thread looked at and put back has lost its place.
+      // A connection that a thread checked and put back has lost its position.
       if (this.list.children[index] !== item) {
         this.list.insertBefore(item, this.list.children[index] ?? null);
       }

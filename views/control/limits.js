@@ -1,7 +1,7 @@
 // The maximum age and the number of threads, on the wall and on the dashboard: the fields show the
 // server's values, and send what the user chooses.
 class Limits {
-  // `carryOut(path, words)` sends an order; `refuse(words)` says what is wrong with an input.
+  // `carryOut(path, words)` sends an order; `refuse(words)` reports what is wrong with an input.
   constructor(feed, carryOut, refuse) {
     this.feed = feed;
     this.carryOut = carryOut;
@@ -12,8 +12,8 @@ class Limits {
     this.count = at('threads').elements.count;
     this.options = '';
     this.isOn.addEventListener('change', () => this.isOn.checked ? this.sendAge() : this.sendAge('off'));
-    // While the maximum age is off, other seconds only prepare it: the switch or Enter sends them.
-    // Enter in a changed field fires both events.
+    // While the maximum age is off, a changed number is not sent until the switch or Enter sends it. Enter in a changed
+    // field fires both events.
     this.age.addEventListener('change', () => this.isOn.checked || this.age.value.trim() === 'off' ? this.sendAge() : this.isValidAge());
     at('age').addEventListener('submit', e => {
       e.preventDefault();
@@ -70,7 +70,7 @@ class Limits {
 
   show() {
     const { max, max_stream_age_s: age } = this.feed.state;
-    // A field is left alone while it is used.
+    // A field is not changed while it has the focus.
     if (document.activeElement !== this.isOn) {
       this.isOn.checked = age !== null;
     }
@@ -81,7 +81,7 @@ class Limits {
     const options = [...new Set([atStart, 3, max])].join();
     if (options !== this.options) {
       this.options = options;
-      const texts = { 3: '3, as a new Rails app' };
+      const texts = { 3: '3, as in a new Rails app' };
       const items = options.split(',').map(count => new Option(texts[count] ?? count, count));
       this.choice.replaceChildren(...items, new Option('a number…', 'other'));
     }

@@ -1,20 +1,19 @@
-// An order to the control server. The token is in this page only; without it, in a header, a
-// browser can change nothing.
+// Orders to the control server. The token is in this page only. Without it in a header, a browser cannot change
+// anything.
 const TOKEN = document.body.dataset.token;
 
-// Resolves to { ok, said }: `said` is an object if the answer is JSON, else its line. What a refusal
-// says is always a line.
-// It never rejects: a server that cannot be reached is an answer as well.
+// Resolves to { ok, said }. `said` is an object if the answer is JSON, otherwise the text of the answer. For a refusal,
+// it is always text. The promise is never rejected: if the server cannot be reached, `ok` is false.
 function order(path) {
   return ask(path, 'POST');
 }
 
-// The same for a path that changes nothing.
+// The same for a request that changes nothing.
 function look(path) {
   return ask(path, 'GET');
 }
 
-// Saves what the server answers as a file, by the name that the server gives it.
+// Saves the server's answer as a file, under the name that the server sends.
 async function save(path) {
   try {
     const answer = await send(path, 'GET');
@@ -46,7 +45,7 @@ async function ask(path, method) {
     try {
       said = JSON.parse(text);
     } catch {
-      // It is a line of text.
+      // The answer is plain text.
     }
     return { ok: answer.ok, said: answer.ok ? said : refusalWords(said) };
   } catch {
@@ -54,12 +53,12 @@ async function ask(path, method) {
   }
 }
 
-// The server's reason. With a token of the operator it is Puma's text, which does not say what to do.
+// The server's reason. If the operator has set a token, it is Puma's text, which does not say what to do.
 function refusalWords(said) {
   return said === 'Invalid auth token' ? 'refused: this page’s token is out of date; load the page again' : String(said.error ?? said);
 }
 
-// What is wrong with an input, in words; null if it can be ordered.
+// The error message for an input; null if the input is valid.
 const wrongThreads = text => /^\d+$/.test(text) && Number(text) <= 10000 ? (Number(text) >= 1 ? null : 'The number of threads must be 1 or more.')
   : 'Give a number of threads from 1 to 10,000.';
 const wrongAge = text => text === 'off' || (/^\d*\.?\d+$/.test(text) && Number(text) > 0) ? null : 'Give seconds, such as 5, or off.';
@@ -68,7 +67,7 @@ function ageWords(age) {
   return age === null ? 'The maximum age is off.' : 'Streams older than ' + age + ' s are reaped.';
 }
 
-// After a reset.
+// The message after a reset.
 function resetWords({ max, max_stream_age_s: age }) {
   return 'Everything is closed. ' + many(max, 'thread') + ', maximum age ' + (age === null ? 'off' : age + ' s') + '.';
 }

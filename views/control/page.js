@@ -1,4 +1,4 @@
-// Small things that every page of the control server uses.
+// Helpers for every page of the control server.
 const at = id => document.getElementById(id);
 const CALM = matchMedia('(prefers-reduced-motion: reduce)');
 
@@ -13,7 +13,7 @@ function element(name, kind, text) {
   return made;
 }
 
-// Writes only changes: a text that stays the same stays selected, and is not spoken again.
+// Writes a text only if it differs, so that it stays selected and a screen reader does not repeat it.
 function write(place, text) {
   if (place.textContent !== text) {
     place.textContent = text;
@@ -26,14 +26,14 @@ function set(data, name, value) {
   }
 }
 
-// Calls this when the page gets other colors. They are called in the order in which they were given.
+// Calls `call` when the colors of the page change. Several functions are called in the order of their registration.
 function onRecolored(call) {
   for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)', 'print']) {
     matchMedia(query).addEventListener('change', call);
   }
 }
 
-// Each name of palette.css as the browser has resolved it, for a canvas.
+// The colors of palette.css as the browser has resolved them, for a canvas.
 class Colors {
   constructor(names) {
     this.names = names;

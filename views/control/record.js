@@ -1,18 +1,18 @@
 // The record: a server's moments, folded into one story per request, one lane per thread
-// (story.js), and the queue (Puma's todo). It uses no page, no connection and no clock: all of it
-// follows from the server's moments. The server folds them by the same rules
+// (story.js), and the queue (Puma's todo). It does not depend on a page, a connection or a clock:
+// everything follows from the server's moments. The server folds them by the same rules
 // (timeline/snapshot.rs in its crate), and a test compares the two.
 //
-//   record.hear(news)         takes in the data of `event: moments`
+//   record.hear(news)         processes the data of `event: moments`
 //   record.lanes              Map of thread number to lane
 //   record.todo()             stories that wait for a thread, the oldest first
-//   record.waits              stays in the queue that are over: { story, from, to, thread }
+//   record.waits              waits in the queue that have ended: { story, from, to, thread }
 //   record.ofTab('3')         stories with ?tab=3, the newest last
 //   record.ofClient(client)   the story of a client of the lab, { target, local_port }, or undefined
 //   record.orders             orders to the server: { at, text }
 //   record.log                the last lines in words (words.js): { line, at, kind, text }
 //   record.since              the record is complete from here on, in µs; null before the first news
-//   record.gaps               what it lacks after that: [{ from, to }]
+//   record.gaps               what is missing after `since`: [{ from, to }]
 const WINDOW_US = 60e6;
 const MOST_SPANS = 700;
 const MOST_WRITES = 256;
@@ -22,9 +22,9 @@ const MOST_WAITS = 64;
 const MOST_ORDERS = 64;
 // A moment of these kinds ends the request of its thread.
 const ENDING = new Set(['answered', 'rejected', 'left']);
-// Moments of these kinds are about a thread and whatever it has.
+// Moments of these kinds are about a thread, whatever request it has.
 const OF_THREAD = new Set(['finished', 'marked_io_bound']);
-// The kind and the text of a moment's line in the log, or null. Only a page with a log has words (words.js).
+// Returns the kind and the text of a moment's line in the log, or null. Only a page with a log loads words.js.
 let wordsOf = () => null;
 
 class Record {
@@ -59,8 +59,8 @@ class Record {
     return [...this.stories.values()].filter(story => story.tab === String(tab));
   }
 
-  // The client's request is found once, by its port and target, and kept from then on: another
-  // address can use the same port at the same time, and any client can use it later.
+  // The client's request is looked up once, by port and target, and then remembered, because another address can use
+  // the same port at the same time, and any client can use it later.
   ofClient({ target, local_port: port }) {
     let known = this.clients.get(target);
     if (known?.port !== port) {
@@ -104,7 +104,7 @@ class Record {
     this.prune(news.now_us);
   }
 
-  // ---- The past and the state of now: at the beginning, and where something was missed.
+  // ---- The past and the current state: at the start, and after missed moments.
 
   beginAnew({ since_us: since, moments, snapshot }) {
     if (this.since === null) {
@@ -113,7 +113,7 @@ class Record {
       const missed = (moments.length ? moments[0].seq - 1 : snapshot.seq) - this.seq;
       if (missed > 0) {
         this.gaps.push({ from: this.lastAt, to: since });
-        this.say(since, 'missed', missed + ' moments were not kept for this page: there were too many at once');
+        this.say(since, 'missed', missed + ' events are missing: there were too many');
       }
     }
     Object.keys(snapshot.threads).forEach(number => this.lane(Number(number)));
@@ -121,13 +121,13 @@ class Record {
       const holds = snapshot.threads[lane.number]?.holds;
       lane.unknownSince = since;
       if (holds && holds.started_us < since) {
-        // Its beginning is not among the moments, and what follows is.
+        // Its start is not among the moments, but all later moments are.
         this.hold(lane, holds, since);
       }
     }
   }
 
-  // Exactly the server's state after the last moment.
+  // Sets exactly the server's state after the last moment.
   settle({ since_us: since, snapshot }) {
     this.seq = Math.max(this.seq, snapshot.seq);
     for (const lane of this.lanes.values()) {
@@ -161,13 +161,13 @@ class Record {
     }
   }
 
-  // The thread has this request, whatever it had before.
+  // Gives the thread this request, whatever it had before.
   hold(lane, held, at) {
     if (!lane.has(held.request) || lane.current.from !== held.started_us) {
       this.close(lane, at, 'unseen');
       const known = this.stories.get(held.request);
       if (known?.thread) {
-        // Another thread gave it back to the queue, unseen.
+        // Another thread returned it to the queue, and this page has missed that.
         this.close(this.lane(known.thread), at, 'unseen');
       }
       this.begin(lane, known && known.state !== 'ended' ? known : this.renew(held), held.started_us);
@@ -190,7 +190,7 @@ class Record {
     });
   }
 
-  // ---- One moment: what it begins, notes or ends.
+  // ---- One moment: what it begins, changes or ends.
 
   take(moment) {
     if (moment.kind === 'ordered') {
@@ -225,7 +225,7 @@ class Record {
     const queued = this.queue.get(moment.request);
     switch (moment.kind) {
       case 'accepted':
-        // If it has left the queue, the thread that reads it names it.
+        // If the request has left the queue, the thread that reads it reports its target.
         if (!moment.peeked || queued) {
           const story = queued ?? this.renew(moment);
           this.read(story, moment);
@@ -233,8 +233,8 @@ class Record {
         }
         break;
       case 'queued': {
-        // It is queued for the second time if it was not complete at the first. The thread that
-        // found that out may not have recorded its end yet.
+        // A request that was incomplete the first time is queued a second time. The thread that found it incomplete may
+        // not have recorded its end yet.
         const arrives = known && known.startedAt === null && known.endedAt === null && !queued;
         const story = arrives ? known : this.renew(moment);
         story.queuedAt = at;
@@ -279,7 +279,7 @@ class Record {
     }
   }
 
-  // The thread has another request than before a gap: the old one ended in the gap.
+  // After a gap, the thread has a different request, so the old one ended in the gap.
   endUnseen(lane) {
     if (lane.unknownSince !== null) {
       this.close(lane, lane.unknownSince, 'unseen');
@@ -295,7 +295,7 @@ class Record {
       // The next request of the connection, which did not go through the queue.
       this.begin(lane, this.renew(moment), at);
     } else if (lane.unknownSince !== null && !lane.has(request) && !OF_THREAD.has(kind)) {
-      // It began before the moments that are known.
+      // It began before the first known moment.
       this.begin(lane, this.renew(moment), kind === 'answered' ? at - moment.duration_us : lane.unknownSince);
     }
     const isOfItsRequest = lane.has(request);
@@ -316,7 +316,7 @@ class Record {
     }
   }
 
-  // Takes in a moment about the request that its thread has.
+  // Applies a moment to the request that the thread has.
   note(span, moment) {
     const at = moment.at_us;
     const { story } = span;
@@ -371,7 +371,7 @@ class Record {
   }
 
   begin(lane, story, at) {
-    // If moments were missed, the request that it had before has ended in between.
+    // If moments were missed, the thread's previous request ended in between.
     this.close(lane, lane.unknownSince ?? at, lane.unknownSince === null ? undefined : 'unseen');
     lane.unknownSince = null;
     this.leaveQueue(story, at, lane.number);
@@ -381,7 +381,7 @@ class Record {
     lane.current = { story, from: at, to: null, writes: [], blocked: [], end: null };
   }
 
-  // A thread has taken it, or none will (null).
+  // A thread has taken the request, or no thread will (null).
   leaveQueue(story, at, thread) {
     this.queue.delete(story.request);
     if (story.queuedAt !== null && at - story.queuedAt >= SHORT_US && !(thread === null && story.isSpare)) {
@@ -389,7 +389,7 @@ class Record {
     }
   }
 
-  // The thread is done with this request, and perhaps not with its connection.
+  // The thread is done with this request, but perhaps not with its connection.
   close(lane, at, end) {
     const span = lane.current;
     if (!span) {
@@ -403,7 +403,7 @@ class Record {
     if (lasted < SHORT_US && !span.end) {
       const tenth = Math.floor(span.to / SHORT_US);
       const short = lane.short.get(tenth) ?? { count: 0, busy: 0 };
-      // Without a request a thread only looked for one.
+      // Without a target, the thread only checked whether a request had arrived.
       short.count += span.story.target === null ? 0 : 1;
       short.busy += lasted;
       lane.short.set(tenth, short);
@@ -426,7 +426,7 @@ class Record {
       this.done.push(story);
       if (this.done.length > MOST_DONE) {
         const oldest = this.done.shift();
-        // Its number may be that of a newer story: it was put aside.
+        // A newer story may have its number, if the request was put aside.
         if (this.stories.get(oldest.request) === oldest) {
           this.stories.delete(oldest.request);
         }
@@ -434,7 +434,7 @@ class Record {
     }
   }
 
-  // Drops what ended before the longest window that is drawn.
+  // Drops whatever ended before the longest window that can be drawn.
   prune(now) {
     const from = now - WINDOW_US - 5e6;
     for (const [number, lane] of this.lanes) {
@@ -489,11 +489,11 @@ class Record {
     return lane;
   }
 
-  // A story that begins now, in the place of one whose request was put aside.
+  // Begins a new story of a request, in place of one that was put aside.
   renew(subject) {
     const before = this.stories.get(subject.request);
     const story = new Story(subject);
-    // The newest is the last.
+    // The newest story is the last.
     this.stories.delete(story.request);
     this.stories.set(story.request, story);
     if (before && before.thread === null && before.endedAt === null) {

@@ -1,14 +1,13 @@
-// What the picture shows: the live record, or the record as it was at a moment (freeze.js), and
-// how much of the past.
+// What the picture shows: the live record, or the record at an earlier moment (freeze.js), and how much of the past.
 //
 //   shown.record, shown.now()   the record, and its moment in µs
-//   shown.max                   the most threads
+//   shown.max                   the maximum number of threads
 //   shown.window(now)           µs from the left edge to now
 //   shown.goneAt(story)         when its client closed, as far as this page knows; or null
 //   shown.marks()               the orders on the record: [{ at, text }]
 const NARROW_US = 15e6;
 const STEPS_US = [15e6, 30e6, 60e6];
-// Once fewer µs are needed, the window narrows by this many times the time that passes.
+// Once a shorter window is enough, it narrows by this many times the time that passes.
 const NARROWING = 3;
 const WINDOWS = ['auto', '15', '60'];
 
@@ -44,7 +43,7 @@ class Shown {
     return marks.sort((a, b) => a.at - b.at);
   }
 
-  // The window begins narrow, and grows as soon as the oldest band would leave it.
+  // The window starts narrow, and grows as soon as the oldest band would leave it.
   window(now) {
     if (this.mode !== 'auto') {
       return Number(this.mode) * 1e6;

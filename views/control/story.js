@@ -3,15 +3,15 @@
 // A story: request, connection, port, method, target (null until it is read or peeked at),
 // namedSeq (the moment that named the target), path, tab, name, peeked, isStream, queuedAt
 // (while it is in the queue), waited, startedAt, thread (while it runs), lane (the last thread),
-// writes, lastWriteAt, closedAt (when its client closed, where the server was told), reaped, gone (the write that failed), rejected, left, answered, endedAt;
-// and state, one of 'waiting' (in the queue), 'running' (a thread has it), 'streaming', 'ended'.
-// A lane: number, alive, ioBound, from and to (when its thread began and ended, null where
-// unknown), current (a span or null), spans (those that are over), short (a Map of tenths of a
-// second to what was too short to draw), keptSince; and state, one of 'absent', 'idle',
-// 'running', 'streaming'.
+// writes, lastWriteAt, closedAt (when its client closed, if the record has it), reaped, gone (the write
+// that failed), rejected, left, answered, endedAt; and state, one of 'waiting' (in the queue), 'running'
+// (a thread has it), 'streaming', 'ended'.
+// A lane: number, alive, ioBound, from and to (when its thread began and ended, null where unknown),
+// current (a span or null), spans (those that are over), short (a Map from tenths of a second to what
+// was too short to draw), keptSince; and state, one of 'absent', 'idle', 'running', 'streaming'.
 // A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const SHORT_US = 100e3;
-// The error of a close that a stream saw on its socket. No write failed then.
+// The recorded error if a stream saw on its socket that its client closed. In this case, no write failed.
 const SEEN_CLOSED = 'POLLRDHUP';
 const LONGEST_NAME = 40;
 const LONGEST_LINE = 200;
@@ -26,7 +26,7 @@ class Story {
     });
   }
 
-  // Takes in the method and the target of its request.
+  // Stores the method and the target of the request.
   asks(method, target) {
     this.method = method;
     this.target = target;
@@ -44,7 +44,7 @@ class Story {
     return this.called || WORDS.spare;
   }
 
-  // A shorter name, which does not tell the page of a tab from its stream.
+  // A shorter name, which does not distinguish the page of a tab from its stream.
   get short() {
     return this.name.replace(/’s page$/, '');
   }
@@ -54,12 +54,12 @@ class Story {
     return this.target === null;
   }
 
-  // The request by which the latency of a page is measured (beside_latency.rs).
+  // The request with which the latency of a page is measured (beside_latency.rs).
   get isProbe() {
     return this.tab === PROBE;
   }
 
-  // Puma counts it as waiting, but it has not asked for anything, or only measures.
+  // Puma counts it as waiting, but it has sent no request, or only measures the latency.
   get isUncounted() {
     return this.isSpare || this.isProbe;
   }
@@ -84,7 +84,7 @@ class Lane {
   constructor(number) {
     Object.assign(this, {
       number, alive: false, ioBound: false, from: null, to: null, current: null, spans: [], short: new Map(), keptSince: 0,
-      // Since when it is not known what its thread does. Null except while news is taken in.
+      // The time since which the state of the thread is unknown. Null except while an update is processed.
       unknownSince: null,
     });
   }
@@ -108,8 +108,8 @@ function keep(list, item, most) {
   }
 }
 
-// A client's text for one line of a page: cut, and without invisible characters or characters
-// that reverse the text after them.
+// A client's text for one line of a page: shortened, and without invisible characters or characters that
+// reverse the text after them.
 function plain(text, most) {
   const signs = [...text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd')];
   return signs.length > most ? signs.slice(0, most - 1).join('') + '…' : signs.join('');

@@ -1,11 +1,9 @@
-// The state of a tab in a frame, from the server's record of it: a pure function of moments. No
-// timer decides anything.
+// The state of a tab in a frame: a pure function of the server's record of it, without a timer.
 //
-// A page cannot look into a frame of another host, nor into the browser's queues, and from there a
-// queued request looks like a slow server. The server's record tells the cases apart: a request in
-// the queue waits for a thread; one that the server has not seen, while six connections of its host
-// are in use, waits in the browser. Tabs that other pages opened under the same number cannot be
-// told from the wall's own.
+// A page cannot look into a frame of another host or into the browser's queues, so a queued request looks
+// like a slow server. The server's record distinguishes the cases. A request in the queue waits for a thread.
+// A request that the server has not seen, while six connections to its host are in use, waits in the browser.
+// Tabs that other pages opened under the same number cannot be distinguished from the wall's own.
 const CONNECTIONS_A_HOST = 6;
 const STREAM_PATH = '/models/live_stream';
 
@@ -28,8 +26,8 @@ function connectionsOf(stories) {
 // isOpen    whether its frame exists
 // stories   its requests since the frame was opened, the newest last
 // taken     how many connections of the same host the other frames hold
-// seenAt    the clock of the numbers before the newest: what ended earlier has been shown as over
-// isLoaded  whether the frame has reported that it loaded, and numbers have come since
+// seenAt    the time of the second newest numbers: whatever ended earlier has been shown as ended
+// isLoaded  whether the frame has reported that it loaded, and numbers have arrived since
 // turns     how many streams it has had
 //
 // Returns the state, a few words for the small line, and the request that they are about.
@@ -50,19 +48,19 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded, turns = 0 }) {
     if (isStreaming(here)) {
       return is('streaming', thread, here);
     }
-    return is('loading', thread + ', no byte yet', here);
+    return is('loading', thread + ', no data yet', here);
   }
   const last = stories.at(-1);
   if (last?.path === STREAM_PATH) {
     if (last.reaped && last.endedAt > seenAt) {
-      // It stays so until the next numbers, so that it can be seen.
+      // The tab keeps this state until the next numbers arrive, so that it can be seen.
       return is('reaped', 'thread ' + last.lane + ' freed', last);
     }
     if (last.gone) {
       return is('closed', 'closed by its page', last);
     }
-    // Whether the browser pauses or lacks a connection now is not known.
-    const how = turns ? 'after ' + many(turns, 'turn') : last.writes ? 'its stream ended' : 'got no byte';
+    // It is unknown whether the browser pauses now or lacks a connection.
+    const how = turns ? 'after ' + many(turns, 'turn') : last.writes ? 'its stream ended' : 'got no data';
     return is('reconnecting', how, last);
   }
   if (taken >= CONNECTIONS_A_HOST) {
@@ -74,8 +72,8 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded, turns = 0 }) {
   return is('loading', last ? 'page answered' : 'not at the server yet', last);
 }
 
-// Whether the next tab may be opened: this one has reached a state that lasts. Every request goes
-// through the queue, so a waiting one counts only if numbers taken since show no free thread.
+// Whether this tab has reached a lasting state, so that the next one may be opened. Every request passes through the
+// queue, so a waiting one counts only if later numbers show no idle thread.
 function isSettled({ state, story }, numbers, isLoaded) {
   switch (state) {
     case 'streaming': case 'waiting-for-socket': case 'closed': case 'reaped': case 'reconnecting':
@@ -87,15 +85,15 @@ function isSettled({ state, story }, numbers, isLoaded) {
   }
 }
 
-// The outcome of a closed tab's request, in words. `writes` is how many there were before the
-// close, `closedAt` when that was, and `next` the request that its thread took afterwards.
+// The outcome of a closed tab's request, in words. `writes` is the number of writes before the close, `closedAt` the
+// time of the close, and `next` the request that the thread took next.
 function afterClosing({ name, story, writes, closedAt, next }) {
   const since = story.writes - writes;
   const thread = 'thread ' + story.lane;
   if (story.gone) {
     const write = story.gone.write - writes;
     const taken = next ? ', and took ' + next.name + (next.waited > SHORT_US ? ', which had waited ' + seconds(next.waited) : '') : '';
-    const how = story.gone.error === SEEN_CLOSED ? 'its stream saw that' : 'write ' + write + ' after that failed';
+    const how = story.gone.error === SEEN_CLOSED ? 'its stream saw that' : 'write ' + write + ' after the close failed';
     return name + ' closed: ' + how + ' (' + story.gone.error + '), so ' + thread + ' was freed after ' +
       seconds(story.gone.at - closedAt) + taken + '.';
   }
@@ -103,16 +101,16 @@ function afterClosing({ name, story, writes, closedAt, next }) {
     return name + ' closed: its stream was reaped before a write could fail.';
   }
   if (story.state === 'waiting') {
-    return name + ' closed while it waited in the queue: a thread finds that out when it takes it.';
+    return name + ' closed while it waited in the queue: a thread notices when it takes the request.';
   }
   if (story.left) {
-    return name + ' closed while it waited: ' + thread + ' found that out, and did not serve it.';
+    return name + ' closed while it waited: ' + thread + ' noticed, and did not serve it.';
   }
   if (story.state === 'ended' && !story.answered) {
-    return name + ' closed before a thread took it.';
+    return name + ' closed before a thread took its request.';
   }
   if (story.state === 'ended') {
-    return name + ' closed: ' + thread + ' had answered it.';
+    return name + ' closed: ' + thread + ' had already answered its request.';
   }
   const count = since === 0 ? 'no write since' : since === 1 ? '1 write since, and the kernel accepted it' : since + ' writes since';
   return name + ' closed: ' + thread + ' is still held; ' + count + '.';

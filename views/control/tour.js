@@ -1,6 +1,5 @@
-// The guided tour: steps for a presenter. Each asks a question, is run on the server at hand, and
-// shows what was found. What a step does and claims is in tour_steps.js and steps/; this file runs one
-// at a time.
+// The guided tour: steps for a presenter. Each asks a question, runs on this server, and shows its findings.
+// tour_steps.js and steps/ define what a step does and claims; this file runs one step at a time.
 const NONCE = document.currentScript.nonce;
 
 // A step was stopped, by the presenter or because another step was chosen.
@@ -30,8 +29,8 @@ class Act {
     this.waiting?.();
   }
 
-  // Resolves to the value of `look` as soon as it is true, or to null after a time that is enough on
-  // any machine. The claims that follow judge it.
+  // Resolves to the value of `look` as soon as it is truthy, or to null after a time that is enough on any machine. The
+  // claims that follow judge the result.
   until(look, patienceMs = 90e3) {
     return new Promise((resolve, reject) => {
       let timer = null;
@@ -55,7 +54,7 @@ class Act {
     });
   }
 
-  // Numbers that were taken after this call.
+  // Waits for numbers that were taken after this call.
   look() {
     const since = this.looks;
     return this.until(() => this.looks >= since + 2);
@@ -74,7 +73,7 @@ class Act {
 
   // Closes everything that was opened here and turns the maximum age off. The number of threads stays.
   async clear() {
-    this.says('Closing what was open. Its threads are freed at the second write.');
+    this.says('Closing what is open. Its threads are freed at the second write.');
     const { min, max } = feed.state;
     wall.closeAll();
     await this.order('/lab/reset');
@@ -133,7 +132,7 @@ class Tour {
     });
   }
 
-  // A button that can do nothing now keeps the focus.
+  // A button that is only marked as disabled keeps the focus.
   click(id, what) {
     at(id).addEventListener('click', () => at(id).ariaDisabled !== 'true' && what());
   }
@@ -210,13 +209,13 @@ class Tour {
     }
   }
 
-  // Loads a step once. Says whether it is there, and still the chosen one.
+  // Loads a step once. Resolves to whether it has been loaded and is still the chosen one.
   async load(number) {
     if (!STEPS[number]) {
       for (const id of ['step-title', 'question', 'by-hand', 'guesses']) {
         at(id).textContent = '';
       }
-      this.need('The step is loaded.');
+      this.need('The step is loading.');
       this.loading[number] ??= this.fetch(number);
       await this.loading[number];
       this.loading[number] = undefined;
@@ -307,7 +306,7 @@ class Tour {
     at('guesses').replaceChildren(...buttons);
   }
 
-  // The guess against what was found.
+  // Shows the guess beside the finding.
   compare(found) {
     const guess = this.guesses[this.step];
     if (guess === null) {

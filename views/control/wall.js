@@ -8,11 +8,11 @@
 //   keys=off                  no keys
 const MOST_TABS = 16;
 const NUMBERS = ['No', 'One', 'Two', 'Three', 'Four', 'Five', 'Six', 'Seven', 'Eight', 'Nine', 'Ten'];
-// The wall of a second server has none: the page that shows it has those of both (beside.html).
+// The wall of a second server has no controls: the page that shows it has those of both walls (beside.html).
 const HAS_CONTROLS = at('open-all') !== null;
 const feed = new Feed(TOKEN);
 const shown = new Shown(feed);
-// The tour is part of the page if the address asks for it.
+// Set if the address requests the tour.
 let tour = null;
 // On a second server: the fix whose page is in the frames (beside_fix.js).
 let fix = null;
@@ -23,12 +23,12 @@ function countWanted(text) {
   return Number.isInteger(count) && count >= 1 && count <= MOST_TABS ? count : null;
 }
 
-// In words up to ten, as in a sentence.
+// The number as a word, up to ten, as at the start of a sentence.
 function inWords(count) {
   return NUMBERS[count] ?? String(count);
 }
 
-// On the wall, [data-tab] selects tiles and nothing else.
+// On the wall, [data-tab] selects only tiles, so the rows do not have it.
 class WallPicture extends Picture {
   show(row, number) {
     super.show(row, number);
@@ -40,12 +40,12 @@ class Wall {
   constructor(list) {
     this.list = list;
     this.tabs = [];
-    // Those that are opened as soon as the one before has reached a state that lasts.
+    // The numbers of tabs that are to be opened, each as soon as the previous one has reached a lasting state.
     this.wanted = new Set();
     this.hosts = 'many';
     this.looks = [0];
     this.ofLab = new WeakSet();
-    // The line under the meter: what became of the tab that was closed last, or a message.
+    // For the line under the meter: the outcome of the tab that was closed last, or a message.
     this.lastClosed = null;
     this.message = '';
     this.warns = true;
@@ -63,12 +63,12 @@ class Wall {
 
   hear(change) {
     if (change === 'state') {
-      // The newest two: a request that the second does not have was not there at the first.
+      // The times of the two newest states of the server.
       this.looks = [...this.looks.slice(-1), feed.state.now_us];
       feed.state.lab.tabs.map(tab => feed.ofClient(tab)).forEach(story => story && this.ofLab.add(story));
     }
     this.tabs.forEach(tab => tab.follow());
-    // It may be a tab that the wall no longer has.
+    // The wall may no longer have this tab.
     this.lastClosed?.follow();
     this.show();
     if (feed.connection === 'live' && feed.state) {
@@ -85,7 +85,7 @@ class Wall {
     this.tick();
   }
 
-  // The parts that change with the time alone.
+  // The parts that change as time passes.
   tick() {
     if (!feed.state) {
       return;
@@ -95,7 +95,7 @@ class Wall {
     const { length } = this.tabs;
     const { max } = feed.state;
     const question = inWords(length) + (length === 1 ? ' tab, ' : ' tabs, ') + inWords(max).toLowerCase() + (max === 1 ? ' thread.' : ' threads.');
-    // With a thread for each tab none waits, so there is no such question.
+    // If there is a thread for each tab, no tab waits, so the question is not asked.
     const asks = this.asks && length > max && !pool.held && !shown.frozen;
     set(at('headline').dataset, 'asks', String(asks));
     this.headline.show(asks ? [[question, 'plain'], ['Which tab will wait, and where?', 'waiting']]
@@ -123,8 +123,8 @@ class Wall {
   }
 
   hostOf(number) {
-    // This is not the name in this page's own address: the browser counts the six connections of
-    // that site separately from those of frames, together with other tabs of the app.
+    // This is not the host in the address of this page: for that host, the browser counts the connections of other tabs
+    // of the app as well.
     const one = location.hostname === 'localhost' ? '127.0.0.1' : 'localhost';
     return this.hosts === 'one' ? one : 'tab' + number + '.localhost';
   }
@@ -138,7 +138,7 @@ class Wall {
     return fix ? fix.stateOf(tab) : tabState(tab);
   }
 
-  // How many connections of its host the other frames hold.
+  // The number of connections to the tab's host that the other frames hold.
   taken(tab) {
     const others = this.tabs.filter(other => other !== tab && other.isOpen && other.host === tab.host);
     if (fix?.keepsConnections) {
@@ -151,7 +151,7 @@ class Wall {
     return this.tabs[tab.number - 2];
   }
 
-  // Opens the next tab that is wanted, unless the one before it is still on its way.
+  // Opens the next wanted tab, unless the previous one has not reached a lasting state yet.
   advance() {
     const next = this.tabs.find(tab => this.wanted.has(tab.number));
     const before = next && this.before(next);
@@ -199,8 +199,7 @@ class Wall {
     this.say('');
   }
 
-  // The tab's own page over the wall. The frame stays where it is in the document: to move it would
-  // load it again.
+  // Shows the tab's page over the whole wall. The frame is not moved in the document, since that would reload it.
   showInFull(tab) {
     if (tab.isOpen) {
       this.endFull();
@@ -233,7 +232,7 @@ class Wall {
     }
   }
 
-  // Replaces the tabs with this many closed ones on these hosts.
+  // Replaces the tabs with `count` closed ones on these hosts.
   prepare(count, hosts) {
     this.closeAll();
     this.setHosts(hosts);
@@ -244,15 +243,15 @@ class Wall {
     this.keepAddress();
   }
 
-  // The same, opened one after the other.
+  // The same, and opens them one after another.
   begin(count, hosts) {
     this.prepare(count, hosts);
     this.openAll();
   }
 
-  // A reload, or a bookmark, shows the same again.
+  // Keeps the options in the address, so that a reload or a bookmark shows the same wall.
   keepAddress() {
-    // A token stays as it was written: encoded anew it could be another one.
+    // A token is kept as it was written, since encoding it again could change it.
     const others = location.search.slice(1).split('&').filter(it => it && !/^(tabs|hosts)(=|$)/.test(it));
     history.replaceState(null, '', '?' + [...others, 'tabs=' + this.tabs.length, 'hosts=' + this.hosts].join('&'));
   }

@@ -1,4 +1,4 @@
-// The controls and keys that one wall and two have in common (wall_controls.js, beside.js).
+// The controls and keys that a single wall and two walls have in common (wall_controls.js, beside.js).
 const LARGEST = 2;
 const SMALLEST = 0.6;
 let scale = 1;
@@ -17,7 +17,7 @@ function setBare(isBare) {
   set(document.body.dataset, 'bare', String(isBare));
 }
 
-// With another number of tabs, the new ones are opened if any are open.
+// If tabs are open and their number is increased, the new ones are opened as well.
 function onCount(setCount, openAll) {
   at('count').addEventListener('change', e => {
     const count = countWanted(e.target.value);

@@ -1,4 +1,4 @@
-// The wall's controls and keys, and what its address asks for.
+// The wall's controls and keys, and the options in its address.
 async function carryOut(path, words) {
   const { ok, said } = await order(path);
   wall.say(ok ? words(said) : said);
@@ -25,7 +25,7 @@ at('window').addEventListener('change', e => {
 });
 at('show-keys').addEventListener('click', () => at('keys').showModal());
 
-// The tour begins on an empty wall, so a page without it is loaded again with it.
+// The tour begins on an empty wall, so a page without the tour is reloaded with it.
 function openTour() {
   if (tour) {
     tour.toggle(true);

@@ -44,8 +44,8 @@ class WallTab {
     this.button.setAttribute('aria-label', (this.isOpen ? 'close' : 'open') + ' tab ' + this.number);
   }
 
-  // A request with this number that is not its frame's: it was read before the frame was opened,
-  // or it is one of the lab's.
+  // Whether a request with this tab's number does not belong to its frame: it was read before the frame was opened, or
+  // it is one of the lab's.
   isOfOthers(story) {
     return story.namedSeq <= this.openedSeq || this.wall.ofLab.has(story);
   }
@@ -71,7 +71,7 @@ class WallTab {
     this.follow();
   }
 
-  // A frame that is removed is over at once; the browser's back/forward cache does not keep it.
+  // A removed frame ends immediately; the browser's back/forward cache does not keep it.
   close() {
     this.wall.wanted.delete(this.number);
     if (!this.isOpen) {
@@ -90,11 +90,11 @@ class WallTab {
     this.wall.show();
   }
 
-  // Takes in the new moments of its requests.
+  // Collects the new requests of the tab.
   follow() {
     const closing = this.closing;
     if (closing && closing.story.lastWriteAt < closing.closedAt) {
-      // The write was before the close, and the news of it came after.
+      // The write happened before the close, but was reported after it.
       closing.writes = closing.story.writes;
     }
     if (!this.isOpen) {
@@ -114,7 +114,7 @@ class WallTab {
     }
   }
 
-  // It has loaded, and numbers taken later have come, so that its requests are known.
+  // Whether the frame has loaded and later numbers have arrived, so that its requests are known.
   get isLoaded() {
     return this.loadedAt !== null && this.wall.looks.length > 1 && this.wall.looks[0] > this.loadedAt;
   }

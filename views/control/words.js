@@ -1,6 +1,6 @@
-// The log: which moments get a line, its kind, and the parts of its text. The texts are EVENT_WORDS,
-// which `top` has as well. Moments that every request has get no line. `story` is the moment's request
-// and `lane` its thread, both after the moment and before what it ends is over.
+// The log: which moments get a line, its kind, and the parts of its text. The texts are EVENT_WORDS, which `top` uses
+// as well. Moments that every request has get no line. `story` is the moment's request and `lane` its thread: both
+// already reflect the moment, except that a request that it ends is still open.
 const LINES = {
   spawned: () => ['thread'],
   exited: () => ['thread'],

@@ -12,7 +12,7 @@ if (IS_TILE) {
   document.documentElement.dataset.view = 'tile';
 }
 
-// The path with the name of this tab, by which the server's record knows it.
+// The path with the name of this tab, by which the server's record identifies it.
 function named(path, name) {
   const tab = ADDRESS.get('tab') ?? name;
   return tab === null ? path : path + (path.includes('?') ? '&' : '?') + 'tab=' + encodeURIComponent(tab);
@@ -22,7 +22,7 @@ function write(id, text) {
   at(id).textContent = text;
 }
 
-// The title shows it as well, for users with many tabs.
+// Shows the newest row in the title as well, for users with many tabs.
 function tell(model) {
   shown += 1;
   document.title = 'row ' + model.id + ' (' + shown + '), ' + TITLE;
@@ -55,7 +55,7 @@ async function askForAPage() {
   setTimeout(askForAPage, ASK_EVERY_MS);
 }
 
-// Correct if the server runs on this machine: both times are of the same clock.
+// Correct only if the server runs on this machine, since both times must come from the same clock.
 function showDelay(models) {
   if (models.length) {
     write('delay', Math.max(0, Date.now() - Date.parse(models.at(-1).created_at)) + ' ms');

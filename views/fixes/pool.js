@@ -1,5 +1,5 @@
-// The strip at the top: how many threads are held, and how many requests wait. The control server answers each
-// request at once and closes its connection. A hidden page sends none.
+// The strip at the top: how many threads are held, and how many requests wait. The control server answers each request
+// immediately and closes its connection. A hidden page sends no requests.
 const POOL_EVERY_MS = 1000;
 const POOL_PATIENCE_MS = 900;
 const MOST_BLOCKS = 16;

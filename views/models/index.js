@@ -14,7 +14,7 @@ var MOST_ROWS = 1000;
 // After this time without an answer, the page explains why (milliseconds).
 var WORTH_A_WORD = 1000;
 
-var WHO_WAITS = 'It waits for a thread, or for one of the six connections that a browser opens per host; the page ' +
+var WHO_WAITS = 'The request waits for a thread, or for one of the six connections that a browser opens per host; the page ' +
   'cannot tell which.';
 // The words after the tab's name in the title.
 var TITLES = { loading: 'connecting', streaming: 'streams', reconnecting: 'reconnects', closed: 'closed' };
@@ -85,7 +85,7 @@ function count(number, one, many) {
   return number + ' ' + (number === 1 ? one : many);
 }
 
-// Shows what the page knows of its stream and its form.
+// Shows what the page knows about its stream and its form.
 function tick() {
   var age = performance.now() - since;
   var unanswered = page.dataset.state === 'loading' ? age : 0;
@@ -162,7 +162,7 @@ function openSource() {
   };
 }
 
-// As text, never as markup: a name may contain anything.
+// Inserts text, never markup, since a name may contain anything.
 function add(model) {
   var row = template.content.cloneNode(true);
   var cells = row.querySelectorAll('td');
@@ -192,7 +192,7 @@ function note(words, isWrong) {
   nameField.setAttribute('aria-invalid', Boolean(isWrong));
 }
 
-// Without JavaScript, this is an ordinary form. With it, the page and its stream stay.
+// Without JavaScript, this is an ordinary form. With JavaScript, the page and its stream stay open.
 form.addEventListener('submit', function(e) {
   e.preventDefault();
   if (postedAt !== null) {

@@ -1,4 +1,4 @@
-//! The acceptor: the thread that accepts connections and gives them to the server.
+//! The acceptor: the thread that accepts connections and hands them to the server.
 //!
 //! If too many refused or evicted connections linger, or the process is out of descriptors, the acceptor
 //! pauses (logging once) and resumes later. A flood of refused clients therefore cannot take the descriptors
@@ -26,9 +26,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Error)]
 #[error("the listener on {address} died: {why}")]
 pub struct ListenerDied {
-    /// The address that it listened on.
+    /// The address of the listener.
     pub address: SocketAddr,
-    /// The error that the system returned.
+    /// The error from the operating system.
     pub why: String,
 }
 
@@ -57,15 +57,15 @@ impl Acceptor {
             }
             self.accept_all();
         }
-        // Clients that connected before the listener closes are served, or told that the server is stopping.
+        // Clients that connected before the listener closes are served, or are refused because the server is stopping.
         self.accept_all();
     }
 
-    /// Accepts until no client is waiting, or none can be accepted.
+    /// Accepts connections until none is waiting, or until accepting fails.
     fn accept_all(&mut self) {
         loop {
             if !self.server.has_room() {
-                // No connection is closed unless a client is waiting to be accepted.
+                // Close a connection only to make room for a client that is waiting to be accepted.
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
@@ -91,8 +91,8 @@ impl Acceptor {
         }
     }
 
-    /// Called when the last waiting client has been accepted. Logging at the first accepted connection
-    /// instead would alternate between both messages for as long as the load lasts.
+    /// Called when the last waiting client has been accepted. If this logged at the first accepted connection instead,
+    /// the two messages would alternate for as long as the load lasts.
     fn go_on(&mut self) {
         if self.is_pausing {
             self.is_pausing = false;
@@ -101,7 +101,7 @@ impl Acceptor {
     }
 }
 
-/// Whether a client is waiting to be accepted. True if that is unknown.
+/// Whether a client is waiting to be accepted. True if the poll fails.
 fn has_client(listener: &TcpListener) -> bool {
     let mut polled = [PollFd::new(listener, PollFlags::IN)];
     loop {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_seen_only_until_it_is_accepted() {
+    fn a_client_counts_as_waiting_until_it_is_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(!has_client(&listener));
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,10 +1,10 @@
-//! The threads on which actions run if an action has a thread of its own ([`ActionsOn::OwnThread`]).
+//! The threads on which actions run if each action has its own thread ([`ActionsOn::OwnThread`]).
 //!
 //! Models the pool `action_controller.live` of Rails 8, a `Concurrent::CachedThreadPool`. Its size is unlimited. An
-//! idle thread is reused before a new one is started, and a thread that has been idle for 60 seconds ends. This
-//! module does not limit how many actions run at once. The size of the server's own pool limits the actions that
-//! still have a client. An action whose answer has ended before it is *orphaned*: it continues to run without a pool
-//! thread and without a client.
+//! idle thread is reused before a new one is started, and a thread that has been idle for 60 seconds ends. This module
+//! does not limit how many actions run at once. The size of the server's own pool limits the actions that still have a
+//! client. An action that outlives its answer is *orphaned*: it continues to run without a pool thread and without a
+//! client.
 //!
 //! [`ActionsOn::OwnThread`]: crate::ActionsOn::OwnThread
 
@@ -20,36 +20,36 @@ use crate::configuration::KEEP_IDLE_ACTION_THREADS;
 use crate::threads::{self, SpawnError};
 use crate::timeline::{Subject, Timeline, What};
 
-/// The name of the pool in Rails 8. Its threads are named as concurrent-ruby names them.
+/// The name of the pool in Rails 8. Thread names follow concurrent-ruby.
 const NAME: &str = "action_controller.live";
 
-/// An action, which gets the number of its thread.
+/// An action. Its argument is the number of its thread.
 type ActionJob = Box<dyn FnOnce(usize) + Send>;
 
-/// The numbers that the control server shows under `live_threads`.
+/// The statistics that the control server shows under `live_threads`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ActionThreadStats {
-    /// Actions that run on threads of their own: `attached` and `orphaned` ones.
+    /// Actions that run on their own threads: `attached` plus `orphaned`.
     pub running: usize,
     /// Actions whose answers are being written by a pool thread.
     pub attached: usize,
-    /// Actions that have neither a pool thread nor a client, and go on.
+    /// Actions that continue to run without a pool thread and without a client.
     pub orphaned: usize,
 }
 
-/// One of the threads.
+/// A snapshot of one action thread.
 #[derive(Debug, Clone)]
 pub struct ActionThreadView {
     /// Its number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
-    /// Its name, of which Linux shows the first 15 bytes.
+    /// Its name. Linux shows only the first 15 bytes.
     pub name: String,
     /// The action that it runs, or `None` while it is idle.
     pub action: Option<ActionView>,
 }
 
-/// An action that runs on a thread of its own.
+/// A snapshot of an action that runs on its own thread.
 #[derive(Debug, Clone)]
 pub struct ActionView {
     /// The numbers of its request and connection.
@@ -58,7 +58,7 @@ pub struct ActionView {
     pub target: Arc<str>,
     /// How long it has been running.
     pub age: Duration,
-    /// How often it has written, whether or not a client got it.
+    /// The number of its writes, whether or not a client received them.
     pub writes: u64,
     /// The pool thread that writes its answer. `None` if it is orphaned.
     pub pool_thread: Option<usize>,
@@ -73,7 +73,7 @@ pub(crate) struct ActionRequest {
     pub writes: Arc<AtomicU64>,
 }
 
-/// The threads. When this is dropped, idle ones end, and the others end with their actions.
+/// The pool of action threads. When it is dropped, idle threads end, and busy threads end with their actions.
 pub(crate) struct ActionThreads {
     shared: Arc<SharedActionThreads>,
 }
@@ -89,9 +89,9 @@ struct SharedActionThreads {
 #[derive(Default)]
 struct ActionThreadsState {
     workers: BTreeMap<usize, ActionWorker>,
-    /// The numbers of the idle ones. The one that became idle last is last, and is reused first.
+    /// The numbers of the idle threads. The thread that became idle last is at the end, and is reused first.
     idle: Vec<usize>,
-    /// Whether the owner is gone, so that no thread may become idle again.
+    /// Whether the owner has been dropped. No thread may become idle after that.
     is_closed: bool,
 }
 
@@ -123,7 +123,8 @@ impl ActionThreads {
         request: ActionRequest,
         action: impl FnOnce(usize) + Send + 'static,
     ) -> Result<usize, SpawnError> {
-        // Before the lock, so that an action that cannot be started is dropped after it: that may call the server.
+        // Declared before the lock guard, so that an action that cannot be started is dropped after the lock is
+        // released. Dropping it may call the server.
         let job: ActionJob = Box::new(action);
         let mut state = self.shared.state();
         let idle =
@@ -133,8 +134,8 @@ impl ActionThreads {
             None => {
                 let number = lowest_free(&state.workers);
                 let (jobs, handed) = bounded(1);
-                // Reserves the number. The lock is free while the system starts the thread, so that other actions can
-                // begin and end in the meantime.
+                // Reserves the number. The lock is released while the system starts the thread, so that other actions
+                // can begin and end.
                 state.workers.insert(number, ActionWorker { jobs: jobs.clone(), action: None });
                 drop(state);
                 let shared = Arc::clone(&self.shared);
@@ -147,7 +148,7 @@ impl ActionThreads {
                 (number, jobs)
             }
         };
-        // The thread needs the lock to end its action, so the record has the beginning before the end.
+        // The thread needs the lock to end its action, so the beginning is recorded before the end.
         let began = What::ActionBegan { worker: number, target: Arc::clone(&request.target) };
         self.shared.timeline.record(None, Some(request.subject), began);
         // The channel is empty, because the thread is idle or new, and the thread stops receiving only under this
@@ -158,8 +159,8 @@ impl ActionThreads {
         Ok(number)
     }
 
-    /// Notes that the pool thread of this action has ended the answer. If the action still runs, it is orphaned
-    /// from now on.
+    /// Notes that the pool thread of this action has ended the answer. If the action is still running, it becomes
+    /// orphaned.
     pub fn orphan(&self, number: usize, subject: Subject) {
         let mut state = self.shared.state();
         let action = state.workers.get_mut(&number).and_then(|worker| worker.action.as_mut());
@@ -169,7 +170,7 @@ impl ActionThreads {
         }
     }
 
-    /// Returns the numbers, a snapshot of one moment.
+    /// Returns the counts, all from the same moment.
     pub fn stats(&self) -> ActionThreadStats {
         let state = self.shared.state();
         let actions = || state.workers.values().filter_map(|worker| worker.action.as_ref());
@@ -188,7 +189,7 @@ impl ActionThreads {
         state.workers.iter().map(view).collect()
     }
 
-    /// Blocks until no action runs, for at most this time. Returns how many still run.
+    /// Blocks until no action is running, for at most this time. Returns the number of actions still running.
     pub fn await_end(&self, at_most: Duration) -> usize {
         let runs = |state: &mut ActionThreadsState| state.running() > 0;
         let state = self.shared.state();
@@ -203,24 +204,25 @@ impl Drop for ActionThreads {
         let mut state = self.shared.state();
         state.is_closed = true;
         for number in std::mem::take(&mut state.idle) {
-            // Its thread ends, because nothing can send to it any more.
+            // Dropping the sender ends the thread.
             state.workers.remove(&number);
         }
     }
 }
 
 impl SharedActionThreads {
-    /// The whole life of a thread.
+    /// Runs jobs on one thread until the thread ends.
     fn work(&self, number: usize, jobs: &Receiver<ActionJob>) {
         loop {
             let job = match jobs.recv_timeout(self.keep_idle) {
                 Ok(job) => job,
                 Err(RecvTimeoutError::Timeout) if self.leave_idle(number) => return,
-                // It was given an action at the last moment.
+                // An action was assigned to this thread just as the timeout expired.
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            // The job catches and reports a panic of its action. This only keeps the thread alive.
+            // The job itself catches and reports a panic of its action. This `catch_unwind` only keeps the thread
+            // alive.
             let _ = catch_unwind(AssertUnwindSafe(|| job(number)));
             if !self.end_action(number) {
                 return;
@@ -239,7 +241,7 @@ impl SharedActionThreads {
         place.is_some()
     }
 
-    /// Notes that the action of this thread has ended. Returns whether the thread is to stay.
+    /// Notes that the action of this thread has ended. Returns whether the thread should stay alive.
     fn end_action(&self, number: usize) -> bool {
         let mut state = self.state();
         let stays = !state.is_closed;
@@ -257,7 +259,8 @@ impl SharedActionThreads {
     }
 
     fn state(&self) -> MutexGuard<'_, ActionThreadsState> {
-        // No action runs under this lock. Only a failed allocation can panic here, before a change.
+        // No action runs under this lock. Only a failed allocation can panic while it is held, before anything is
+        // changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -302,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_thread_per_action_and_an_idle_one_is_reused() {
+    fn each_action_gets_a_thread_and_idle_threads_are_reused() {
         let threads = ActionThreads::new(Arc::default());
         let (end, ends) = bounded::<()>(0);
         let start = |number| {
             let ends = ends.clone();
             threads.run(request(number), move |_| assert!(ends.recv().is_err())).unwrap()
         };
-        // More than any pool of this server has.
+        // More actions than any pool of this server has threads.
         let numbers: Vec<usize> = (1..=50).map(start).collect();
         assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
         assert_eq!(threads.stats(), ActionThreadStats { running: 50, attached: 50, orphaned: 0 });
@@ -345,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_thread_ends_after_its_time() {
+    fn an_idle_thread_ends_after_the_idle_timeout() {
         let threads = ActionThreads::keeping(Duration::from_millis(1), Arc::default());
         threads.run(request(1), |_| ()).unwrap();
         while !threads.views().is_empty() {
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_that_still_runs_is_orphaned_and_one_that_has_ended_is_not() {
+    fn an_action_is_orphaned_only_while_it_is_running() {
         let timeline = Arc::<Timeline>::default();
         let threads = ActionThreads::new(Arc::clone(&timeline));
         let (end, ends) = bounded::<()>(0);
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_action_and_not_its_thread() {
+    fn a_panic_ends_the_action_but_not_its_thread() {
         let threads = ActionThreads::new(Arc::default());
         let number = threads.run(request(1), |_| panic!("for a test")).unwrap();
         assert_eq!(threads.await_end(LONG), 0);
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_owner_ends_the_idle_threads_and_waits_for_no_action() {
+    fn dropping_the_pool_ends_idle_threads_without_waiting_for_actions() {
         let threads = ActionThreads::new(Arc::default());
         let shared = Arc::downgrade(&threads.shared);
         let (end, ends) = bounded::<()>(0);
@@ -394,7 +397,7 @@ mod tests {
         assert_eq!(threads.await_end(LONG), 0);
         threads.run(request(2), move |_| assert!(ends.recv().is_err())).unwrap();
         drop(threads);
-        assert!(shared.strong_count() > 0, "its action still runs");
+        assert!(shared.strong_count() > 0, "the threads ended although an action still runs");
         drop(end);
         while shared.strong_count() > 0 {
             std::thread::sleep(Duration::from_millis(1));

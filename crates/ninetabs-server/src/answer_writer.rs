@@ -1,13 +1,12 @@
 //! Writes an answer to its client's socket.
 //!
-//! The head is sent with the action's first write. Every write is one chunk (HTTP/1.1) or bare bytes
-//! (HTTP/1.0), and is passed to the kernel at once. Puma corks the socket here, which is why each of its
-//! events arrives 200 ms late. A write blocks while the client does not read and its buffers are full, for at
-//! most the server's write timeout in total. A failed write, for whatever reason, means that the client is
-//! gone.
+//! The head is sent with the action's first write. Every write is one chunk (HTTP/1.1) or bare bytes (HTTP/1.0), and is
+//! passed to the kernel immediately. Puma corks the socket here, which is why each of its events arrives 200 ms late. A
+//! write blocks while the client does not read and the socket buffers are full, for at most the server's write timeout
+//! in total. Any failed write means that the client is gone.
 //!
-//! If the server has the socket, another thread can end a blocked write ([`AnswerWriter::cutter`]), and the
-//! writer can wait for the client to close. tiny_http hides its socket, so it can only be written to.
+//! If the server has access to the socket, another thread can end a blocked write ([`AnswerWriter::cutter`]), and the
+//! writer can wait for the client to close. tiny_http hides its socket, so only writing is possible.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,14 +21,14 @@ use crate::log_limit::limited;
 use crate::threads;
 use crate::timeline::{SEEN_CLOSED, Subject, Timeline, What};
 
-/// The largest part, in bytes, that is copied into one buffer with its framing. Copying it costs less than
-/// giving the kernel several pieces.
+/// The largest part of a body, in bytes, that is copied into one buffer with its framing. Copying a small part costs
+/// less than passing several pieces to the kernel.
 pub(super) const COPIED_BYTES: usize = 4 * 1024;
 
 /// A write to a hidden socket that took longer than this is recorded as having waited for its client.
 const WAITED_AFTER: Duration = Duration::from_millis(50);
 
-/// A failed write: the client of this connection is gone, or no longer reads.
+/// A failed write: the client is gone or no longer reads.
 #[derive(Debug, Error)]
 #[error("write {number} failed: {cause}")]
 pub struct WriteError {
@@ -39,7 +38,7 @@ pub struct WriteError {
     pub cause: WriteFailure,
 }
 
-/// Why a write to a client failed. Displayed as the system's own name of the error, if there is one.
+/// Why a write to a client failed. Displayed as the name of the system error (`EPIPE`), if there is one.
 #[derive(Debug, Clone, Error)]
 pub enum WriteFailure {
     /// The client has closed.
@@ -51,10 +50,10 @@ pub enum WriteFailure {
     /// The client has reset the connection.
     #[error("ECONNRESET")]
     Reset,
-    /// The client read nothing for the write timeout.
+    /// The client read nothing within the write timeout.
     #[error("EAGAIN")]
     TimedOut,
-    /// The client acknowledged nothing for so long that the kernel gave up the connection.
+    /// The client acknowledged nothing for so long that the kernel dropped the connection.
     #[error("ETIMEDOUT")]
     Vanished,
     /// A [`Cutter`] ended the write.
@@ -81,9 +80,9 @@ impl From<io::Error> for WriteFailure {
 /// How much of an answer has been sent. Other threads read it, for `/threads` and `/stats`.
 #[derive(Debug, Default)]
 pub struct SentSoFar {
-    /// Bytes that the kernel has taken so far.
+    /// Bytes that the kernel has accepted so far.
     pub bytes: AtomicU64,
-    /// Bytes of the current write that the kernel has not taken yet.
+    /// Bytes of the current write that the kernel has not accepted yet.
     pub unsent: AtomicU64,
 }
 
@@ -144,7 +143,7 @@ impl AnswerWriter {
         self.framing = framing;
     }
 
-    /// From now on, limits how long a write waits: in total, and while the client takes nothing.
+    /// Limits how long later writes wait: in total, and while the client reads nothing.
     pub(super) fn limit_waits(&mut self, total: Duration, stall: Duration) {
         self.patience = self.patience.at_most(total, stall);
     }
@@ -154,17 +153,17 @@ impl AnswerWriter {
         self.framing = AnswerFraming::None;
     }
 
-    /// Whether it is too late for a different answer: something has been sent, or nothing can be sent. The
-    /// client may have been seen to close before the first write.
+    /// Whether it is too late for a different answer: something has been sent, or nothing can be sent any more. (The
+    /// writer may have seen the client close before the first write.)
     pub(super) fn has_begun(&self) -> bool {
         self.writes > 0 || self.state == WriteState::Broken
     }
 
     /// Writes a part of the body and passes it to the kernel.
     ///
-    /// Blocks while the client's buffers are full, for at most the write timeout. Empty parts are skipped,
-    /// because an empty chunk would end the body. After a failed write, which may have been cut off within a
-    /// chunk, every further one fails and sends nothing.
+    /// Blocks while the client's buffers are full, for at most the write timeout. Empty parts are skipped, because an
+    /// empty chunk would end the body. A failed write may have been cut off within a chunk, so every later write fails
+    /// and sends nothing.
     pub fn write(&mut self, part: &[u8]) -> Result<(), WriteError> {
         if self.state == WriteState::Broken {
             return Err(self.over());
@@ -187,12 +186,12 @@ impl AnswerWriter {
         WriteError { number: self.writes + 1, cause }
     }
 
-    /// Sets what to send last if the answer ends cleanly.
+    /// Sets the last bytes to send if the answer ends cleanly.
     pub fn say_last(&mut self, words: &[u8]) {
         self.last_words = words.to_vec();
     }
 
-    /// Whether the socket is not accessible (tiny_http).
+    /// Whether the socket is inaccessible (tiny_http).
     pub(super) fn is_hidden(&self) -> bool {
         matches!(self.transport, Transport::Writer(_))
     }
@@ -202,8 +201,8 @@ impl AnswerWriter {
         self.transport.cutter()
     }
 
-    /// Waits for the client to close. Returns `None` if that cannot be detected (tiny_http). A half-closed
-    /// client looks the same as a closed one.
+    /// Waits for the client to close. Returns `None` if a close cannot be detected (tiny_http). A half-closed client
+    /// looks the same as a closed one.
     pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
         self.transport.wait_for_close(timeout)
     }
@@ -221,9 +220,9 @@ impl AnswerWriter {
         WriteError { number, cause }
     }
 
-    /// Ends the answer: sends what is still due (the head, the last words, the last chunk). This may block
-    /// like a write, but not if the client was slow at the last write. Returns whether another request may
-    /// follow on the connection.
+    /// Ends the answer by sending whatever is still due: the head, the last words, the last chunk. This may block like
+    /// a write, but it does not wait if the last write had to. Returns whether another request may follow on the
+    /// connection.
     pub(super) fn end(mut self, ended: AnswerEnd) -> bool {
         let words = std::mem::take(&mut self.last_words);
         let mut due = match ended {
@@ -240,7 +239,7 @@ impl AnswerWriter {
         match self.state {
             WriteState::Open if due.is_empty() => {}
             WriteState::Open => {
-                // The timeline has the failure, and the client is gone.
+                // The failure is in the timeline, and the client is gone.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
@@ -307,9 +306,8 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Writes all pieces, and waits for the client no longer than `patience` allows. Calls `took` with the
-    /// number of bytes each time that the kernel takes some. Returns how long it waited, even if the write
-    /// failed.
+    /// Writes all pieces, and waits for the client no longer than `patience` allows. Each time the kernel accepts
+    /// bytes, calls `took` with their number. Returns how long it waited, even if the write failed.
     pub fn write_all(
         &mut self,
         pieces: WritePieces<'_>,
@@ -334,7 +332,7 @@ impl Transport {
         }
     }
 
-    /// Waits for the client to close. Returns `None` if that cannot be detected.
+    /// Waits for the client to close. Returns `None` if a close cannot be detected.
     pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
         match self {
             Transport::Socket(socket) => Some(socket.wait_for_close(timeout)),
@@ -342,8 +340,8 @@ impl Transport {
         }
     }
 
-    /// How a cut is signaled to a client that reads chunks. A hidden socket cannot be closed, so the client
-    /// is made to close it: `cut` is not a valid chunk size, so the client stops reading at once.
+    /// Returns the bytes that tell a client reading chunks that the answer was cut off. A hidden socket cannot be
+    /// closed, so the client is made to close it: `cut` is not a valid chunk size, so the client stops reading.
     pub fn cut_mark(&self, ended: AnswerEnd) -> &'static [u8] {
         match (self, ended) {
             (Transport::Writer(_), AnswerEnd::Cut) => b"cut\r\n",
@@ -351,10 +349,10 @@ impl Transport {
         }
     }
 
-    /// Abandons a slow client without waiting for it. Writes as much of `due` as the kernel takes at once.
+    /// Abandons a slow client without waiting for it. Writes as much of `due` as the kernel accepts without blocking.
     ///
-    /// Dropping its writer makes tiny_http flush the bytes that it still holds, which may wait for one more
-    /// write timeout. The drop therefore happens on another thread.
+    /// When the writer is dropped, tiny_http flushes its buffer, which may block for one more write timeout. The writer
+    /// is therefore dropped on another thread.
     pub fn leave(self, due: Vec<u8>) {
         match self {
             Transport::Socket(socket) => socket.try_write(&due),
@@ -372,8 +370,8 @@ impl Transport {
     }
 }
 
-/// Writes all pieces. Each call of `write` waits for at most the socket's own timeout (SO_SNDTIMEO), and
-/// writes less than it was given only after that timeout, so the total time is checked between the calls.
+/// Writes all pieces. Each call of `write` waits for at most the socket's own timeout (SO_SNDTIMEO). A short write
+/// means that this timeout has expired, so the total time is checked between the calls.
 fn write_out(
     writer: &mut (dyn Write + Send),
     pieces: WritePieces<'_>,

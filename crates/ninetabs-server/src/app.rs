@@ -4,11 +4,11 @@ use crate::{Request, Response};
 
 /// An application: takes a request and returns a response.
 ///
-/// `call` runs on the pool thread that took the request, and holds the thread until it returns. Several
-/// threads call it at the same time. A panic in it costs one answer (500), not the thread.
+/// `call` runs on the pool thread that took the request, and holds the thread until it returns. Several threads call it
+/// at the same time. A panic turns that one answer into a 500; the thread survives.
 ///
-/// Every closure with this signature is an app. A type with its own state implements the trait and is
-/// started with [`Server::start_app`](crate::Server::start_app).
+/// Every closure with this signature is an app. A type with its own state can implement the trait and is started with
+/// [`Server::start_app`](crate::Server::start_app).
 ///
 /// ```
 /// use ninetabs_server::{App, Request, Response};

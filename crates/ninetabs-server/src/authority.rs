@@ -1,9 +1,9 @@
-//! Parses the host that a request is for: `uri-host [ ":" port ]`.
+//! Parses the host to which a request is addressed: `uri-host [ ":" port ]`.
 //!
-//! A `Host` field and the authority of a target in absolute form have this grammar (RFC 9112 3.2, RFC 3986
-//! 3.2.2). Anything that does not match it is refused with 400 before the app is called, so guards compare
-//! parsed hosts and never text. The parser is our own because available ones accept more: userinfo, a port
-//! that is not a number, brackets around any text.
+//! A `Host` field and the authority of a target in absolute form have this grammar (RFC 9112 3.2, RFC 3986 3.2.2).
+//! Anything that does not match it is refused with 400 before the app is called, so guards compare parsed hosts and
+//! never text. This is our own parser because existing ones accept more: userinfo, a port that is not a number,
+//! brackets around any text.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,7 +19,7 @@ pub enum Host {
     Name(Box<str>),
     /// An IP address.
     Address(IpAddr),
-    /// `[v1.…]`, a form that is reserved for later versions of IP.
+    /// `[v1.…]`, a form reserved for future versions of IP.
     Future(Box<str>),
 }
 
@@ -51,7 +51,7 @@ impl Authority {
         Some(Authority { host: Host::parse(host)?, port })
     }
 
-    /// How many bytes of memory its text takes.
+    /// How many bytes of memory the text of the host takes.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.host {
             Host::Name(text) | Host::Future(text) => text.len(),
@@ -117,8 +117,8 @@ fn port(digits: &str) -> Option<u16> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
-/// Parses the text between the brackets. A zone id (`%25eth0`) is not accepted: RFC 3986 has none, and it has
-/// a meaning on one machine only.
+/// Parses the text between the brackets. A zone id (`%25eth0`) is not accepted: RFC 3986 does not define one, and it is
+/// meaningful on one machine only.
 fn ip_literal(text: &str) -> Option<Host> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Some(Host::Address(address.into()));
@@ -159,10 +159,9 @@ pub struct AbsoluteForm<'a> {
     pub rest: &'a str,
 }
 
-/// Splits a target in absolute form, `scheme ":" [ "//" authority ] …`. Returns `None` if it has another
-/// form.
+/// Splits a target in absolute form, `scheme ":" [ "//" authority ] …`. Returns `None` if the target has another form.
 pub fn absolute_form(target: &str) -> Option<AbsoluteForm<'_>> {
-    // The first byte identifies the usual form.
+    // The usual form (origin form) is recognized by its first byte.
     if target.starts_with('/') {
         return None;
     }
@@ -181,8 +180,8 @@ pub fn absolute_form(target: &str) -> Option<AbsoluteForm<'_>> {
     }
 }
 
-/// Determines which host a request is for, or why that is unknown. The result is `None` only for an HTTP/1.0
-/// request that names no host.
+/// Determines the host to which a request is addressed, or why the request must be refused. Returns `Ok(None)` only for
+/// an HTTP/1.0 request that names no host.
 ///
 /// The authority of a target in absolute form takes precedence over `Host` (RFC 9112 3.2.2), but `Host` must
 /// still be present and well-formed. Userinfo is refused (RFC 9110 4.2.4).

@@ -1,8 +1,8 @@
 //! The body of a request, which is read completely before the app is called.
 //!
-//! A small body stays in memory. A large one goes to an unnamed temporary file, as in Puma, so that parallel
-//! uploads do not take their full size in memory. Each file takes a descriptor in addition to the
-//! connection's, so their number is limited.
+//! A small body stays in memory. A large one is written to an unnamed temporary file, as in Puma, so that parallel
+//! uploads are not all held in memory. Each file needs a descriptor in addition to the connection's, so the number of
+//! files is limited.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -13,8 +13,8 @@ use thiserror::Error;
 /// The largest body that stays in memory, in bytes (Puma's MAX_BODY).
 pub const MAX_IN_MEMORY_BYTES: usize = 112 * 1024;
 
-/// The maximum number of bodies in temporary files at one time. It applies to the whole process, as the
-/// limit on descriptors does.
+/// The maximum number of bodies in temporary files at one time, in the whole process. (The limit on descriptors is per
+/// process as well.)
 pub const MAX_SPOOLED: usize = 32;
 
 /// How many temporary files exist now.
@@ -24,14 +24,14 @@ static SPOOLED: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug, Error)]
 pub enum SpoolError {
     /// The limit of [`MAX_SPOOLED`] bodies has been reached.
-    #[error("cannot store a large body: {MAX_SPOOLED} are stored already")]
+    #[error("cannot store a large body: {MAX_SPOOLED} are already stored")]
     Full,
     /// The temporary file could not be created or written.
     #[error("cannot store a large body in a temporary file: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// An unnamed temporary file, which is counted while it exists.
+/// An unnamed temporary file. It counts toward [`MAX_SPOOLED`] while it exists.
 #[derive(Debug)]
 pub struct SpoolFile(File);
 
@@ -52,7 +52,7 @@ impl Drop for SpoolFile {
     }
 }
 
-/// A body, as far as it has been received.
+/// The part of a body that has been received.
 #[derive(Debug)]
 pub enum RequestBody {
     /// The body is in memory.
@@ -81,7 +81,7 @@ impl RequestBody {
         }
     }
 
-    /// How many bytes of memory it takes.
+    /// How many bytes of memory the body takes.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
             RequestBody::Memory(bytes) => bytes.capacity(),
@@ -89,7 +89,7 @@ impl RequestBody {
         }
     }
 
-    /// Returns whether no byte has been received.
+    /// Returns whether nothing has been received.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -114,8 +114,7 @@ impl RequestBody {
         Ok(())
     }
 
-    /// Returns the whole body in memory, for an app that needs it in one piece. Its size is at most the
-    /// server's limit.
+    /// Returns a copy of the whole body, for an app that needs it in one piece. Its size is at most the server's limit.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             RequestBody::Memory(bytes) => Ok(bytes.clone()),

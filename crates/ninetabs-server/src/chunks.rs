@@ -1,16 +1,15 @@
 //! Decodes the chunked body of a request incrementally.
 //!
-//! Bytes go in as they were read, in pieces of any size, and data comes out. Everything else (size lines,
-//! extensions, trailers) counts against one budget, so no client can send it forever. The decoder is stricter
-//! than Puma in two points that docs/puma.md names: a size line must not begin with a blank, and must not end
-//! with a bare LF.
+//! The input is bytes in pieces of any size, as they were read; the output is the data. Everything else (size lines,
+//! extensions, trailers) counts against one budget, so no client can send it forever. The decoder is stricter than Puma
+//! in two respects, listed in docs/puma.md: a size line must not begin with a blank, and must not end with a bare LF.
 
 use super::head;
 use super::refusal::Refusal;
 
 /// The longest line, in bytes.
 pub const MAX_LINE_BYTES: usize = 4_096;
-/// The maximum number of bytes of a body that are not data, in total, beyond what its chunks need.
+/// The maximum number of bytes in a body that are neither data nor the plain size lines of its chunks.
 pub const MAX_OVERHEAD_BYTES: usize = 16 * 1024;
 /// The length of a size line without extensions: sixteen digits and CR LF.
 const PLAIN_LINE_BYTES: usize = 18;
@@ -21,7 +20,7 @@ pub struct Chunks {
     state: ChunkState,
     /// How many more bytes of data the chunks may declare.
     allowed: u64,
-    /// The current line, as far as it has been received.
+    /// The part of the current line that has been received.
     line: Vec<u8>,
     overhead: usize,
 }
@@ -47,13 +46,13 @@ impl Chunks {
         self.state == ChunkState::Done
     }
 
-    /// How many bytes of memory the received part takes.
+    /// How many bytes of memory the unprocessed line takes.
     pub(super) fn held_bytes(&self) -> usize {
         self.line.capacity()
     }
 
-    /// Consumes bytes from the front and passes data to `data`. Returns the number of consumed bytes: all of
-    /// them, unless the body ended earlier.
+    /// Consumes bytes from the front and passes the decoded data to `data`. Returns the number of consumed bytes: all
+    /// of them, unless the body ends earlier.
     pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Refusal> {
         let mut rest = bytes;
         while !rest.is_empty() && self.state != ChunkState::Done {
@@ -88,7 +87,7 @@ impl Chunks {
             let Some(line) = line.strip_suffix(b"\r\n") else {
                 return Err(Refusal::BadRequest("a line of the chunked body ends without CR"));
             };
-            // Some programs take a bare CR for a line end.
+            // Some programs treat a bare CR as a line end.
             if line.contains(&b'\r') {
                 return Err(Refusal::BadRequest("a line of the chunked body contains a CR"));
             }
@@ -176,8 +175,8 @@ fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.iter().take_while(|byte| head::is_token_byte(**byte)).count())
 }
 
-/// The rest after a quoted string, whose opening quote has been removed. `None` if the string is not closed
-/// or contains a control character.
+/// Returns the bytes after a quoted string whose opening quote has been removed. `None` if the string is not closed or
+/// contains a control character.
 fn behind_quoted(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes;
     loop {
@@ -201,8 +200,8 @@ mod tests {
 
     const MAX_BODY_BYTES: u64 = 10_000;
 
-    /// Returns the data, whether the body is complete and how many bytes were consumed, or the status of the
-    /// refusal.
+    /// Returns the data, whether the body is complete, and the number of bytes consumed. If the body is refused,
+    /// returns the status.
     fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, usize), u16> {
         let (mut chunks, mut out, mut taken) = (Chunks::with_limit(MAX_BODY_BYTES), Vec::new(), 0);
         for piece in pieces {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_decode_alike_in_one_piece_and_byte_by_byte() {
+    fn bodies_decode_the_same_in_one_piece_and_byte_by_byte() {
         for (bytes, expected) in [
             (&b"4\r\nwiki\r\n0\r\n\r\n"[..], Ok(&b"wiki"[..])),
             (b"4\r\nwiki\r\n5\r\npedia\r\n0\r\n\r\n", Ok(b"wikipedia")),

@@ -1,9 +1,9 @@
-//! One connection: reads its bytes and takes complete requests out of them.
+//! One connection: reads its bytes and extracts complete requests from them.
 //!
-//! Models Puma::Client. The socket never blocks. A pool thread or the reactor reads the bytes that have
-//! arrived until a request is complete; each read returns a [`ReadProgress`]. [`RequestReader`] does the
-//! parsing, and no client can make it store more than [`ClientLimits`] allows. `glance.rs` has the part that
-//! examines a client in todo.
+//! Models Puma::Client. The socket never blocks. A pool thread or the reactor reads the bytes that have arrived until a
+//! request is complete; each read returns a [`ReadProgress`]. [`RequestReader`] does the parsing, and no client can
+//! make it store more than [`ClientLimits`] allows. `glance.rs` has the functions that examine a client while it is in
+//! `todo`.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -40,35 +40,35 @@ pub(super) enum ReadProgress {
     Refused(Refusal),
 }
 
-/// Whether a client whose connection ends may send more.
+/// Whether a client whose connection is ending may send more data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// It has not announced its last request.
+    /// The client has not announced that this is its last request.
     More,
     Nothing,
 }
 
-/// A connection, and the bytes that have been read of its next request.
+/// A connection, and the part of its next request that has been read.
 pub(super) struct Client {
     slot: Option<SlotHandle<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
     limits: Arc<ClientLimits>,
     reader: RequestReader,
-    /// The memory of a request that no thread has taken yet, counted against the budget.
+    /// The memory of a request that no thread has taken yet. It counts against the budget for pending requests.
     share: Share,
     /// Whether the last read emptied the kernel's buffer. See `REPORTS_URGENT_DATA` for short reads.
     is_read_empty: bool,
-    /// Set once nothing more is written. Bytes that still arrive are discarded.
+    /// Set once the server has finished writing. Bytes that arrive after that are discarded.
     lingering: Option<Box<Lingering>>,
-    /// It has sent a request before the previous one was answered.
+    /// The client has sent a request before the previous one was answered.
     has_pipelined: bool,
     /// The connection ends after the next answer, or now if no request has arrived.
     pub is_ending: bool,
     /// The number of requests that have been served on this connection.
     pub served: usize,
     deadline: Instant,
-    /// Since when it has been waiting for a complete request.
+    /// When the connection began to wait for a complete request.
     since: Instant,
     /// When the first byte of the current head arrived.
     head_began: Option<Instant>,
@@ -123,7 +123,7 @@ impl Client {
         ReadProgress::MoreToRead
     }
 
-    /// Parses the bytes that were read. If they hold no complete request, reads once more.
+    /// Parses the bytes that were read. If they do not contain a complete request, reads once more.
     pub fn try_to_finish(&mut self) -> ReadProgress {
         if let Some(lingering) = &mut self.lingering {
             return match self.socket.read(|_| ()) {
@@ -140,8 +140,8 @@ impl Client {
             Ok(false) => {}
             Err(refusal) => return ReadProgress::Refused(refusal),
         }
-        // The stored bytes take as much memory as has arrived, not as much as one read may return: thousands
-        // of clients may be in the middle of a head.
+        // The reader stores only the bytes that arrived, not a buffer of the size of one read, because thousands of
+        // clients may be in the middle of a head.
         match self.socket.read(|bytes| self.reader.push(bytes)) {
             Ok(0) => return ReadProgress::Gone,
             Ok(read) => {
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Each byte restarts the timeout. The head also has a timeout for its whole length.
+    /// Every read restarts the timeout between bytes. The head as a whole has a timeout as well.
     fn note_bytes(&mut self) {
         let now = Instant::now();
         self.deadline = now + self.limits.first_data_timeout;
@@ -174,26 +174,26 @@ impl Client {
     fn parse(&mut self) -> Result<bool, Refusal> {
         let is_whole = self.reader.parse()?;
         if self.reader.take_continue() {
-            // The write is small, and the kernel's send buffer is normally empty at this point. If it does
-            // not fit, the client sends the body after a timeout of its own.
+            // The write is small, and the kernel's send buffer is normally empty at this point. If the write does not
+            // fit, the client sends the body after its own timeout.
             self.socket.try_write(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if self.reader.is_ready() {
             self.head_began = None;
         }
-        // A complete request is not counted here: it is taken at once, or counted when it is queued.
+        // A complete request is not counted here. It is either taken immediately or counted when it is queued.
         if !is_whole {
             self.share.set(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)?;
         }
         Ok(is_whole)
     }
 
-    /// Counts the complete request, which is about to be queued until a thread takes it.
+    /// Counts the complete request against the budget. Called before the request is queued.
     pub fn count_whole(&mut self) -> Result<(), Refusal> {
         self.share.set_whole(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)
     }
 
-    /// Takes the complete request. The next one begins in bytes that were already read, or is still to come.
+    /// Takes the complete request. The next request may begin in bytes that have already been read.
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let incoming = self.reader.take();
         self.share.clear();
@@ -201,7 +201,7 @@ impl Client {
         incoming
     }
 
-    /// The bytes that were read but belong to no request yet, for the new owner of the socket.
+    /// The bytes that were read but are not part of any request yet, for the new owner of the socket.
     pub fn into_unread(self) -> Vec<u8> {
         self.reader.into_unread()
     }
@@ -228,7 +228,7 @@ impl Client {
             now + if idle { self.limits.persistent_timeout } else { self.limits.first_data_timeout };
     }
 
-    /// Frees the memory that it does not need while it waits.
+    /// Frees the memory that the connection does not need while it waits.
     pub fn settle(&mut self) {
         self.reader.settle();
         if !self.share.is_empty() {
@@ -242,7 +242,7 @@ impl Client {
         self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()
     }
 
-    /// Whether a part of a request has arrived, but not all of it.
+    /// Whether part of a request has arrived, but not all of it.
     pub fn is_in_request(&self) -> bool {
         let is_idle = self.reader.is_in_head() && self.reader.unread().is_empty();
         !is_idle && !self.reader.is_ready() && self.lingering.is_none()
@@ -255,12 +255,12 @@ impl Client {
         self.has_pipelined = true;
     }
 
-    /// Whether the socket may be closed now. If not, nothing more is written, and the server keeps reading
-    /// until the client has closed or its time is up.
+    /// Whether the socket may be closed now. If not, nothing more is written, and the server keeps reading until the
+    /// client has closed or the lingering time is up.
     ///
-    /// If the client has announced its last request, it is expected to send nothing more. There are three
-    /// exceptions: some of its bytes are unread, it has pipelined before, or part of the answer may still be
-    /// in the kernel. A stray byte that arrives after the close would discard that part.
+    /// If the client has announced its last request, it is expected to send nothing more. There are three exceptions:
+    /// some of its bytes are unread, it has pipelined before, or part of the answer may still be in the kernel. If a
+    /// stray byte arrived after the close, the kernel would discard that part of the answer.
     pub fn may_close(&mut self, expected: Expected) -> bool {
         if self.lingering.is_some() {
             return self.has_lingered();
@@ -274,7 +274,7 @@ impl Client {
             }
             Err(_) => return true,
         };
-        // A client may take a while to read a large answer to its end.
+        // A client may take a while to read all of a large answer.
         let is_sent = self.socket.written() <= SENT_AT_ONCE_BYTES;
         if expected == Expected::Nothing && !is_sending && is_sent {
             return true;
@@ -289,7 +289,7 @@ impl Client {
         false
     }
 
-    /// Adds it to the number of lingering connections, once.
+    /// Counts this connection as lingering. Further calls have no effect.
     pub fn count_lingering(&mut self, count: &Arc<AtomicUsize>) {
         if let Some(lingering) = &mut self.lingering {
             lingering.count_in(count);

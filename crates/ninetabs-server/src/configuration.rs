@@ -1,7 +1,7 @@
 //! The settings of a server, and their defaults.
 //!
-//! Names are Puma's where Puma has one (`configuration.rb`, `DEFAULTS`), and units are in the types. The
-//! command line's help prints these constants, so each default is written once.
+//! Settings that Puma has keep their Puma names (`configuration.rb`, `DEFAULTS`), and units are in the types. The
+//! `--help` text prints these constants, so each default is written once.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -16,22 +16,22 @@ pub const THREADS: RangeInclusive<usize> = 8..=8;
 pub const MAX_IO_THREADS: usize = 0;
 /// How long a blocked write waits for its client, in total.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a page waits for its client, in total. A stream has an age instead.
+/// How long a page waits for its client, in total. Streams are limited by their age instead.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a page waits while its client reads nothing.
 pub const MAX_STALL: Duration = Duration::from_secs(2);
 /// Size of the kernel's send buffer per connection, in bytes. By default the kernel would buffer megabytes
 /// for a client that does not read. Linux doubles the value to make space for its own bookkeeping.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How often one idle thread above the minimum is trimmed.
+/// The interval between trims. Each trim ends at most one idle thread above the minimum.
 pub const AUTO_TRIM_TIME: Duration = Duration::from_secs(30);
 /// How long a shutdown waits for requests in progress.
 pub const FORCE_SHUTDOWN_AFTER: Duration = Duration::from_secs(5);
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: u64 = 1_048_576;
-/// The largest unread body, in bytes, that is tolerated where none is expected.
+/// The largest unread body, in bytes, that is tolerated when none is expected.
 pub const UNWANTED_BODY_BYTES: u64 = 1_024;
-/// The longest time between two bytes of a request, and before the first byte of a connection.
+/// The longest wait for the first byte of a connection, and between two bytes of a request.
 pub const FIRST_DATA_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest time for a whole request head, from its first byte to its last.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -41,14 +41,14 @@ pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
 pub const MAX_KEEP_ALIVE: usize = 999;
 /// The largest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 114_688;
-/// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together. It is enough
-/// for about 300 clients at their individual limits.
+/// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together. It is enough for about
+/// 300 clients that each use their own limits in full.
 pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 /// How long a client waits before it reconnects after its stream has ended.
 pub const RETRY: Duration = Duration::from_secs(3);
-/// The largest fraction, from 0 to 1, by which a stream's maximum age is randomly shortened.
+/// The maximum fraction, from 0 to 1, by which a stream's maximum age is randomly shortened.
 pub const MAX_AGE_JITTER: f64 = 0.1;
-/// How long a thread of an action is kept after its action, if actions have threads of their own.
+/// How long an idle action thread is kept, if actions have their own threads.
 pub const KEEP_IDLE_ACTION_THREADS: Duration = Duration::from_secs(60);
 /// How often the reaper checks the streams.
 pub const REAP_EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub const SPARE_DESCRIPTORS: usize = 128;
 /// How many connections the kernel completes before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1_024;
 
-/// The longest time that the server waits for a client.
+/// An upper bound for every timeout.
 const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// The limits of one client, in bytes and in time.
@@ -70,7 +70,7 @@ const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 pub(crate) struct ClientLimits {
     pub max_head_bytes: usize,
     pub max_body_bytes: u64,
-    /// The longest time between two bytes of a request, and before the first byte of a connection.
+    /// The longest wait for the first byte of a connection, and between two bytes of a request.
     pub first_data_timeout: Duration,
     /// The longest time for a head, from its first byte to its last.
     pub head_timeout: Duration,
@@ -80,43 +80,42 @@ pub(crate) struct ClientLimits {
     pub max_keep_alive: usize,
 }
 
-/// Which thread the action of a stream runs on.
+/// The kind of thread on which the action of a stream runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ActionsOn {
-    /// On the pool thread that took the request. A stream holds one thread, and the write that fails returns its
-    /// error to the action.
+    /// On the pool thread that took the request. A stream holds one thread. A failed write returns its error to the
+    /// action immediately.
     #[default]
     PoolThread,
-    /// On a thread of its own, as ActionController::Live runs it. A stream holds two threads: the pool thread writes
-    /// what the action has put into a queue of ten chunks. After a failed write, the next write of the action returns
-    /// the error. An HTTP/1.0 client gets the chunks written up to the commit of the response (the first write), and
-    /// a clean end. The action continues, and only an interrupt ends it.
+    /// On its own thread, as in ActionController::Live. A stream holds two threads: the action puts chunks into a queue
+    /// of ten, and the pool thread writes them to the client. After a failed write, the action's next write returns the
+    /// error. An HTTP/1.0 client gets the chunks written up to the commit of the response (the first write), followed
+    /// by a clean end. Its action continues to run, and only an interrupt ends it.
     OwnThread,
 }
 
 /// How long an answer waits for its client.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerLimits {
-    /// The limit of a blocked write, in total.
+    /// How long a blocked write may wait, in total.
     pub write_timeout: Duration,
-    /// The limit of an answer that is written in one piece, in total. With `None` only `write_timeout`
-    /// applies.
+    /// How long an answer written in one piece may wait, in total. With `None`, only `write_timeout` applies.
     pub max_answer_time: Option<Duration>,
 }
 
 /// The settings of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
-    /// The prefix of its threads' names: `puma srv` or `puma ctl`.
+    /// The prefix of the server's thread names: `puma srv` or `puma ctl`.
     pub name: String,
-    /// The address to listen on. With port 0 the system chooses a free port.
+    /// The address to listen on. With port 0, the system chooses a free port.
     pub bind: SocketAddr,
     /// Minimum and maximum number of pool threads, as requested. The pool validates them.
     pub threads: RangeInclusive<usize>,
     pub max_io_threads: usize,
     pub write_timeout: Duration,
-    /// How long an answer that is written in one piece may wait for its client, in total. While the client
-    /// takes nothing, it waits at most [`MAX_STALL`]. With `None` only `write_timeout` applies.
+    /// How long an answer written in one piece may wait for its client, in total. While the client reads nothing, it
+    /// waits at most [`MAX_STALL`]. With `None`, only `write_timeout` applies.
     pub max_answer_time: Option<Duration>,
     pub auto_trim_time: Duration,
     /// The largest request body, in bytes; 0 if no request may have one.
@@ -128,14 +127,14 @@ pub(crate) struct Configuration {
     pub max_connections: usize,
     /// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together.
     pub max_pending_bytes: usize,
-    /// How long written bytes may stay unacknowledged by the peer. With `None` the kernel's default applies,
-    /// which is about 15 minutes.
+    /// How long written bytes may remain unacknowledged by the peer. With `None`, the kernel's default of about 15
+    /// minutes applies.
     pub tcp_user_timeout: Option<Duration>,
-    /// Which thread an action runs on.
+    /// The kind of thread on which actions run.
     pub actions_on: ActionsOn,
     /// How often the reaper checks the streams. With `None` no reaper is started.
     pub reap_every: Option<Duration>,
-    /// Receives a message if the reactor ends by itself.
+    /// Receives a message if the reactor ends unexpectedly.
     pub services: Services,
 }
 
@@ -177,7 +176,7 @@ impl Configuration {
 
     /// The limits of one client.
     pub(super) fn limits(&self) -> ClientLimits {
-        // A year cannot overflow the clock, and no connection lives that long.
+        // Adding a year to the current time cannot overflow, and no connection lives that long.
         let bounded = |time: Duration| time.min(A_YEAR);
         ClientLimits {
             max_head_bytes: self.max_head_bytes,

@@ -1,16 +1,15 @@
 //! Escapes text from clients and other programs, so that it is safe to print to a terminal.
 //!
-//! A control character, a C1 control such as U+009B (CSI), a bidirectional mark or a line end in a request
-//! target can control the terminal that shows the log, or forge a log line. One rule decides which characters
-//! are escaped, for every output: the rule of `{:?}` for a `str`, which also escapes characters without a
-//! glyph.
+//! A control character, a C1 control such as U+009B (CSI), a bidirectional mark or a line end in a request target can
+//! control the terminal that shows the log, or forge a log line. Every output escapes the same characters: those that
+//! `{:?}` escapes in a `str`, which include characters without a glyph.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// Displays text as `{:?}` displays a `str`, without the enclosing quotes.
 ///
-/// It is meant for log lines and error messages, and is reversible: a backslash is escaped as well.
+/// For log lines and error messages. The escaping is reversible, because backslashes are escaped as well.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -27,10 +26,10 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Escapes each character that is not printable, in the same way as [`Escaped`]. All others stay unchanged,
+/// Escapes each character that is not printable, in the same way as [`Escaped`]. All other characters are unchanged,
 /// including quotes and backslashes.
 ///
-/// It is meant for messages of this program that quote another program, and for the screen.
+/// For messages that quote another program, and for text on the screen.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return text.into();
@@ -46,14 +45,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Returns whether a terminal can show this character unchanged: it controls nothing, ends no line, and has a
-/// glyph or combines with one.
+/// Returns whether a terminal can show this character unchanged: it is not a control character or a line end, and it
+/// has a glyph or combines with one.
 pub fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         _ if c.is_ascii() => false,
         _ => {
-            // The character follows another one here, so that combining marks are not escaped.
+            // `x` precedes the character, because `escape_debug` escapes a combining mark at the start of a string.
             let mut bytes = [b'x'; 5];
             let length = c.encode_utf8(&mut bytes[1..]).len();
             let text = std::str::from_utf8(&bytes[..=length]);
@@ -62,8 +61,8 @@ pub fn is_printable(c: char) -> bool {
     }
 }
 
-/// Writes each character of a JSON text that is not printable as `\uXXXX`. The JSON keeps its meaning and is
-/// safe to print to a terminal.
+/// Escapes each character of a JSON text that is not printable as `\uXXXX`. The value of the JSON does not change, and
+/// the result is safe to print to a terminal.
 ///
 /// Line ends and tabs are kept: in JSON they appear only between values.
 pub fn json(text: &str) -> Cow<'_, str> {
@@ -89,7 +88,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Characters that control a terminal or hide text, and one that only looks odd.
+    /// Characters that control a terminal or hide text.
     const STEERING: [char; 14] = [
         '\0',
         '\u{7}',

@@ -1,8 +1,8 @@
 //! Encodes events in the HTML standard's event stream format.
 //!
-//! Data is split at every kind of line end into separate `data:` lines, so that nothing in it can end the
-//! event or begin another field. An id and an event type cannot contain a line end at all. A field's value is
-//! always preceded by one space, which the client's parser removes.
+//! Data is split into separate `data:` lines at every kind of line end, so that nothing in it can end the event or
+//! begin another field. An ID or an event type cannot contain a line end, so line ends are removed from them. A field's
+//! value is always preceded by one space, which the client's parser removes.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -28,13 +28,13 @@ impl Event {
         self
     }
 
-    /// Sets the event's type, which a page passes to `addEventListener`. Line ends and NUL are removed.
+    /// Sets the event type, for which a page listens with `addEventListener`. Line ends and NUL are removed.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(one_line(kind.into()));
         self
     }
 
-    /// Puts a comment before the event if there is one. Line ends and NUL are removed.
+    /// Puts a comment, if there is one, before the event. Line ends and NUL are removed.
     pub fn comments(mut self, comment: Option<impl ToString>) -> Self {
         self.comment = comment.map(|text| one_line(text.to_string()));
         self
@@ -65,7 +65,7 @@ fn one_line(mut text: String) -> String {
     text
 }
 
-/// Appends a comment. The client's parser ignores it, but the write reveals a client that is gone.
+/// Appends a comment. The client's parser ignores it, but the write shows whether the client is gone.
 pub fn comment(out: &mut String, text: &str) {
     field(out, "", text);
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_and_a_retry_are_lines() {
+    fn a_comment_and_a_retry_are_one_line_each() {
         let mut out = String::new();
         comment(&mut out, "hello");
         retry(&mut out, Duration::from_millis(1500));

@@ -1,18 +1,17 @@
 //! One event loop for all connections that have left the pool.
 //!
-//! Models the purpose of Rack's hijack: a connection leaves the server, so it holds no thread, and one loop
-//! does for all connections what a thread would do for each. Earlier loops of this kind show what to avoid.
-//! sse-rails-engine writes to one listener after the other and blocks on each, so that one sleeping laptop
-//! freezes the whole app. Action Cable keeps in memory, without a limit, everything that a client has not
-//! read yet. In this loop no write blocks, and at most one piece is stored per connection: the one that is
-//! being sent.
+//! The purpose is that of Rack's hijack: a connection leaves the server and no longer holds a thread, and a single loop
+//! serves all such connections. Earlier designs show what to avoid. sse-rails-engine writes to its listeners one after
+//! another and blocks on each, so one sleeping laptop freezes the whole app. Action Cable keeps everything that a
+//! client has not read yet in memory, without a limit. In this loop, writes never block, and at most one piece is
+//! stored per connection: the piece that is being sent.
 //!
-//! The other end of a connection is a [`Peer`]. The loop asks it for its next piece once everything before it
-//! has been sent. The peer takes the content from a [`Feed`], which the loop owns and refreshes before it
-//! asks any peer, so a piece for all peers is made once.
+//! The other end of a connection is a [`Peer`]. When one piece has been sent completely, the loop asks the peer for the
+//! next one. The peer takes the content from a [`Feed`], which the loop owns and refreshes before it asks any peer. A
+//! piece for all peers is therefore built only once.
 //!
-//! Neither may block. A panic in one of them costs one piece. The loop and the connection continue, unless
-//! the peer panics repeatedly (see `connection`).
+//! Neither a peer nor a feed may block. If one of them panics, one piece is lost, and the loop and the connection
+//! continue. A peer that panics repeatedly is cut off (see `connection`).
 
 mod connection;
 mod goodbyes;
@@ -32,31 +31,31 @@ use crate::response::Detached;
 use crate::services::Services;
 use crate::threads::{SpawnError, StoppableThread};
 
-/// The waker's token. Connections are counted from 1.
+/// The waker's token. The tokens of connections start at 1.
 const WAKER: Token = Token(0);
 
-/// A reason to cut a peer: the data that it needs next is already gone.
+/// A reason to cut off a peer: the data that it needs next has been discarded.
 pub const FELL_BEHIND: &str = "it has fallen too far behind";
-/// A reason to cut a peer: it has read nothing for too long.
-pub const READS_NOTHING: &str = "it reads nothing";
-/// A reason to cut a peer: it has panicked repeatedly.
-pub const PANICKED: &str = "its peer panicked";
+/// A reason to cut off a peer: it has read nothing for too long.
+pub const READS_NOTHING: &str = "it has stopped reading";
+/// A reason to cut off a peer: it has panicked repeatedly.
+pub const PANICKED: &str = "its handler panicked";
 
 /// The source from which peers take their content. It lives on the loop's thread and must not block.
 pub trait Feed: 'static {
-    /// How often every peer is asked even without news. Heartbeats and time limits are as precise as this
-    /// interval.
+    /// The interval at which every peer is asked even if the feed has no news. Heartbeats and time limits are as
+    /// precise as this interval.
     const SWEEP: Duration = Duration::from_millis(250);
 
     /// The name of a peer in the log, with its article.
     const PEER: &'static str = "a listener";
 
-    /// Takes in what has happened since the last call, for this many peers. Returns `true` if some of them
-    /// may have something to send now.
+    /// Collects everything that has happened since the last call, for this many peers. Returns `true` if some of the
+    /// peers may now have something to send.
     fn refresh(&mut self, peers: usize) -> bool;
 }
 
-/// The answer of a peer that was asked for its next piece.
+/// What a peer returns when it is asked for its next piece.
 pub enum NextPiece {
     /// There is nothing to send at present.
     Wait,
@@ -64,27 +63,27 @@ pub enum NextPiece {
     Send(Rc<[u8]>),
     /// Send these bytes, then end the connection.
     Last(Rc<[u8]>),
-    /// End the connection at once, for this reason.
+    /// End the connection immediately, for this reason.
     Cut(&'static str),
 }
 
 /// The other end of a connection.
 pub trait Peer<F>: Send {
-    /// Returns what to send next. Called when everything before it has been sent, then again whenever the
-    /// feed has news, and at every sweep.
+    /// Returns what to send next. Called when the previous piece has been sent completely, and from then until there is
+    /// a next piece, whenever the feed has news and at every sweep.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece;
 
-    /// Returns whether waiting for this peer is useless, because the data that it needs next is already gone.
-    /// Called while it does not read.
+    /// Returns whether the data that this peer needs next has been discarded, so that waiting for the peer is
+    /// pointless. Called while the peer does not read.
     fn has_fallen_behind(&self, _feed: &F) -> bool {
         false
     }
 
-    /// Takes bytes that were received. An answer to them is sent through [`Peer::next`].
+    /// Handles received bytes. To answer them, return a piece from [`Peer::next`].
     fn receive(&mut self, _feed: &mut F, _bytes: &[u8]) {}
 
-    /// Returns the last piece to send before the connection is cut. An empty piece is not sent, and neither
-    /// is one that would follow a half-sent piece.
+    /// Returns the last piece to send before the connection is cut off. It is not sent if it is empty, or if another
+    /// piece has been sent only in part.
     fn cut(&mut self, _why: &'static str) -> Rc<[u8]> {
         Rc::from([])
     }
@@ -93,15 +92,15 @@ pub trait Peer<F>: Send {
     fn goodbye(&mut self, feed: &mut F) -> Rc<[u8]>;
 }
 
-/// The numbers of a loop, for `/stats`.
+/// The statistics of a loop, for `/stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Counts {
     /// Connections that are open now.
     pub open: u64,
-    /// Connections that have ever joined.
+    /// Connections that have joined since the start.
     pub joined: u64,
-    /// Connections that were cut: they did not read, fell behind, or panicked.
+    /// Connections that were cut off because their peers did not read, fell behind, or panicked.
     pub cut: u64,
 }
 
@@ -112,8 +111,8 @@ struct Counters {
     cut: AtomicU64,
 }
 
-/// The loop's thread. When it is stopped, it says goodbye to every peer and ends. When it is dropped, it ends
-/// at once and all connections close.
+/// The loop's thread. When it is stopped, it says goodbye to every peer and then ends. When it is dropped, it ends
+/// immediately, and all connections close.
 pub struct EventLoop<F> {
     shared: Arc<SharedLoop<F>>,
     thread: StoppableThread,
@@ -126,9 +125,9 @@ struct SharedLoop<F> {
 }
 
 struct Door<F> {
-    /// Connections that the loop has not seen yet.
+    /// Connections that the loop has not picked up yet.
     arrived: Vec<(Detached, Box<dyn Peer<F>>)>,
-    /// When the last goodbye must have been sent; `None` while the loop runs.
+    /// The deadline for sending the last goodbye. `None` until the loop is stopped.
     stop_by: Option<Instant>,
     is_closed: bool,
 }
@@ -144,8 +143,8 @@ impl<F> Bell<F> {
 }
 
 impl<F: Feed> EventLoop<F> {
-    /// Starts the loop's thread, on which `make` creates the feed. A connection that takes nothing for
-    /// `stopped_after` is cut.
+    /// Starts the loop's thread. `make` creates the feed on that thread. A connection that reads nothing for
+    /// `stopped_after` is cut off.
     pub fn start(
         name: &str,
         services: &Services,
@@ -167,7 +166,7 @@ impl<F: Feed> EventLoop<F> {
         Ok(EventLoop { shared, thread })
     }
 
-    /// Adds a connection, or closes it at once if the loop has ended. Does not block.
+    /// Adds a connection, or closes it immediately if the loop has ended. Does not block.
     pub fn join(&self, detached: Detached, peer: Box<dyn Peer<F>>) {
         let mut door = self.shared.door();
         if door.is_closed {
@@ -184,15 +183,15 @@ impl<F: Feed> EventLoop<F> {
         Bell(Arc::clone(&self.shared))
     }
 
-    /// Returns the current numbers.
+    /// Returns the current statistics.
     pub fn counts(&self) -> Counts {
         let Counters { open, joined, cut } = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts { open: read(open), joined: read(joined), cut: read(cut) }
     }
 
-    /// Asks the loop to say goodbye to every peer, to the last one before `deadline`, and then to end. Does
-    /// not block; [`EventLoop::ended`] is disconnected afterward.
+    /// Asks the loop to say goodbye to every peer before `deadline`, and then to end. Does not block: wait on
+    /// [`EventLoop::ended`], which is disconnected when the thread has ended.
     pub fn stop(&self, deadline: Instant) {
         self.shared.door().stop_by = Some(deadline);
         self.shared.wake();
@@ -225,7 +224,7 @@ impl<F> SharedLoop<F> {
     }
 }
 
-/// Makes the loop refuse connections once it has ended or panicked: a connection that joined later would wait
+/// Makes the loop refuse connections once it has ended or panicked. Otherwise a connection that joined later would wait
 /// forever.
 struct Closed<F>(Arc<SharedLoop<F>>);
 

@@ -1,12 +1,12 @@
 //! The fields of a head, in the order in which they arrived, and the meaning of their values.
 //!
-//! A browser sends about fifteen fields with each request, so all of them share one allocation of text
-//! instead of having two each. The shortest field takes four bytes on the socket, so little is stored in
-//! addition to the text.
+//! A browser sends about fifteen fields with each request, so all of them share one allocation for their text instead
+//! of having two each. A field can be as short as four bytes on the socket, so little is stored in addition to the
+//! text.
 //!
-//! A list has the same meaning on one line and on several (RFC 9110 5.3), and a comma inside quotes does not
-//! separate members. Each field is compared by its own rule: tokens case-insensitively, media types by their
-//! weight, entity tags weakly. If a field that is not a list is given several times, its value is `None`.
+//! A list has the same meaning on one line and on several (RFC 9110 5.3), and a comma inside quotes does not separate
+//! members. Each kind of value has its own rule for comparison: tokens are compared case-insensitively, media types by
+//! weight, and entity tags weakly. If a field that is not a list is given several times, its value is `None`.
 
 use std::mem;
 
@@ -17,7 +17,7 @@ pub struct Fields {
     ends: Vec<Ends>,
 }
 
-/// Where a field's name and value end in the text. The field begins where the previous one ends.
+/// Where the name and the value of a field end in the text. A field begins where the previous one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ends {
     name: usize,
@@ -25,7 +25,7 @@ struct Ends {
 }
 
 impl Fields {
-    /// Creates an empty list with capacity for this many fields of this many bytes in total.
+    /// Creates an empty list with capacity for this many fields and this many bytes of text.
     pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
         Fields { text: String::with_capacity(bytes), ends: Vec::with_capacity(fields) }
     }
@@ -51,7 +51,7 @@ impl Fields {
         }
     }
 
-    /// Returns each name, spelled as it was received, with its value.
+    /// Returns each name, spelled as received, with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut begun = 0;
         self.ends.iter().map(move |ends| {
@@ -72,7 +72,7 @@ impl Fields {
     }
 }
 
-/// The members of a list on any number of lines, without empty ones.
+/// The nonempty members of a list that is given on any number of lines.
 pub(crate) fn members<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     lines.flat_map(|line| split(line, ',')).filter(|member| !member.is_empty())
 }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_media_type_is_accepted_by_its_weight() {
+    fn a_media_type_is_accepted_if_its_weight_is_above_zero() {
         for (values, expected) in [
             ("text/html", true),
             ("TEXT/HTML;Q=0.5", true),

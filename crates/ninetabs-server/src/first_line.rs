@@ -1,4 +1,4 @@
-//! The parts of a message's first line that requests and answers share: the version, and a status's reason.
+//! The parts of the first line of requests and answers: the HTTP version, and the reason phrase of a status.
 
 use http::StatusCode;
 

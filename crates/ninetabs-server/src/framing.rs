@@ -1,9 +1,9 @@
 //! Framing: where a body ends and the next message begins.
 //!
-//! The framing of a request is decided in one pure function, [`of_request`]. The result is one of four:
-//! without a body, a counted body, a chunked body, or a refusal with its status; every known smuggling
-//! attempt is a row of its test table. The framing of an answer is an [`AnswerFraming`]. Models the decisions
-//! of Puma::Client#setup_body, and is stricter where docs/puma.md says so.
+//! The framing of a request is decided in one pure function, [`of_request`]. It has four results: no body, a counted
+//! body, a chunked body, or a refusal with its status. Every known request-smuggling technique has a row in its test
+//! table. The framing of an answer is an [`AnswerFraming`]. The decisions follow Puma::Client#setup_body; docs/puma.md
+//! lists where they are stricter.
 
 use super::first_line::Version;
 use super::head::RequestHead;
@@ -25,9 +25,9 @@ pub enum AnswerFraming {
 /// How a streamed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerEnd {
-    /// The body is complete, and its framing says so.
+    /// The body is complete, and is framed as complete.
     Clean,
-    /// The body was interrupted. The client must not take it for complete.
+    /// The body was cut off. The client must not treat it as complete.
     Cut,
 }
 
@@ -41,7 +41,7 @@ pub enum AfterAnswer {
 }
 
 impl AfterAnswer {
-    /// Returns `Keep` if `is_kept`, else `Close`.
+    /// Returns `Keep` if `is_kept`, otherwise `Close`.
     pub fn kept_if(is_kept: bool) -> AfterAnswer {
         if is_kept { AfterAnswer::Keep } else { AfterAnswer::Close }
     }
@@ -56,8 +56,8 @@ pub enum BodyFraming {
     Counted(u64),
     /// The body is sent in chunks.
     Chunked {
-        /// Whether another request may follow. It may not if a length was given as well, nor in HTTP/1.0,
-        /// which does not know chunks: a proxy in between may see another end of the body.
+        /// Whether another request may follow. It may not if a length was given as well, nor in HTTP/1.0, which does
+        /// not define chunks: in both cases a proxy might determine a different end of the body.
         may_be_followed: bool,
     },
 }
@@ -65,7 +65,7 @@ pub enum BodyFraming {
 /// Codings that Puma accepts before `chunked`. They are not decoded.
 const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
 
-/// Decides how the body of this request is framed, or why that cannot be known.
+/// Decides how the body of this request is framed, or refuses the request.
 pub fn of_request(head: &RequestHead, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
     let mut lengths = head.fields.values("content-length");
     let codings: Vec<&str> = head.fields.values("transfer-encoding").collect();
@@ -88,7 +88,8 @@ pub fn of_request(head: &RequestHead, max_body_bytes: u64) -> Result<BodyFraming
     }
 }
 
-/// Parses a number that consists of digits only. A value that does not fit into a u64 is above any limit.
+/// Parses a number that consists of digits only. A value that does not fit into a `u64` becomes `u64::MAX`, which is
+/// above any limit.
 fn content_length(value: &str) -> Result<u64, Refusal> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::BadRequest("Content-Length is not a number"));
@@ -171,7 +172,7 @@ mod tests {
             ("Transfer-Encoding: chunked;q=1\r\n", Err(501)),
             ("Transfer_Encoding: chunked\r\n", Ok(BodyFraming::None)),
         ] {
-            // The method changes nothing. In HTTP/1.0 no request may follow chunks.
+            // The method makes no difference. In HTTP/1.0, no request may follow a chunked body.
             let last = match expected {
                 Ok(BodyFraming::Chunked { .. }) => Ok(BodyFraming::Chunked { may_be_followed: false }),
                 other => other,

@@ -1,7 +1,7 @@
-//! Reads the request line of a client in todo, without removing the client or consuming bytes.
+//! Reads the request line of a client in `todo` without removing the client or consuming its bytes.
 //!
-//! The data that this needs is copied under the pool's lock ([`Client::glance`]). The system call and the
-//! parsing follow without the lock. Bytes that contained an incomplete head are not parsed again.
+//! The necessary data is copied under the pool's lock ([`Client::glance`]). The system call and the parsing happen
+//! without the lock. If no bytes have arrived since an incomplete head was parsed, it is not parsed again.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -15,26 +15,26 @@ use super::head::{self, Parsed, RequestHead};
 use super::socket::{Peeked, Socket};
 use crate::timeline::Subject;
 
-/// How many bytes of an unread request are peeked at.
+/// The maximum number of bytes that are peeked from the socket.
 const PEEK_BYTES: usize = 4 * 1024;
 
-/// A client in todo, and what is needed to read its request line.
+/// The data that is needed to read the request line of a client in `todo`.
 pub(super) struct Glance {
     pub subject: Subject,
-    /// The line of a request that the reactor has read completely.
+    /// The request line, if the reactor has already read the complete request.
     ready: Option<RequestLine>,
     socket: Arc<Socket>,
     max_head_bytes: usize,
 }
 
-/// The method and target of a request. Cheap to copy, however long its head is.
+/// The method and target of a request. Cheap to copy, however long the head is.
 pub(super) struct RequestLine {
     pub method: Cow<'static, str>,
     pub target: Arc<str>,
 }
 
 impl Client {
-    /// Returns what is needed to read its request line, or `None` if its head has already been recorded.
+    /// Returns the data that is needed to read the request line, or `None` if the head has already been recorded.
     pub fn glance(&self) -> Option<Glance> {
         let is_noted = self.socket.peeked.noted.load(Ordering::Relaxed) == self.subject.request;
         (!is_noted).then(|| Glance {
@@ -45,8 +45,7 @@ impl Client {
         })
     }
 
-    /// Like [`glance`](Self::glance), but returns `None` if the head is known to be complete. Copies nothing
-    /// of the head.
+    /// Like [`glance`](Self::glance), but returns `None` if the head is known to be complete. Never copies a head.
     pub fn glance_if_silent(&self) -> Option<Glance> {
         let has_head = self.ready().is_some() || self.socket.peeked.has_head.load(Ordering::Relaxed);
         if has_head { None } else { self.glance() }
@@ -60,12 +59,12 @@ impl RequestLine {
 }
 
 impl Glance {
-    /// The line of its next request, or `None` if the head is incomplete.
+    /// Returns the line of the client's next request, or `None` if the head is incomplete.
     pub fn request_line(&mut self) -> Option<RequestLine> {
         self.ready.take().or_else(|| self.peek())
     }
 
-    /// Marks its head as recorded. Returns `false` if it already was.
+    /// Marks the head as recorded. Returns `false` if it already was.
     pub fn note(&self) -> bool {
         let request = self.subject.request;
         self.socket.peeked.noted.swap(request, Ordering::Relaxed) != request
@@ -125,17 +124,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_not_looked_for_again_once_it_is_complete() {
+    fn a_complete_head_is_not_searched_for_again() {
         let (mut peer, mut client) = client();
         peer.write_all(b"GET /up HTTP/1.1\r\nHost: a\r\n").unwrap();
         assert_eq!(line(client.glance_if_silent()), None);
         peer.write_all(b"\r\n").unwrap();
         assert_eq!(line(client.glance_if_silent()).as_deref(), Some("GET /up"));
-        assert!(client.glance_if_silent().is_none(), "its head is known to be complete");
+        assert!(
+            client.glance_if_silent().is_none(),
+            "the head is known to be complete, and was searched for again"
+        );
         assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
         client.socket.peeked.reset();
-        assert!(client.glance_if_silent().is_some(), "its next request is a new one");
-        // A request that has been read is known without peeking.
+        assert!(client.glance_if_silent().is_some(), "the head of the next request was not searched for");
+        // A request that has been read is known without a peek.
         assert!(matches!(client.eagerly_finish(), ReadProgress::Ready));
         assert!(client.glance_if_silent().is_none());
         assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));

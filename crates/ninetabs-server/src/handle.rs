@@ -1,4 +1,4 @@
-//! A running server: starting it, its numbers, the orders to it, and its shutdown.
+//! A running server: starting it, reading its statistics, changing its settings, and shutting it down.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -26,7 +26,7 @@ use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, 
 use crate::threads::{SpawnError, StoppableThread};
 use crate::timeline::Timeline;
 
-/// A running server. Dropping it stops accepting connections, and does not wait for requests.
+/// A running server. Dropping it stops accepting connections without waiting for requests.
 pub struct Handle {
     // Dropped first, so that nothing is pushed into a pool that is shutting down.
     front: Front,
@@ -51,9 +51,9 @@ struct Front {
 pub struct ThreadView {
     /// The thread's number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
-    /// The thread's name, as the operating system shows it.
+    /// The thread's name, as shown by the operating system.
     pub name: String,
-    /// Whether it is marked IO-bound, which means that it does not count against the pool.
+    /// Whether the thread is marked IO-bound, and so does not count toward the pool's maximum.
     pub io_bound: bool,
     /// The request that holds the thread, or `None` while it waits for work.
     pub request: Option<RequestView>,
@@ -72,32 +72,33 @@ impl ThreadView {
     }
 }
 
-/// The numbers of a server. Those of `pool` are a snapshot of one moment; the others are read one after the
-/// other.
+/// The statistics of a server. All values in `pool` are from the same moment. The other values are read one after
+/// another.
 #[derive(Debug, Clone)]
 pub struct ServerStats {
-    /// When the server was started, by the system's clock.
+    /// When the server was started, according to the system clock.
     pub started_at: SystemTime,
-    /// The numbers of the thread pool.
+    /// The statistics of the thread pool.
     pub pool: PoolStats,
     /// Requests that a thread has begun to serve since the start, whether or not they have been answered.
     pub requests_count: u64,
-    /// The maximum number of clients in the reactor since this was last read. `None` if it was not read.
+    /// The maximum number of clients in the reactor since the last call of [`Handle::stats`]. `None` from
+    /// [`Handle::glance`], and if the server has no reactor.
     pub reactor_max: Option<usize>,
-    /// Open connections. `None` if the server cannot see them.
+    /// Open connections. `None` if the server has no access to its connections.
     pub connections: Option<usize>,
-    /// How many connections without a complete request have been closed in favor of others since the start.
+    /// How many connections without a complete request have been closed to make room for others since the start.
     pub evicted: u64,
-    /// Actions that run on threads of their own. `None` if actions run on pool threads.
+    /// Actions that run on their own threads. `None` if actions run on pool threads.
     pub action_threads: Option<ActionThreadStats>,
-    /// Bytes of writes in progress that the kernel has not taken yet.
+    /// Bytes of writes in progress that the kernel has not accepted yet.
     pub unsent_bytes: u64,
-    /// Memory of requests that no thread has taken yet. `None` if the server cannot see it.
+    /// Memory of requests that no thread has taken yet. `None` if the server has no access to its connections.
     pub pending_bytes: Option<PendingBytes>,
 }
 
 impl ServerStats {
-    /// Returns the numbers that every server has, including one that cannot see its connections.
+    /// Returns the statistics that every server has, including a server without access to its connections.
     pub fn of(pool: PoolStats, serving: &Serving, started_at: SystemTime) -> ServerStats {
         ServerStats {
             started_at,
@@ -113,7 +114,7 @@ impl ServerStats {
     }
 }
 
-/// Bytes of incomplete requests in memory, over all connections.
+/// Bytes of incomplete requests in memory, for all connections together.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingBytes {
     /// The current number of bytes.
@@ -123,8 +124,8 @@ pub struct PendingBytes {
 }
 
 impl Handle {
-    /// Starts the pool and then opens the front door: the minimum number of threads is idle before the first
-    /// connection is accepted.
+    /// Starts the pool and then accepts connections: the minimum number of threads is idle before the first connection
+    /// is accepted.
     pub(crate) fn start(
         listener: TcpListener,
         configuration: Configuration,
@@ -161,24 +162,24 @@ impl Handle {
         self.serving.streams()
     }
 
-    /// Interrupts every stream of at least this age, and returns how many were interrupted. Does not wait for
-    /// them.
+    /// Interrupts every stream of at least this age, and returns how many were interrupted. Does not wait for them to
+    /// end.
     pub fn reap(&self, at_least: Duration) -> usize {
         self.streams().reap(at_least)
     }
 
-    /// Receives one message if the listener dies by itself.
+    /// Receives one message if the listener dies unexpectedly.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         &self.front.died
     }
 
-    /// Returns the current numbers. Reading resets `backlog_max`, as in Puma, and `reactor_max`.
+    /// Returns the current statistics. Resets `backlog_max`, as in Puma, and `reactor_max`.
     pub fn stats(&self) -> ServerStats {
         let reactor_max = self.front.server.take_reactor_max();
         ServerStats { reactor_max, ..self.stats_of(self.pool.stats()) }
     }
 
-    /// Returns the current numbers without resetting any. `reactor_max` is left out.
+    /// Returns the current statistics without resetting anything. `reactor_max` is `None`.
     pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
@@ -196,7 +197,7 @@ impl Handle {
         }
     }
 
-    /// Records the heads of unread requests in todo. Call this before you show the record.
+    /// Records the heads of unread requests in `todo`. Call this before you display the record.
     pub fn look_at_todo(&self) {
         self.front.server.look_at_todo();
     }
@@ -211,19 +212,19 @@ impl Handle {
         self.serving.action_threads()
     }
 
-    /// Sets the minimum and maximum number of threads. Models Puma::Server#update_thread_pool_min_max: it
-    /// neither starts nor ends a thread; see [`Handle::fill`] and [`Handle::trim`].
+    /// Sets the minimum and maximum number of threads. Models Puma::Server#update_thread_pool_min_max: it neither
+    /// starts nor ends a thread. For that, see [`Handle::fill`] and [`Handle::trim`].
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         self.pool.resize(min, max)
     }
 
-    /// Asks one thread above the minimum to leave as soon as it is idle. Each call asks for one more. Models
-    /// Puma::ThreadPool#trim, forced.
+    /// Asks one thread above the minimum to end as soon as it is idle. Each call applies to one more thread. Models a
+    /// forced Puma::ThreadPool#trim.
     pub fn trim(&self) {
         self.pool.trim(Trim::Forced);
     }
 
-    /// Starts threads until the minimum is reached. Puma leaves that to the next requests.
+    /// Starts threads until the minimum is reached. Puma starts them only when requests arrive.
     pub fn fill(&self) {
         self.pool.fill();
     }
@@ -238,30 +239,28 @@ impl Handle {
         self.front.server.max_connections()
     }
 
-    /// Sets the maximum number of open connections. Connections that are already open stay.
+    /// Sets the maximum number of open connections. Connections that are already open stay open.
     pub fn limit_connections(&self, most: usize) {
         self.front.server.limit_connections(most);
     }
 
-    /// Stops accepting, and closes idle connections. Queued requests are still served. A second call does
-    /// nothing.
+    /// Stops accepting connections, and closes idle ones. Queued requests are still served. A second call does nothing.
     pub fn stop_accepting(&self) {
         self.front.stop();
         self.trim.stop();
     }
 
-    /// Stops the server: accepts no further connections, interrupts the streams, serves what is queued, and
-    /// closes.
+    /// Stops the server: stops accepting connections, interrupts the streams, serves queued requests, and closes.
     ///
-    /// Blocks for at most `timeout`. Time that remains when the pool has ended is for actions on threads of their
-    /// own, and then for clients that have not read their last answers. Actions that still run after that are left
-    /// behind, and [`Handle::glance`] counts them.
+    /// Blocks for at most `timeout`. If the pool ends sooner, the remaining time is given to actions on their own
+    /// threads, and then to clients that have not read their last answers. Actions that are still running after that
+    /// are abandoned, and [`Handle::glance`] counts them.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.shutdown_with(timeout, Duration::ZERO)
     }
 
-    /// Like [`Handle::shutdown`], but threads that are still busy after `timeout` get this grace period.
-    /// Whatever is then left in todo is refused with 503. Models Puma::ThreadPool#shutdown.
+    /// Like [`Handle::shutdown`], but threads that are still busy after `timeout` get this grace period. Clients that
+    /// are still in `todo` after that are refused with 503. Models Puma::ThreadPool#shutdown.
     pub fn shutdown_with(&self, timeout: Duration, grace: Duration) -> Shutdown {
         let began = Instant::now();
         self.stop_accepting();
@@ -299,8 +298,8 @@ impl Front {
         Ok(Front { address, server, waker, died, acceptor })
     }
 
-    /// Stops accepting, and closes idle connections. Blocks until that is done. Lingering connections are
-    /// watched until the end.
+    /// Stops accepting connections, and closes idle ones. Blocks until both are done. Lingering connections stay in the
+    /// reactor until [`Front::end`].
     fn stop(&self) {
         self.server.begin_stopping();
         // This fails only if the acceptor has already ended.
@@ -311,7 +310,7 @@ impl Front {
         }
     }
 
-    /// Ends the remaining (lingering) connections after the pool has ended. Blocks for at most this time.
+    /// Ends the remaining (lingering) connections. Called after the pool has ended. Blocks for at most this time.
     fn end(&self, within: Duration) {
         self.stop();
         if let Some(reactor) = self.server.reactor() {
@@ -326,14 +325,14 @@ impl Drop for Front {
     }
 }
 
-/// Models Puma's automaton `puma srv tp trim`: in each round one idle thread above the minimum leaves. The
-/// thread does not exist if minimum and maximum are equal.
+/// Models Puma's automaton `puma srv tp trim`, a thread that ends one idle pool thread above the minimum per interval.
+/// It is not started if minimum and maximum are equal.
 #[derive(Debug)]
 pub struct AutoTrim(Option<StoppableThread>);
 
 impl AutoTrim {
-    /// Starts the thread. It calls `trim`, which asks one idle thread to leave, at the interval `every`, or
-    /// [`SHORTEST_ROUND`] if that is longer.
+    /// Starts the thread. It calls `trim`, which asks one idle pool thread to end, at the interval `every`, but not
+    /// more often than every [`SHORTEST_ROUND`].
     pub fn start(
         name: &str,
         size: PoolSize,

@@ -1,14 +1,14 @@
 //! The head of a request: its request line and its fields.
 //!
-//! httparse checks only the syntax. This module refuses what httparse accepts but Puma's grammar does not (a
-//! bare LF, a lower-case method, a target without its slash), and what would make a request ambiguous (two
-//! hosts, or a malformed one). Parsing is pure: bytes go in, and one of three results comes out.
+//! httparse checks only the syntax. This module also refuses input that Puma's grammar does not allow (a bare LF, a
+//! lower-case method, a target without its slash), and input that would make a request ambiguous (two hosts, or a
+//! malformed one). Parsing is a pure function of the bytes and has three possible results.
 //!
-//! A head may arrive in pieces ([`HeadScan`]). However the network split it, each byte is examined once to
-//! find the end, and once more by an early check that refuses a bad head before it is complete. The head is
-//! parsed once, when it is complete. A head that arrived in one piece skips the early check unless it has an
-//! error. The result does not depend on how the bytes were split: the early check is a function of the bytes
-//! in their order, and it also decides which status a complete head with an error gets.
+//! A head may arrive in pieces ([`HeadScan`]). However the network splits it, each byte is examined once to find the
+//! end, and once more by an early check that refuses a bad head before it is complete. The complete head is parsed
+//! once. A head that arrives in one piece skips the early check unless it has an error. The result does not depend on
+//! how the bytes were split: the early check depends only on their sequence, and it also decides which status a
+//! complete head with an error gets.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -31,19 +31,19 @@ pub const MAX_VALUE_BYTES: usize = 80 * 1024;
 const MAX_METHOD_BYTES: usize = 20;
 /// The longest request line, in bytes, including its line end.
 pub(super) const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + b"  HTTP/1.1\r\n".len();
-/// Methods that Puma serves.
+/// The methods that Puma supports.
 const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
 /// A complete request head, up to and including its empty line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The method. It is one that this server supports.
+    /// The method, which is one that this server supports.
     pub method: Method,
     /// The target, without its fragment.
     pub target: Arc<str>,
     /// The HTTP version.
     pub version: Version,
-    /// The host that the request is for, or `None` for an HTTP/1.0 request that names no host.
+    /// The host to which the request is addressed, or `None` for an HTTP/1.0 request that names no host.
     pub authority: Option<Authority>,
     /// The fields in the order received, with names spelled as received. Fields whose name contains an
     /// underscore are removed.
@@ -53,7 +53,7 @@ pub struct RequestHead {
 /// The result of examining the bytes so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
-    /// The head is complete, and took this many bytes.
+    /// The head is complete, and consists of this many bytes.
     Whole(RequestHead, usize),
     /// The head is incomplete.
     NotYet,
@@ -81,14 +81,14 @@ impl RequestHead {
         fields::has_token(self.fields.values("expect"), "100-continue")
     }
 
-    /// How many bytes of memory its variable parts take.
+    /// How many bytes of memory the variable-length parts take.
     pub(super) fn held_bytes(&self) -> usize {
         let authority = self.authority.as_ref().map_or(0, Authority::held_bytes);
         self.target.len() + authority + self.fields.held_bytes()
     }
 }
 
-/// Reads a head from the beginning of `bytes`, which may hold less or more than the head.
+/// Reads a head from the beginning of `bytes`, which may contain less or more than the head.
 pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
     HeadScan::new(max_head_bytes).look(bytes)
 }
@@ -97,11 +97,11 @@ pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
 pub(super) enum Fault {
     /// It does not match the grammar.
     Syntax(Refusal),
-    /// It matches the grammar, but is not served.
+    /// It matches the grammar, but the server does not serve it.
     Meaning(Refusal),
 }
 
-/// Reads a complete head, including its empty line. `lines` is the number of its line ends.
+/// Parses a complete head, including its empty line. `lines` is the number of its line ends.
 pub(super) fn read(bytes: &[u8], lines: usize) -> Result<RequestHead, Fault> {
     // Most heads have few fields, which fit on the stack. Like Puma, this limits only the size of the head
     // and not the number of its fields.
@@ -131,7 +131,7 @@ pub(super) fn check_name_and_value(name: &str, value: &str) -> Result<(), Refusa
     if name.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
         return Err(Refusal::HeadTooLarge("a field is over the limit"));
     }
-    // On a line, the first colon would end the name.
+    // In a head, the first colon would end the name.
     if name.contains(':') {
         return Err(Refusal::BadRequest("a field's name is malformed"));
     }
@@ -203,7 +203,7 @@ fn refusal(error: httparse::Error) -> Refusal {
 #[derive(Debug, Clone)]
 pub struct HeadScan {
     max_head_bytes: usize,
-    /// How many bytes have been searched for the end.
+    /// How many bytes have been searched for the end of the head.
     searched: usize,
     /// Where the request line begins, after any empty lines.
     begun: Option<usize>,
@@ -217,7 +217,7 @@ pub struct HeadScan {
     place: ScanPlace,
 }
 
-/// The position of the early check in the head.
+/// The current position of the early check in the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPlace {
     /// In empty lines before the request line.
@@ -257,8 +257,8 @@ impl HeadScan {
         }
     }
 
-    /// Examines the bytes that arrived since the last call. `bytes` is everything received so far, which may
-    /// be more than the head. The scan is over once it has returned a head or a refusal.
+    /// Examines the bytes that have arrived since the last call. `bytes` is everything received so far, which may be
+    /// more than the head. Do not call this again after it has returned a head or a refusal.
     pub fn look(&mut self, bytes: &[u8]) -> Parsed {
         // Bytes beyond the limit cannot be part of the head, so they are not examined.
         let bytes = &bytes[..bytes.len().min(self.max_head_bytes)];
@@ -298,8 +298,7 @@ impl HeadScan {
                 return Some(at + 1);
             }
         }
-        // The line is incomplete. Its beginning is noted now, because the next search starts after these
-        // bytes.
+        // The line is incomplete. Note where it begins, because the next search starts after these bytes.
         if self.begun.is_none() {
             let first = bytes[self.searched..].iter().position(|byte| *byte != b'\r');
             self.begun = first.map(|first| self.searched + first);
@@ -317,13 +316,13 @@ impl HeadScan {
             Some(Ok(_)) | Some(Err(Fault::Meaning(_))) if is_too_long => Err(Refusal::TargetTooLong),
             Some(Ok(head)) => Ok(head),
             Some(Err(Fault::Meaning(refusal))) => Err(refusal),
-            // The early check knows which error comes first.
+            // The early check determines which error comes first.
             Some(Err(Fault::Syntax(refusal))) => Err(self.check(bytes).err().unwrap_or(refusal)),
             None => Err(self.check(bytes).err().unwrap_or(BARE_LINE_FEED)),
         }
     }
 
-    /// The early check: refuses bytes that cannot become a valid head, at the first byte that proves it.
+    /// The early check: refuses bytes that cannot be the beginning of a valid head, at the first invalid byte.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         while let Some(byte) = bytes.get(self.checked) {
             self.place = match self.place {

@@ -1,10 +1,10 @@
 //! A bounded, synchronous HTTP/1.1 server in the manner of Puma 8 (single mode).
 //!
-//! One pool of threads serves both pages and streams. An acceptor puts each connection into a queue, `todo`.
-//! A pool thread reads its request, calls the app, and is held until the answer has ended. An incomplete
-//! request waits in a reactor, which takes no thread. The number of threads therefore limits everything: with
-//! eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks: a
-//! registry of open streams, a cap on them, and a reaper that ends streams that are too old.
+//! One pool of threads serves both pages and streams. An acceptor puts each connection into a queue, `todo`. A pool
+//! thread reads the request, calls the app, and is held until the answer has ended. A connection with an incomplete
+//! request waits in a reactor and does not hold a thread. The number of threads is therefore the limit for both: with
+//! eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks: a registry
+//! of open streams, a cap on them, and a reaper that ends streams that are too old.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,46 +30,50 @@
 //!
 //! # Where to begin
 //!
-//! - [`Server`] is the builder, in which every limit has a name and a default. [`Handle`] is a running server,
-//!   with its numbers and the orders to it.
+//! - [`Server`] is the builder, in which every limit has a name and a default. [`Handle`] is a running server, with its
+//!   statistics and the methods that control it.
 //! - An [`App`] takes a [`Request`] and returns a [`Response`]. [`Request::builder`] creates requests for tests,
 //!   without a socket.
-//! - An action of [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
-//! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is
-//!   generic over its work, and knows nothing about HTTP.
+//! - The action passed to [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
+//! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is generic
+//!   over its work, and independent of HTTP.
 //! - [`event_loop`] serves connections that have left the pool through [`Response::detach`].
-//! - [`threads`] has the type for a thread with an owner, and the error if the system refuses a thread.
-//! - [`timeline`] is the record of events, for programs that want one ([`Server::record`]).
+//! - [`threads`] has the type of a thread that an owner can stop, and the error if the system cannot start a thread.
+//! - [`timeline`] is the record of events, for programs that need one ([`Server::record`]).
 //!
 //! # The path of a request
 //!
-//! 1. The acceptor accepts a connection. `PumaServer::let_in` pushes it into todo, unread. Beyond
-//!    [`Server::max_connections`] it first evicts an idle connection, or refuses the new one with 503.
-//! 2. A pool thread takes it and runs `PumaServer::process`, which reads until a request is complete. If the request
-//!    is incomplete, the connection goes to the reactor. The reactor calls `PumaServer::on_wake` when bytes arrive
-//!    or a deadline passes, and that pushes the connection into todo again once the request is complete.
-//! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; no byte has been sent yet.
-//! 4. A page is written at once. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
+//! 1. The acceptor accepts a connection. `PumaServer::let_in` pushes it into `todo` without reading from it. If there
+//!    are already [`Server::max_connections`], it first evicts an idle connection or, if there is none, refuses the new
+//!    one with 503.
+//! 2. A pool thread takes the connection and runs `PumaServer::process`, which reads until a request is complete or no
+//!    more bytes are available. If the request is incomplete, the connection moves to the reactor. When bytes arrive or
+//!    a deadline passes, the reactor calls `PumaServer::on_wake`, which pushes the connection back into `todo` once the
+//!    request is complete.
+//! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; nothing has been sent yet.
+//! 4. A page is written immediately. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
 //!    until the action returns or the stream is interrupted. With [`ActionsOn::OwnThread`], the action runs on one of
-//!    the [`action_threads`] instead, and the pool thread writes what it finds in the queue between the two.
-//! 5. A kept connection stays with its thread if its next request has arrived and another thread is free.
-//!    Otherwise it goes to the end of todo, or, if it is idle, to the reactor.
+//!    the [`action_threads`] instead and puts its writes into a queue, from which the pool thread writes them to the
+//!    client.
+//! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
+//!    Otherwise it moves to the end of `todo` or, if it is idle, to the reactor.
 //! 6. Any other connection ends in `PumaServer::end`: it is closed, or it lingers in the reactor until its client has
 //!    read the last answer.
 //!
-//! A connection is therefore in todo, on a pool thread, in the reactor (idle, incomplete or lingering), or
+//! At any moment, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or lingering), or
 //! detached.
 //!
 //! # Threads
 //!
-//! A server has one acceptor, one reactor, the threads of the pool, one stream reaper
-//! (unless [`Server::without_reaper`] is set), and one thread that trims the pool if its minimum and maximum
-//! differ. With [`ActionsOn::OwnThread`], it has a thread for each action as well. Each [`event_loop`] that the program starts has one thread.
+//! A server has one acceptor, one reactor, the threads of the pool, one stream reaper (unless
+//! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ, one thread that trims it. With
+//! [`ActionsOn::OwnThread`], each action has a thread as well. Each [`event_loop`] that the program starts has one
+//! thread.
 //!
 //! # Features
 //!
-//! - `serde`: implements `Serialize` for the record and for the numbers of the streams and of an event loop, and
-//!   `Deserialize` for the record.
+//! - `serde`: implements `Serialize` and `Deserialize` for the record, and `Serialize` for the statistics of streams
+//!   and event loops.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -1,11 +1,10 @@
-//! The end of a connection: nothing more is written, and what the client still sends is read and discarded
-//! for a while before the socket is closed.
+//! The end of a connection: the server stops writing, and for a while reads and discards what the client still sends,
+//! before it closes the socket.
 //!
-//! If a socket is closed with unread bytes, or bytes arrive after the close, the kernel answers with a reset.
-//! A reset discards what was written and has not been read yet. Therefore, as RFC 9112 9.6 says, the server
-//! stops writing, reads until the client closes, and then closes. Two limits, a time and a number of bytes,
-//! keep a client from staying forever. The time is shorter for a client that has shown no sign of sending
-//! more.
+//! If a socket is closed with unread bytes, or bytes arrive after the close, the kernel answers with a reset. A reset
+//! discards data that was written but not read yet. Therefore, as RFC 9112 9.6 recommends, the server stops writing,
+//! reads until the client closes, and then closes. Two limits, one on time and one on bytes, prevent a client from
+//! keeping the connection open forever. The time limit is shorter for a client that is not known to be sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,9 +12,9 @@ use std::time::{Duration, Instant};
 
 /// How long a client may continue to send.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// How long the server waits for a client that has sent nothing since the end.
+/// How long the server waits for a client that has sent nothing since lingering began.
 const QUIET: Duration = Duration::from_millis(500);
-/// How many bytes are read and discarded.
+/// The maximum number of bytes that are read and discarded.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The limits of one lingering connection.
@@ -38,12 +37,12 @@ impl Drop for Counted {
 }
 
 impl Lingering {
-    /// Begins now. `is_sending` means that bytes are known to have arrived, or to be on their way.
+    /// Begins to linger. Set `is_sending` if more bytes are known to have arrived or to be in transit.
     pub fn begin(is_sending: bool) -> Lingering {
         Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending, counted: None }
     }
 
-    /// Adds it to the number of lingering connections, once.
+    /// Adds the connection to the number of lingering ones. Further calls have no effect.
     pub fn count_in(&mut self, count: &Arc<AtomicUsize>) {
         self.counted.get_or_insert_with(|| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -72,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_still_sends_lingers_longer_but_not_forever() {
+    fn a_client_that_is_still_sending_lingers_longer_but_not_forever() {
         let mut quiet = Lingering::begin(false);
         assert_eq!(quiet.deadline(), quiet.began + QUIET);
         assert!(quiet.discard(1));
         assert_eq!(quiet.deadline(), quiet.began + LINGER);
         assert!(quiet.discard(LINGER_BYTES - 2));
-        assert!(!quiet.discard(1), "the limit has been reached");
+        assert!(!quiet.discard(1), "the client may send more than the limit");
     }
 }

@@ -1,4 +1,4 @@
-//! The listener, and the errors when a server cannot be started.
+//! The listener, and the errors that can occur when a server is started.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use crate::configuration::{LISTEN_BACKLOG, SEND_BUFFER_BYTES};
 use crate::thread_pool::PoolStartError;
 use crate::threads::SpawnError;
 
-/// The kernel's limit: the milliseconds must fit into an int, which is 24 days.
+/// The kernel's limit: the number of milliseconds must fit into an `int`, which allows 24 days.
 #[cfg(target_os = "linux")]
 const MAX_TCP_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
@@ -31,15 +31,15 @@ pub enum StartError {
     /// Another socket listens on this address.
     #[error("cannot listen on {0}: the address is in use")]
     AddressInUse(SocketAddr),
-    /// The system refused to listen on this address.
+    /// The system could not listen on this address.
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The requested address.
         address: SocketAddr,
-        /// The error that the system returned.
+        /// The error from the operating system.
         error: io::Error,
     },
-    /// The system refused a thread, or a resource that a thread needs.
+    /// The system could not start a thread, or could not provide a resource that the thread needs.
     #[error(transparent)]
     Thread(#[from] SpawnError),
     /// The pool could not be started.
@@ -64,20 +64,20 @@ impl From<StartError> for io::Error {
 /// Socket options that every accepted connection inherits from its listener.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListenOptions {
-    /// How long written bytes may stay unacknowledged. With `None` the kernel's default applies. Linux only.
+    /// How long written bytes may remain unacknowledged. With `None`, the kernel's default applies. Linux only.
     pub tcp_user_timeout: Option<Duration>,
     /// How long one blocking write may take (SO_SNDTIMEO). `None` means no limit.
     pub write_timeout: Option<Duration>,
 }
 
-/// Opens a listener on this address. With port 0 the system chooses a free port.
+/// Opens a listener on this address. With port 0, the system chooses a free port.
 pub fn listen(address: SocketAddr, options: ListenOptions) -> Result<TcpListener, StartError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        // The kernel takes 0 for no timeout, and what is below its resolution becomes 0.
+        // To the kernel, 0 means no timeout, and a time below its resolution becomes 0.
         socket.set_write_timeout(options.write_timeout.map(|it| it.max(MIN_WRITE_TIMEOUT)))?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_below_the_resolution_of_the_system_is_not_taken_for_none() {
+    fn a_timeout_below_the_resolution_of_the_system_does_not_become_none() {
         let least = Some(Duration::from_nanos(1));
         let options = ListenOptions { tcp_user_timeout: least, write_timeout: least };
         let listener = listen(([127, 0, 0, 1], 0).into(), options).unwrap();

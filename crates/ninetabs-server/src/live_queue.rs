@@ -1,15 +1,15 @@
-//! The queue between an action on a thread of its own and the pool thread that writes its answer.
+//! The queue between an action on its own thread and the pool thread that writes its answer.
 //!
-//! Models the buffer of ActionController::Live. The action puts each of its writes into a queue of ten chunks,
-//! and waits while it is full. The pool thread takes the chunks out and writes them to the client. The first chunk
+//! Models the buffer of ActionController::Live. The action puts each of its writes into a queue of ten chunks, and
+//! waits while the queue is full. The pool thread takes the chunks out and writes them to the client. The first chunk
 //! commits the response.
 //!
-//! - If a write to the client fails, the pool thread aborts the queue and is free. The action learns that from its
-//!   *next* write, which fails. A client that has closed is therefore noticed by the pool thread at the second
-//!   write after the close, and by the action at the third. An action that does not write again never learns it.
-//! - With HTTP/1.0, Rails answers with an ordinary response: what has been written by the commit, and a clean end.
-//!   Nothing tells the action, and every further write of it succeeds. Rails keeps those chunks in memory; here
-//!   they are dropped.
+//! - If a write to the client fails, the pool thread aborts the queue and becomes free. The action gets the error from
+//!   its *next* write. A client that has closed is therefore noticed by the pool thread at the second write after the
+//!   close, and by the action at the third. An action that does not write again never notices.
+//! - With HTTP/1.0, Rails sends an ordinary response: the chunks written up to the commit, and a clean end. The action
+//!   is not notified, and all its further writes succeed. Rails keeps the further chunks in memory; here they are
+//!   dropped.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,9 +38,9 @@ pub(crate) fn live_queue(writes: &Arc<AtomicU64>) -> (ActionSide, PoolSide) {
 
 #[derive(Default)]
 struct SharedQueue {
-    /// Why the pool thread has left. Set before its end of the queue is dropped.
+    /// Why the pool thread has left. Set before the pool thread drops its end of the queue.
     left: OnceLock<PoolThreadLeft>,
-    /// How the action has ended. Set before its end of the queue is dropped, unless the action panicked.
+    /// How the action has ended. Set before the action drops its end of the queue, unless it panicked.
     ended: OnceLock<ActionEnded>,
 }
 
@@ -70,13 +70,13 @@ pub(crate) struct ActionSide {
 impl ActionSide {
     /// Puts one chunk into the queue.
     ///
-    /// Blocks while the queue is full, until the pool thread takes a chunk or leaves, or `interrupted` is
-    /// disconnected. Fails if the pool thread has aborted the queue before this call or during it. A chunk that
-    /// was put into the queue may still not reach the client.
+    /// Blocks while the queue is full, until the pool thread takes a chunk or leaves, or `interrupted` is disconnected.
+    /// Fails if the pool thread aborts the queue before or during this call. Success does not mean that the chunk will
+    /// reach the client.
     pub fn write(&self, chunk: &[u8], interrupted: &Receiver<Infallible>) -> Result<(), WriteError> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-        // Checked before the chunk is put into the queue, and not after it. Rails does the reverse, but its
-        // global lock keeps the pool thread from failing in between.
+        // Check before putting the chunk into the queue, not after. Rails does it the other way around, but there the
+        // global lock prevents the pool thread from failing in between.
         if self.shared.left.get().is_some() {
             return self.after_the_pool_thread_left(number);
         }
@@ -98,22 +98,22 @@ impl ActionSide {
         }
     }
 
-    /// The error of a write after the end of the stream.
+    /// The error that a write after the end of the stream returns.
     pub fn over(&self) -> WriteError {
         let number = self.writes.load(Ordering::Relaxed) + 1;
         let aborted = self.after_the_pool_thread_left(number).err();
         aborted.unwrap_or(WriteError { number, cause: WriteFailure::Closed })
     }
 
-    /// Sets what the client gets last if the answer ends cleanly.
+    /// Sets the last bytes to send if the answer ends cleanly.
     pub fn say_last(&mut self, words: &[u8]) {
         self.last_words = words.to_vec();
     }
 
-    /// Notes how the action ended. The pool thread learns it when this end of the queue is dropped.
+    /// Notes how the action ended. The pool thread reads it after this end of the queue has been dropped.
     pub fn end(&mut self, end: AnswerEnd) {
         let last_words = std::mem::take(&mut self.last_words);
-        // Only the first call counts.
+        // Only the first call has an effect.
         let _ = self.shared.ended.set(ActionEnded { end, last_words });
     }
 }
@@ -124,18 +124,18 @@ pub(crate) struct PoolSide {
     shared: Arc<SharedQueue>,
 }
 
-/// How a pool thread is done with a queue.
+/// How a pool thread's work on a queue ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drained {
-    /// The action has ended, and this is how its answer ends.
+    /// The action has ended, and its answer ends in this way.
     Ended(AnswerEnd),
-    /// The answer has ended in this way, and the action goes on without it.
+    /// The answer has ended in this way, and the action continues.
     Left(AnswerEnd),
 }
 
 impl PoolSide {
-    /// Writes what the action puts into the queue, until the action ends or a write fails. `committed` is called
-    /// before the first chunk is written. Blocks as long as the action does, and in each write.
+    /// Writes the chunks that the action puts into the queue, until the action ends or a write fails. `committed` is
+    /// called before the first chunk is written. Blocks while it waits for the next chunk, and in each write.
     pub fn drain(self, connection: &mut AnswerWriter, committed: impl FnOnce()) -> Drained {
         let Ok(first) = self.chunks.recv() else { return self.ended(connection) };
         committed();
@@ -148,8 +148,8 @@ impl PoolSide {
         self.ended(connection)
     }
 
-    /// Writes what the action has put into the queue by the commit, and leaves. Blocks until the first chunk, and
-    /// in each write. Models the answer to an HTTP/1.0 client.
+    /// Writes the chunks that are in the queue at the commit, and then leaves. Blocks until the first chunk arrives,
+    /// and in each write. Models the answer to an HTTP/1.0 client.
     pub fn take_committed(self, connection: &mut AnswerWriter, committed: impl FnOnce()) -> Drained {
         let Ok(first) = self.chunks.recv() else { return self.ended(connection) };
         committed();
@@ -165,7 +165,8 @@ impl PoolSide {
             }
         }
         if !has_ended {
-            // Before the client can see an answer. From here on, nothing that happens to it concerns the action.
+            // Set before the client receives anything. Whatever happens to the answer after this point does not affect
+            // the action.
             let _ = self.shared.left.set(PoolThreadLeft::Answered);
         }
         let written = chunks.iter().try_for_each(|chunk| connection.write(chunk));

@@ -1,9 +1,8 @@
 //! Limits the log messages that a client can cause.
 //!
-//! A client can repeat a request as often as it likes, and a log with a line for each would fill the disk.
-//! Every message that a request, a connection or a foreign row can cause is therefore logged through its own
-//! [`Limited`]: the first lines of a time window are written, the rest are counted, and the count is written
-//! when the window is over.
+//! A client can repeat a request without limit, and a log line for each would fill the disk. Every message that a
+//! request, a connection or a foreign row can cause is therefore logged through its own [`Limited`]. The first lines of
+//! a time window are written, further lines are only counted, and the count is written at the end of the window.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use crate::threads;
 
 /// How long a window lasts.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The maximum number of lines of one message in a window, for warnings and errors, and for other levels.
+/// The maximum number of lines per message and window, for warnings and errors. `OTHERS` is for all other levels.
 const WARNINGS: u32 = 10;
 const OTHERS: u32 = 100;
 
@@ -31,7 +30,7 @@ macro_rules! limited {
 #[doc(inline)]
 pub use limited;
 
-/// A message at one place in the code.
+/// The limit on the message that one place in the code logs.
 pub struct Limited {
     level: Level,
     window: Mutex<Option<Window>>,
@@ -42,16 +41,16 @@ struct Window {
     began: Instant,
     written: u32,
     left_out: u64,
-    /// Whether a thread waits for the window's end, to write the count.
+    /// Whether a thread is waiting for the end of the window to write the count.
     is_awaited: bool,
 }
 
 /// What to do with a line.
 #[derive(Debug, PartialEq, Eq)]
 enum LogVerdict {
-    /// Write it, with the number of lines that were left out before.
+    /// Write it, with the number of lines that were left out before it.
     Write { left_out: u64 },
-    /// Count it. If it is the first one, a thread has to wait for the window's end.
+    /// Count it. If it is the first counted line, start a thread that waits for the end of the window.
     Count { is_first: bool },
 }
 
@@ -69,7 +68,7 @@ impl Limited {
         match self.judge(Instant::now()) {
             LogVerdict::Write { left_out: 0 } => log::log!(self.level, "{message}"),
             LogVerdict::Write { left_out } => {
-                log::log!(self.level, "{message} ({left_out} more like this were left out)");
+                log::log!(self.level, "{message} ({left_out} similar messages were left out)");
             }
             LogVerdict::Count { is_first: false } => {}
             LogVerdict::Count { is_first: true } => self.await_the_end(&message),
@@ -96,15 +95,15 @@ impl Limited {
             }
             _ => {
                 let left_out = window.as_ref().map_or(0, |it| it.left_out);
-                // A thread that waits for the old window's end will then find nothing to write.
+                // A thread that is waiting for the end of the old window will find nothing to write.
                 *window = Some(Window { began: now, written: 1, left_out: 0, is_awaited: false });
                 LogVerdict::Write { left_out }
             }
         }
     }
 
-    /// How many lines were left out in a window that is over. Removes the window, so the number is reported
-    /// once.
+    /// Returns how many lines were left out in a window that is over. Removes the window, so that the number is
+    /// reported only once.
     fn take_count(&self, now: Instant) -> u64 {
         let mut window = self.window();
         window
@@ -112,18 +111,18 @@ impl Limited {
             .map_or(0, |window| window.left_out)
     }
 
-    /// Waits for the window's end on another thread. A flood may end within the window, and then no later
-    /// line would report the count.
+    /// Waits for the end of the window on another thread. Without that thread, the count would never be reported if the
+    /// flood ended within the window.
     fn await_the_end(&'static self, message: &fmt::Arguments<'_>) {
         let message = message.to_string();
         let count = move || {
             thread::sleep(WINDOW + Duration::from_millis(1));
             let left_out = self.take_count(Instant::now());
             if left_out > 0 {
-                log::log!(self.level, "{left_out} more messages were left out like: {message}");
+                log::log!(self.level, "{left_out} more messages like this one were left out: {message}");
             }
         };
-        // Without a thread, the next line reports the count.
+        // If the thread cannot be started, the next line reports the count.
         let _ = threads::spawn("log limit", count);
     }
 
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_cut_to_a_few_lines_per_window_and_the_rest_is_counted() {
+    fn a_flood_is_limited_to_a_few_lines_per_window_and_the_remaining_lines_are_counted() {
         for (level, most) in [(Level::Warn, WARNINGS), (Level::Error, WARNINGS), (Level::Info, OTHERS)] {
             let limited = Limited::new(level);
             let began = Instant::now();
@@ -150,17 +149,21 @@ mod tests {
                         told += left_out;
                     }
                     LogVerdict::Count { is_first } => {
-                        assert_eq!(is_first, counted == 0, "one thread waits for the end");
+                        assert_eq!(is_first, counted == 0, "only the first counted line starts a thread");
                         counted += 1;
                     }
                 }
             }
             assert_eq!(written, most);
             assert_eq!((counted, told), (5_000 - u64::from(most), 0));
-            assert_eq!(limited.take_count(began + WINDOW / 2), 0, "its window is not over");
+            assert_eq!(
+                limited.take_count(began + WINDOW / 2),
+                0,
+                "the count was taken before the window was over"
+            );
             let later = began + WINDOW;
             assert_eq!(limited.judge(later), LogVerdict::Write { left_out: counted });
-            assert_eq!(limited.take_count(later + WINDOW), 0, "it was reported before");
+            assert_eq!(limited.take_count(later + WINDOW), 0, "the count was reported twice");
             assert_eq!(limited.judge(later + WINDOW), LogVerdict::Write { left_out: 0 });
         }
     }

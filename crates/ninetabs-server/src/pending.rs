@@ -1,28 +1,28 @@
-//! The limit on the memory of requests that no thread has taken, for all connections together.
+//! The limit on the memory of requests that no thread has taken yet, for all connections together.
 //!
-//! Each connection has limits of its own (`--max-head-bytes`, and the part of a body that stays in memory).
-//! But there may be a hundred thousand connections, so a limit per connection does not limit the process. A
-//! connection that would exceed the total is refused with 503.
+//! Each connection has its own limits (`--max-head-bytes`, and the part of a body that stays in memory). But with a
+//! hundred thousand connections, a limit per connection does not protect the process. A connection that would exceed
+//! the total is refused with 503.
 //!
-//! A request that a thread reads completely and serves at once is not counted. A complete request that is
-//! queued is counted, but refused only if it is larger than [`SMALL`]. Pages are therefore served even while
-//! other requests use the whole budget.
+//! A request that a thread reads completely and serves immediately is not counted. A complete request that is queued is
+//! counted, but refused only if it is larger than [`SMALL`]. Pages are therefore served even while other requests use
+//! the whole budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The size, in bytes, up to which a complete request is never refused. It is enough for one read and the
-/// head parsed from it.
+/// A complete request of up to this many bytes is never refused. This is enough for one read and the head parsed from
+/// it.
 const SMALL: usize = 16 * 1024;
 
-/// The sum of all shares and its limit, in bytes. Small requests that are queued may exceed the limit.
+/// The sum of all shares and its limit, in bytes. Small queued requests may make the sum exceed the limit.
 #[derive(Debug)]
 pub(super) struct PendingBudget {
     held: AtomicUsize,
     most: usize,
 }
 
-/// The budget does not have enough space for what a connection would hold.
+/// The error if a share does not fit into the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -59,8 +59,7 @@ impl Share {
         self.bytes == 0
     }
 
-    /// Changes the size of the share. Reducing it always succeeds. If an increase does not fit, the share
-    /// stays as it was.
+    /// Changes the size of the share. Reducing it always succeeds. If an increase does not fit, the share is unchanged.
     pub fn set(&mut self, bytes: usize) -> Result<(), Full> {
         let held = &self.pending.held;
         if bytes > self.bytes {

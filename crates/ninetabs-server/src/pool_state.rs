@@ -1,10 +1,10 @@
-//! The state of `Puma::ThreadPool` and its rules. Each rule is one method, which reads the state or changes
-//! it in one step, and neither locks nor blocks.
+//! The state of `Puma::ThreadPool` and its rules. Each rule is one method that reads or changes the state in one step.
+//! The methods neither lock nor block.
 //!
-//! The thread pool keeps the state under its one mutex, which prevents lost wake-ups. A push compares
-//! `waiting` with `todo.len()`. A thread that was notified but has not run yet is still in `waiting`, but its
-//! job is still in `todo` as well. A pool that counts idle threads separately from jobs would take that
-//! thread for a free one and assign it a second job.
+//! The thread pool keeps the state under its one mutex, which prevents lost wake-ups. A push compares `waiting` with
+//! `todo.len()`. A thread that was notified but has not run yet still counts in `waiting`, but its job is still in
+//! `todo` as well, so the comparison is right. A pool that counted idle threads without their jobs would treat that
+//! thread as free and assign a second job to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -24,21 +24,20 @@ pub(super) struct PoolState<W> {
     /// Threads that wait for `not_empty`, including those that were notified but have not reacquired the lock
     /// yet.
     pub(super) waiting: usize,
-    /// How many of `waiting` have been notified but have not reacquired the lock yet (a lower bound). Another
-    /// notification would cost a system call and wake no thread, and a burst of pushes is faster than a
-    /// thread wakes.
+    /// How many of `waiting` have been notified but have not reacquired the lock yet (a lower bound). Because pushes
+    /// can arrive faster than a thread wakes, notifying again would cost system calls without waking another thread.
     woken: usize,
     trim_requested: usize,
-    /// The threads by number. Puma numbers a thread by the count of threads at its start, so after a trim two
-    /// threads may have the same number. A lane of the timeline needs a unique number, so a new thread gets
-    /// the lowest free one.
+    /// The threads by number. Puma numbers a new thread by the count of threads at its start, so after a trim two
+    /// threads may have the same number. Here a new thread gets the lowest free number, because each lane of the
+    /// timeline needs a unique one.
     pub(super) processors: BTreeMap<usize, ProcessorThread>,
-    /// Threads that a shutdown has given up on, but that are still busy.
+    /// Threads that are still busy although a shutdown has stopped waiting for them.
     abandoned: usize,
     works_started: u64,
     pub(super) starting: bool,
     pub(super) shutdown: bool,
-    /// Dropped when the last thread leaves during a shutdown, which disconnects the receiver.
+    /// Dropped when the last thread ends during a shutdown, which disconnects the receiver.
     threads_left: Option<Sender<Infallible>>,
     timeline: Arc<Timeline>,
 }
@@ -47,42 +46,42 @@ pub(super) struct PoolState<W> {
 pub(super) struct ProcessorThread {
     pub(super) io_bound: bool,
     pub(super) running: Option<Subject>,
-    /// The serial number of its current or last work.
+    /// The serial number of the thread's current or last work.
     serial: u64,
     pub(super) since: Instant,
 }
 
-/// The numbers of a pool, a snapshot of one moment. Models `Puma::ThreadPool#stats`.
+/// The statistics of a pool, all from the same moment. Models `Puma::ThreadPool#stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Work in todo that no thread has taken.
+    /// Work in `todo` that no thread has taken.
     pub backlog: usize,
     /// Threads that exist.
     pub running: usize,
     /// `waiting + max - running`, at least 0. Ignores IO-bound marks.
     pub pool_capacity: usize,
-    /// `running - waiting + backlog`: work in todo counts as busy.
+    /// `running - waiting + backlog`: work in `todo` counts as busy.
     pub busy_threads: usize,
     /// Threads marked IO-bound.
     pub io_threads: usize,
-    /// The maximum length of todo since the stats were last read.
+    /// The maximum length of `todo` since the stats were last read.
     pub backlog_max: usize,
     /// The maximum number of threads, not counting IO-bound ones.
     pub max_threads: usize,
-    /// Threads that have nothing to do.
+    /// Threads that are waiting for work.
     pub waiting: usize,
 }
 
-/// When a thread is asked to leave.
+/// When a trim asks a thread to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trim {
     /// Only if a thread is free now.
     IfFree,
-    /// Even if no thread is free. The first one that finds todo empty leaves.
+    /// Even if no thread is free. The first thread that finds `todo` empty ends.
     Forced,
 }
 
-/// The error for sizes that a pool cannot have.
+/// The error for an invalid pool size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{min}:{max} is not a valid pool size: the maximum must be at least 1, and the minimum at most the maximum"
@@ -150,8 +149,8 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// The number of threads. Puma keeps a counter in addition to its list; here the list is the counter, so
-    /// the two cannot differ.
+    /// The number of threads. Puma keeps a counter in addition to its list. Here the number is the length of the list,
+    /// so the two cannot differ.
     fn spawned(&self) -> usize {
         self.processors.len()
     }
@@ -166,7 +165,7 @@ impl<W> PoolState<W> {
         self.backlog_max = self.backlog_max.max(self.todo.len());
     }
 
-    /// Removes work from todo. No thread will process it.
+    /// Removes work from `todo`. No thread will process it.
     pub(super) fn withdraw(&mut self, subject: Subject) -> Option<W> {
         let at = self.todo.iter().position(|(queued, _)| *queued == subject)?;
         let (_, work) = self.todo.remove(at)?;
@@ -178,15 +177,15 @@ impl<W> PoolState<W> {
         self.waiting += 1;
     }
 
-    /// A thread may wake spuriously in place of a notified one. Then `woken` is too low for a moment, and one
-    /// thread too many is notified.
+    /// Updates the counts when a thread wakes. If it woke spuriously before a notified thread, `woken` is too low for a
+    /// moment, and one thread too many is notified.
     pub(super) fn end_waiting(&mut self) {
         self.waiting -= 1;
         self.woken = self.woken.saturating_sub(1);
     }
 
-    /// Whether a thread must be notified; if so, counts it as notified. False if all waiting threads have been
-    /// notified already.
+    /// Returns whether a thread must be notified, and if so, counts it as notified. False if all waiting threads have
+    /// already been notified.
     pub(super) fn wakes_one(&mut self) -> bool {
         let wakes = self.waiting > self.woken;
         self.woken += usize::from(wakes);
@@ -201,7 +200,8 @@ impl<W> PoolState<W> {
         self.spawned() < self.size.min
     }
 
-    /// IO-bound threads do not count, except those beyond the quota.
+    /// Whether another thread may be started. IO-bound threads do not count toward the maximum, except those above the
+    /// quota.
     fn can_spawn_processor(&self) -> bool {
         let io = self.io_threads();
         let extra_io = io.saturating_sub(self.max_io);
@@ -209,7 +209,7 @@ impl<W> PoolState<W> {
     }
 
     pub(super) fn lowest_free_number(&self) -> usize {
-        // The numbers are in order, so the first one that differs from its position shows the gap.
+        // The numbers are sorted, so the first gap is where a number differs from its position.
         let taken = (1..).zip(self.processors.keys()).take_while(|(at, number)| at == *number).count();
         taken + 1
     }
@@ -233,13 +233,13 @@ impl<W> PoolState<W> {
         Some((subject, work, self.works_started))
     }
 
-    /// Whether a thread is free: it waits, and no work in todo is meant for it.
+    /// Whether a thread is free: more threads are waiting than there is work in `todo`.
     pub(super) fn has_free_thread(&self) -> bool {
         self.waiting > self.todo.len()
     }
 
-    /// Lets a thread continue with the next request of its connection if another thread is free. Its mark and
-    /// its end are then recorded for this request. An abandoned thread may continue as well, but is not
+    /// Lets a thread continue with the next request of its connection if another thread is free. The IO-bound mark and
+    /// the end of the work are then recorded for this request. An abandoned thread may continue as well, but is not
     /// listed.
     pub(super) fn goes_on_with(&mut self, number: usize, subject: Subject) -> bool {
         let goes_on = self.has_free_thread();
@@ -249,8 +249,8 @@ impl<W> PoolState<W> {
         goes_on
     }
 
-    /// `taken` is the work that the thread took out of todo. It may have continued with later requests of
-    /// that connection.
+    /// Records the end of a thread's work. `taken` is the work that the thread took out of `todo`; the thread may have
+    /// continued with later requests of the same connection.
     pub(super) fn finish(&mut self, number: usize, taken: Subject, panic: Option<String>) {
         let running = self.processors.get(&number).and_then(|thread| thread.running);
         let subject = running.unwrap_or(taken);
@@ -265,7 +265,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Marks a thread as IO-bound. Returns whether the mark is new and the work still runs.
+    /// Marks a thread as IO-bound. Returns `false` if it was marked before or the work has ended.
     pub(super) fn mark_as_io_bound(&mut self, number: usize, serial: u64) -> bool {
         let thread = self.processors.get_mut(&number).filter(|thread| thread.serial == serial);
         let Some(ProcessorThread { io_bound: io_bound @ false, running: Some(subject), .. }) = thread else {
@@ -276,8 +276,8 @@ impl<W> PoolState<W> {
         true
     }
 
-    /// A marked thread becomes a normal one again when its work ends, unless there are already `max` normal
-    /// ones.
+    /// Decides whether an IO-bound thread ends with its work. It becomes a normal thread again, unless there are
+    /// already `max` normal threads.
     pub(super) fn leaves_as_extra_io_thread(&mut self, number: usize) -> bool {
         if !self.processors.get(&number).is_some_and(|thread| thread.io_bound) {
             return false;
@@ -291,9 +291,9 @@ impl<W> PoolState<W> {
         leaves
     }
 
-    /// Decides whether an idle thread leaves. In Puma only trim requests decide this, and a shutdown requests
-    /// one for each existing thread. A thread that is started later, because of a mark, would never be asked
-    /// to leave. Here a shutdown alone is a reason to leave.
+    /// Decides whether an idle thread ends. In Puma only trim requests end a thread, and a shutdown makes one request
+    /// for each existing thread. A thread that is started later, because another one was marked IO-bound, would never
+    /// end. Here a shutdown alone is a reason to end.
     pub(super) fn leaves_when_idle(&mut self, number: usize) -> bool {
         let leaves = self.shutdown || self.trim_requested > 0;
         if leaves {
@@ -311,7 +311,7 @@ impl<W> PoolState<W> {
         self.tell_if_all_left();
     }
 
-    /// Requests a trim. Returns whether a thread must leave, so that the caller wakes one to check.
+    /// Requests a trim. Returns whether a thread must end. The caller then wakes one to check.
     pub(super) fn trim(&mut self, trim: Trim) -> bool {
         let asked = (trim == Trim::Forced || self.has_free_thread())
             && self.spawned() > self.size.min.saturating_add(self.trim_requested);
@@ -321,11 +321,11 @@ impl<W> PoolState<W> {
 
     pub(super) fn resize(&mut self, size: PoolSize) {
         self.size = size;
-        // Threads that were asked to leave for a lower minimum, but are still busy, may stay.
+        // Threads that were asked to end because of a lower minimum may stay if they have not ended yet.
         self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(size.min));
     }
 
-    /// Returns the numbers and resets `backlog_max`, like Puma's `stats`.
+    /// Returns the statistics and resets `backlog_max`, like Puma's `stats`.
     pub(super) fn stats(&mut self) -> PoolStats {
         let stats = self.glance();
         self.backlog_max = 0;
@@ -338,7 +338,7 @@ impl<W> PoolState<W> {
             backlog,
             running,
             pool_capacity: waiting.saturating_add(self.size.max).saturating_sub(running),
-            // An abandoned thread may still be in `waiting` for a moment, but is not in `running`.
+            // An abandoned thread may count in `waiting` for a moment, but does not count in `running`.
             busy_threads: (running + backlog).saturating_sub(waiting),
             io_threads: self.io_threads(),
             backlog_max: self.backlog_max,
@@ -353,7 +353,7 @@ impl<W> PoolState<W> {
         self.tell_if_all_left();
     }
 
-    /// Stops counting and listing all threads. Returns how many of them still exist.
+    /// Removes all threads from the count and the list. Returns how many of them still exist.
     pub(super) fn abandon(&mut self) -> usize {
         self.abandoned += self.spawned();
         self.processors.clear();

@@ -1,16 +1,16 @@
-//! The server itself, shared by the acceptor, the reactor and the pool threads. It decides where each
-//! connection goes next. ([`super::server`] is the builder, and [`super::handle`] the running server that the
-//! program controls.)
+//! The server itself, shared by the acceptor, the reactor and the pool threads. It decides where each connection goes
+//! next. ([`super::server`] is the builder, and [`super::handle`] is the running server as the program controls it.)
 //!
-//! A connection is pushed into todo unread, as in Puma 8. Beyond `max_connections` an idle connection is
-//! evicted first, or the new one is refused. A pool thread reads what has arrived. An incomplete request goes
-//! to the reactor, where it needs no thread, and returns to todo once it is complete. After an answer on a
-//! kept connection, the thread continues with the next request if that has arrived and another thread is
-//! free. Otherwise the connection goes to the end of todo, so that no connection keeps a thread while others
-//! are queued. Models Puma::Server's `handle_servers`, `process_client` and `reactor_wakeup`.
+//! A new connection is pushed into `todo` before anything is read from it, as in Puma 8. If there are already
+//! `max_connections`, an idle connection is evicted first or, if there is none, the new one is refused. A pool thread
+//! reads the bytes that have arrived. A connection with an incomplete request moves to the reactor, where it does not
+//! need a thread, and returns to `todo` once the request is complete. After an answer on a keep-alive connection, the
+//! thread continues with the next request if it has arrived and another thread is free. Otherwise the connection moves
+//! to the end of `todo`, so that no connection keeps a thread while others are queued. Models Puma::Server's
+//! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! All connections end in `PumaServer::end`. A connection is closed at once only if all bytes of its client
-//! have been read and its last answer is on its way. Otherwise it lingers in the reactor.
+//! All connections end in `PumaServer::end`. A connection is closed immediately only if all bytes from its client have
+//! been read and its last answer has been sent. Otherwise it lingers in the reactor.
 
 mod eviction;
 
@@ -35,14 +35,14 @@ use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
 use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline, What};
 
-/// How many of the clients in todo are examined at a time.
+/// How many clients in `todo` are examined per call.
 const LOOKED_AT: usize = 64;
 
-/// How many reads a connection gets before a shutdown or an eviction closes it. Bytes that have arrived
-/// count, but a client that sends without a pause must not delay the others.
+/// How many reads a connection gets before a shutdown or an eviction closes it. Bytes that have already arrived should
+/// be read, but a client that sends without a pause must not delay the other clients.
 const LAST_READS: usize = 64;
 
-/// How many connections may linger beyond `max_connections`, after they were refused or evicted.
+/// How many refused or evicted connections may linger in addition to `max_connections`.
 const MAX_REFUSED: usize = 32;
 
 /// The state that the acceptor, the reactor and the pool threads share. Models Puma::Server.
@@ -51,7 +51,7 @@ pub(super) struct PumaServer {
     timeline: Arc<Timeline>,
     limits: Arc<ClientLimits>,
     pending: Arc<PendingBudget>,
-    /// Both are set before the first connection.
+    /// The pool and the reactor are set before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
     /// The numbers of the newest connection and the newest request.
@@ -59,10 +59,10 @@ pub(super) struct PumaServer {
     requests: AtomicU64,
     /// How many connections are open.
     connections: Arc<AtomicUsize>,
-    /// How many of them linger.
+    /// How many of the open connections are lingering.
     lingering: Arc<AtomicUsize>,
     max_connections: AtomicUsize,
-    /// Whether all connections have been in use, and more than half of them still are.
+    /// Whether the limit on connections was reached and more than half of them are still in use.
     has_been_full: AtomicBool,
     evicted: AtomicU64,
     stopping: AtomicBool,
@@ -107,7 +107,7 @@ impl PumaServer {
         self.reactor().map(Reactor::take_most)
     }
 
-    /// How many connections without a complete request have been closed in favor of others since the start.
+    /// How many connections without a complete request have been closed to make room for others since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -117,12 +117,12 @@ impl PumaServer {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The memory of incomplete requests of all connections.
+    /// The memory of pending requests of all connections.
     pub fn pending(&self) -> &PendingBudget {
         &self.pending
     }
 
-    /// From now on no connection is kept for another request, and the acceptor's loop ends.
+    /// Begins to stop: no connection is kept open for another request, and the acceptor's loop ends.
     pub fn begin_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -135,13 +135,13 @@ impl PumaServer {
         self.max_connections.store(most, Ordering::Relaxed);
     }
 
-    /// Whether one more connection may be accepted, if only to be refused. If not, another one must be closed
+    /// Whether one more connection may be accepted, even if only to be refused. If not, another one must be closed
     /// first.
     pub fn has_room(&self) -> bool {
         self.connections() < self.max_connections().saturating_add(MAX_REFUSED)
     }
 
-    /// Numbers a connection and pushes it into todo unread, or refuses it.
+    /// Assigns a number to a connection. Then pushes it into `todo` without reading from it, or refuses it.
     pub fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
         let socket = match Socket::new(stream, &self.connections) {
             Ok(socket) => socket,
@@ -156,7 +156,8 @@ impl PumaServer {
         self.push(client);
     }
 
-    /// Whether more connections are in use than allowed. Logged once, until at most half of them remain.
+    /// Whether more connections are in use than allowed. This is logged once, and again only after the number has
+    /// fallen to half of the maximum.
     fn is_full(&self) -> bool {
         let (there, most) = (self.in_use(), self.max_connections());
         if there <= most / 2 {
@@ -183,12 +184,12 @@ impl PumaServer {
         move |client, wake| server.upgrade().map_or(After::Done, |server| server.on_wake(client, wake))
     }
 
-    /// Processes a client on a pool thread: reads, serves, and passes it on.
+    /// Processes a client on a pool thread: reads its request, serves it, and passes the connection on.
     fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
         let mut is_its_turn = true;
         loop {
             match client.eagerly_finish() {
-                // While other threads are free, continuing with the next request delays no client.
+                // If another thread is free, continuing with the next request does not delay any other client.
                 ReadProgress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
                     let Some(kept) = self.serve(client, processor) else { return };
                     let Some(told) = self.watch_unless_told(kept) else { return };
@@ -213,7 +214,7 @@ impl PumaServer {
         }
     }
 
-    /// Serves the complete request. Returns the client if the connection is kept.
+    /// Serves the complete request. Returns the client if the connection is kept alive.
     fn serve(
         self: &Arc<Self>,
         mut client: Box<Client>,
@@ -225,8 +226,8 @@ impl PumaServer {
         let what = What::accepted(method, Arc::clone(&incoming.head.target));
         let at = Instant::now();
         self.timeline.record_at(at, Some(processor.number()), Some(subject), what);
-        // A client that closed while it was queued is not served. A half-closed one looks the same,
-        // and is not served either, as in Puma.
+        // A client that closed while it was queued is not served. A half-closed client looks the same and is not served
+        // either, as in Puma.
         if self.has_closed(&mut client) {
             self.serving.count_request();
             self.timeline.record(Some(processor.number()), Some(subject), What::Left);
@@ -244,8 +245,7 @@ impl PumaServer {
         let transport = Transport::Socket(Arc::clone(&client.socket));
         match self.serving.serve(&request, transport, at, after) {
             Served::Kept if !client.socket.is_deaf() => {
-                // If a stream was interrupted, its answer is the last one, unless another request has
-                // arrived.
+                // After an interrupted stream, the connection ends unless another request has already arrived.
                 client.is_ending = client.socket.take_cut();
                 client.reset(self.next_request());
                 Some(client)
@@ -272,14 +272,14 @@ impl PumaServer {
         }
     }
 
-    /// Whether the client has closed. The reactor knows this for clients that it has watched; the kernel is
-    /// asked only for the others.
+    /// Whether the client has closed. For clients that the reactor has watched, the reactor has the information. For
+    /// all others, this asks the kernel.
     fn has_closed(&self, client: &mut Box<Client>) -> bool {
         let told = self.reactor.get().and_then(|reactor| reactor.has_closed(client));
         told.unwrap_or_else(|| client.socket.is_closed())
     }
 
-    /// Answers with a refusal, on a pool thread or without one.
+    /// Answers with a refusal. `thread` is the pool thread, if this runs on one.
     fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
         self.end(self.refused(client, refusal, thread), Expected::More);
     }
@@ -302,12 +302,12 @@ impl PumaServer {
     fn linger(&self, mut client: Box<Client>) {
         client.count_lingering(&self.lingering);
         if let Some(reactor) = self.reactor.get() {
-            // It is returned only if the server has stopped. Then it is closed.
+            // The client is returned only if the server has stopped. Dropping it closes the connection.
             let _ = reactor.linger(client);
         }
     }
 
-    /// Ends a connection that has been read empty and holds no complete request. A partial request is
+    /// Ends a connection whose bytes have all been read and do not form a complete request. A partial request is
     /// answered with the refusal. Returns the client if it has to linger.
     fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
         if client.is_in_request() {
@@ -317,13 +317,13 @@ impl PumaServer {
         (!may_close).then_some(client)
     }
 
-    /// Refuses a client that the pool has left in todo.
+    /// Refuses a client that was left in `todo` when the pool shut down.
     pub fn give_up(&self, client: Box<Client>) {
         self.refuse(client, Refusal::Stopping, None);
     }
 
     fn push(&self, client: Box<Client>) {
-        // Its request line is recorded again each time that it is queued.
+        // The request line is recorded again each time the client is queued.
         client.socket.peeked.reset();
         if let Some(pool) = self.pool()
             && let Err(ShuttingDown(client)) = pool.push(client)
@@ -332,8 +332,8 @@ impl PumaServer {
         }
     }
 
-    /// Hands a served client to the reactor. If the reactor has been notified of it since it was last read,
-    /// the client is returned and must be read. Bytes that arrive later will wake the reactor.
+    /// Hands a served client to the reactor. If the kernel has reported anything about the client since it was last
+    /// read, the client is returned and must be read. Bytes that arrive later will wake the reactor.
     fn watch_unless_told(&self, mut client: Box<Client>) -> Option<Box<Client>> {
         if !client.is_idle() || client.is_ending {
             return Some(client);
@@ -345,7 +345,7 @@ impl PumaServer {
         }
     }
 
-    /// Hands a client that has been read empty to the reactor.
+    /// Hands a client whose bytes have all been read to the reactor.
     fn watch(&self, mut client: Box<Client>) {
         client.settle();
         if let Some(reactor) = self.reactor.get()
@@ -358,8 +358,8 @@ impl PumaServer {
 
     /// Processes a client that woke in the reactor. Models Puma::Server#reactor_wakeup.
     fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
-        // One read per wake-up, so that a client that sends a lot does not delay the others. A deadline does
-        // not show whether bytes have arrived: it counts only if there is nothing to read.
+        // Reads once per wake-up, so that a client that sends a lot does not delay other clients. An expired deadline
+        // counts only if there is nothing to read, because bytes may have arrived in the meantime.
         let progress = match wake {
             Wake::Shutdown => client.finish_within(LAST_READS),
             Wake::Readable | Wake::Expired => client.try_to_finish(),
@@ -390,7 +390,7 @@ impl PumaServer {
         (!may_close).then_some(client)
     }
 
-    /// Records the heads of unread requests in todo.
+    /// Records the heads of unread requests in `todo`.
     pub fn look_at_todo(&self) {
         let Some(pool) = self.pool() else { return };
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
@@ -398,7 +398,7 @@ impl PumaServer {
         if lines.is_empty() {
             return;
         }
-        // If a thread has taken a client in the meantime, the peeked bytes may belong to something else.
+        // If a thread has taken a client in the meantime, the peeked bytes may belong to a body or a later request.
         let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
         for (line, glance) in lines {
             if waiting.contains(&glance.subject) && glance.note() {
@@ -433,7 +433,7 @@ impl TakeBack for PumaServer {
     }
 }
 
-/// Counts a request that is about to be queued, if it is complete. It may then be refused.
+/// Counts a complete request against the budget before it is queued. The request is refused if it does not fit.
 fn counted(client: &mut Client, progress: ReadProgress) -> ReadProgress {
     match progress {
         ReadProgress::Ready => {

@@ -1,15 +1,15 @@
 //! The reactor: one thread that watches idle connections for bytes and deadlines.
 //!
-//! Models Puma::Reactor. It deals with descriptors and deadlines, not with HTTP; a function that is passed in
-//! processes a connection that wakes. Deadlines are kept in order, so that a wake-up with ten thousand idle
-//! connections costs no more than with one (Puma sorts a list at every wake-up).
+//! Models Puma::Reactor. It deals with descriptors and deadlines, not with HTTP: connections that wake are passed to a
+//! callback. Deadlines are kept sorted, so that a wake-up with ten thousand idle connections costs about as much as
+//! with one. (Puma sorts a list at every wake-up.)
 //!
-//! A connection is registered with the kernel once, when it is first watched. From then on the kernel reports
-//! edges: one report for whatever has arrived since the connection was last read empty. Puma registers and
-//! deregisters a connection each time it enters and leaves the reactor, which costs two system calls and a
-//! wake-up of the reactor's thread per request. Here a connection keeps its slot while a pool thread owns it,
-//! and readiness that arrives in that time is stored in the slot. The pool thread parks the connection again
-//! under a lock, and wakes the reactor's thread only if that would otherwise sleep for too long.
+//! A connection is registered with the kernel once, when it is first watched, and edge-triggered: after a read has
+//! found nothing more, the kernel reports new bytes once. Puma registers and deregisters a connection each time it
+//! enters and leaves the reactor, which costs two system calls and a wake-up of the reactor's thread per request. Here
+//! a connection keeps its slot while a pool thread owns it, and readiness reported in that time is stored in the slot.
+//! The pool thread parks the connection again under a lock, and wakes the reactor's thread only if the reactor would
+//! otherwise sleep for too long.
 
 use std::io;
 use std::mem;
@@ -25,14 +25,14 @@ use crate::log_limit::limited;
 use crate::services::Services;
 use crate::threads::{SpawnError, StoppableThread};
 
-/// The waker's token. Connections are counted from 1.
+/// The waker's token. The tokens of connections start at 1.
 const WAKER: Token = Token(0);
-/// How many events are taken from the kernel at once.
+/// The maximum number of events per poll.
 const EVENTS: usize = 1_024;
 
-/// Whether the kernel reports urgent data. A read stops before urgent data even if more bytes have arrived
-/// after it. A short read therefore shows that nothing is left only where urgent data is reported, and only
-/// until it is.
+/// Whether the kernel reports urgent data. A read stops before urgent data even if more bytes have arrived after it. A
+/// short read therefore proves that nothing is left only if the kernel reports urgent data, and has not reported any on
+/// this connection.
 pub(super) const REPORTS_URGENT_DATA: bool = cfg!(target_os = "linux");
 
 #[cfg(target_os = "linux")]
@@ -43,7 +43,7 @@ const INTEREST: Interest = Interest::READABLE;
 /// A connection that the reactor can watch.
 pub(super) trait Watched: Parked + Sized + Send + 'static {
     fn fd(&self) -> RawFd;
-    /// The handle of its slot, from the first time that it is watched to its end.
+    /// The handle of the connection's slot. It is set when the connection is first watched.
     fn slot(&mut self) -> &mut Option<SlotHandle<Self>>;
 }
 
@@ -52,24 +52,24 @@ pub(super) trait Watched: Parked + Sized + Send + 'static {
 pub(super) enum Wake {
     Readable,
     Expired,
-    /// The reactor closes: from now on it watches only lingering connections.
+    /// The reactor is closing, and will watch only lingering connections.
     Shutdown,
 }
 
 /// What to do with a connection that woke.
 pub(super) enum After<W> {
-    /// Watch it: it has been read empty, and waits for more.
+    /// Watch it: everything has been read, and it waits for more.
     Watch(W),
-    /// Wake it again, after the others: there may be more to read now.
+    /// Wake it again, after other connections: there may be more to read now.
     Again(W),
-    /// Nothing: it has a new owner, or has been closed.
+    /// Nothing: it has a new owner or has been closed.
     Done,
 }
 
 /// The reactor's thread. When this is dropped, all watched connections are dropped and the thread is joined.
 pub(super) struct Reactor<W: Watched> {
     shared: Arc<SharedReactor<W>>,
-    /// Ended by [`Reactor::end`], because it must be woken for that.
+    /// Ended by [`Reactor::end`], which also wakes it.
     thread: StoppableThread,
 }
 
@@ -89,7 +89,7 @@ struct SharedReactor<W> {
 }
 
 impl<W: Watched> Reactor<W> {
-    /// Starts the thread. `on_wake` is called with each connection that wakes, and must not block.
+    /// Starts the thread. `on_wake` is called with each connection that wakes. It must not block.
     pub fn start(
         name: &str,
         services: &Services,
@@ -108,25 +108,25 @@ impl<W: Watched> Reactor<W> {
         Ok(Reactor { shared, thread })
     }
 
-    /// Watches a connection that has been read empty. Returns it if the reactor has closed, or the kernel
-    /// refuses to watch it.
+    /// Watches a connection from which everything has been read. Returns the connection if the reactor has closed, or
+    /// if the kernel cannot watch it.
     pub fn watch(&self, it: W) -> Result<(), W> {
         self.shared.put(it, Input::ReadEmpty, ReactorPhase::Open)
     }
 
-    /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the
-    /// kernel has reported anything since, or the connection was never watched, it is returned and must be
-    /// read. This saves a system call that would find nothing.
+    /// Like [`watch`](Self::watch), for a connection from which everything has been read since it was taken out. If the
+    /// kernel has reported anything in that time, or the connection was never watched, it is returned and must be read.
+    /// Otherwise this saves a read that would find nothing.
     pub fn watch_unless_told(&self, it: W) -> Result<(), W> {
         self.shared.put_unless_told(it)
     }
 
-    /// Watches a lingering connection until the reactor ends. It wakes at once.
+    /// Watches a lingering connection until the reactor ends. The connection wakes immediately.
     pub fn linger(&self, it: W) -> Result<(), W> {
         self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed)
     }
 
-    /// Takes out the connection that has waited longest. Lingering ones do not count.
+    /// Takes out the connection that has waited longest. Lingering connections do not count.
     pub fn take_longest_waiting(&self) -> Option<W> {
         self.shared.state().take_longest(WaitsFor::ARequest)
     }
@@ -136,7 +136,7 @@ impl<W: Watched> Reactor<W> {
         self.shared.state().take_longest(WaitsFor::ItsEnd)
     }
 
-    /// Removes a connection for good: from now on something else watches its descriptor.
+    /// Removes a connection for good, because its descriptor will be watched elsewhere.
     pub fn forget(&self, it: &mut W) {
         if it.slot().take().is_some()
             && let Err(error) = self.shared.registry.deregister(&mut SourceFd(&it.fd()))
@@ -160,8 +160,8 @@ impl<W: Watched> Reactor<W> {
         mem::replace(&mut state.most, here)
     }
 
-    /// Wakes every watched connection for [`Wake::Shutdown`]. From then on only lingering ones are
-    /// watched. Blocks until all have been woken.
+    /// Wakes every watched connection with [`Wake::Shutdown`]. After that, only lingering connections are watched.
+    /// Blocks until all connections have been woken.
     pub fn close(&self) {
         let mut state = self.shared.state();
         if state.phase == ReactorPhase::Open {
@@ -173,8 +173,8 @@ impl<W: Watched> Reactor<W> {
         }
     }
 
-    /// Ends the reactor as soon as nothing is watched, and after at most this time. Connections that
-    /// are still watched then are dropped. Blocks until the thread has ended.
+    /// Ends the reactor as soon as nothing is watched, but after this time at the latest. Connections that are still
+    /// watched at that time are dropped. Blocks until the thread has ended.
     pub fn end(&self, within: Duration) {
         self.close();
         self.shared.state().ends = Some(Instant::now() + within);
@@ -192,14 +192,14 @@ impl<W: Watched> Drop for Reactor<W> {
 impl<W: Watched> Drop for SlotHandle<W> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            // The connection is being dropped, so only a stored report is lost here.
+            // The connection is being dropped, so its slot contains at most a stored report.
             let _away = shared.state().slots.remove(&self.token);
         }
     }
 }
 
 impl<W: Watched> SharedReactor<W> {
-    /// Parks a connection, or returns it if the reactor has gone beyond the phase `until`.
+    /// Parks a connection, or returns it if the reactor is past the phase `until`.
     fn put(self: &Arc<Self>, mut it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
         let mut state = self.state();
         if state.phase > until {
@@ -254,7 +254,7 @@ impl<W: Watched> SharedReactor<W> {
     }
 
     fn state(&self) -> MutexGuard<'_, ReactorState<W>> {
-        // No change under this lock can panic halfway, except for lack of memory.
+        // Changes under this lock cannot panic halfway, except when memory runs out.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -293,10 +293,10 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
         }
     }
 
-    /// Collects the connections that wake. Returns the phase at that time.
+    /// Collects the connections that wake. Returns the current phase.
     fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> ReactorPhase {
         let mut state = self.shared.state();
-        // Expired connections come first, so that one that always has more to read still times out.
+        // Expired connections come first, so that a connection that always has more to read can time out.
         while let Some(it) = state.take_expired(now) {
             awake.push((it, Wake::Expired));
         }
@@ -305,7 +305,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
         for event in events {
-            // The waker's token does not have a slot.
+            // The waker's token has no slot, so its events have no effect.
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { KernelReport::Closed } else { KernelReport::Readable };
             let token = event.token().0;
@@ -327,12 +327,12 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             After::Again(it) => self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed).err(),
             After::Done => None,
         };
-        // It is returned only if the kernel refuses to watch it.
+        // The connection is returned only if the kernel cannot watch it.
         drop(not_taken);
     }
 }
 
-/// However the thread ends, no caller keeps waiting for it, and watched connections are dropped.
+/// However the thread ends, its callers stop waiting, and watched connections are dropped.
 impl<W: Watched, F> Drop for ReactorThread<W, F> {
     fn drop(&mut self) {
         let mut state = self.shared.state();

@@ -1,20 +1,20 @@
-//! The reactor's state and its rules. Each rule is one method, which changes the state in one step and
-//! neither locks nor blocks.
+//! The reactor's state and its rules. Each rule is one method that changes the state in one step. The methods neither
+//! lock nor block.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-/// How many of the longest-waiting connections one search finds. A search examines all connections, so it is
-/// not repeated for each.
+/// How many of the longest-waiting connections one search finds. A search examines all connections, so its results are
+/// kept for later calls.
 const LONGEST: usize = 64;
 
 /// A connection that can be parked in the reactor.
 pub(super) trait Parked {
     /// When its wait times out.
     fn deadline(&self) -> Instant;
-    /// Since when it has waited.
+    /// When it began to wait.
     fn since(&self) -> Instant;
     /// What it waits for.
     fn waits_for(&self) -> WaitsFor;
@@ -24,15 +24,15 @@ pub(super) trait Parked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     ARequest,
-    /// The end. It has had its last answer and lingers.
+    /// The end of the connection, which is lingering after its last answer.
     ItsEnd,
 }
 
-/// Whether there may be bytes to read from a connection that is parked.
+/// Whether there may be bytes to read from a connection that is being parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     ReadEmpty,
-    /// It wakes without a report from the kernel.
+    /// The connection wakes without a report from the kernel.
     MoreToRead,
 }
 
@@ -42,34 +42,34 @@ pub(super) enum ReactorPhase {
     Open,
     /// All watched connections are about to wake for `Wake::Shutdown`.
     Closing,
-    /// All have been woken. Only lingering connections are watched.
+    /// All connections have been woken. Only lingering connections are watched.
     Closed,
     /// The thread has ended, or is about to.
     Ended,
 }
 
 pub(super) struct ReactorState<W> {
-    /// The slots by token. No client chooses a token, so a fast hash is safe.
+    /// The slots by token. Clients cannot choose tokens, so a fast hash is safe.
     pub slots: FxHashMap<usize, ReactorSlot<W>>,
     /// The deadlines of parked connections, soonest first.
     pub deadlines: BTreeSet<(Instant, usize)>,
     /// Parked connections that must be read without a report from the kernel.
     pub again: Vec<usize>,
-    /// When the thread wakes by itself. It may wake too early, but never too late.
+    /// The time at which the thread wakes if nothing wakes it before. It may be too early, but never too late.
     alarm: Option<Instant>,
     pub next: usize,
-    /// The maximum number of parked connections since this was last read.
+    /// The maximum number of parked connections since this value was last read.
     pub most: usize,
-    /// The connections that have waited longest, from the last search: since when, and their tokens.
+    /// The longest-waiting connections that the last search found: when each began to wait, and its token.
     longest: VecDeque<(Instant, usize)>,
     /// The same for lingering connections.
     longest_lingering: VecDeque<(Instant, usize)>,
     pub phase: ReactorPhase,
-    /// The latest time at which the thread ends. It ends earlier if nothing is watched.
+    /// The time at which the thread ends at the latest. It ends earlier if nothing is watched.
     pub ends: Option<Instant>,
 }
 
-/// A connection's slot: parked here, or owned by a pool thread.
+/// The slot of a connection that is parked here or owned by a pool thread.
 pub(super) struct ReactorSlot<W> {
     /// The connection and its deadline, or `None` while a pool thread owns it.
     pub here: Option<(W, Instant)>,
@@ -77,11 +77,11 @@ pub(super) struct ReactorSlot<W> {
     pub has_news: bool,
     /// The peer has closed or half-closed. Never reset.
     pub has_closed: bool,
-    /// Urgent data has arrived. From then on a short read does not show that nothing is left.
+    /// Urgent data has arrived, so a short read no longer proves that nothing is left.
     has_urgent: bool,
 }
 
-/// A report of the kernel on a connection.
+/// A report from the kernel about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KernelReport {
     Readable,
@@ -116,8 +116,8 @@ impl<W: Parked> ReactorState<W> {
         let deadline = it.deadline();
         let slot = self.slots.entry(token).or_insert_with(ReactorSlot::new);
         slot.here = Some((it, deadline));
-        // A close that was reported before the connection was read empty does not count again: each read
-        // would find nothing new.
+        // A close that was reported before the last read is not a reason to read again, because the read would find
+        // nothing new.
         let is_readable = input == Input::MoreToRead || slot.has_news;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
@@ -138,7 +138,7 @@ impl<W: Parked> ReactorState<W> {
         self.slots.get(&token).is_none_or(told)
     }
 
-    /// Takes out the connection if it is parked. The caller must read it empty.
+    /// Takes out the connection if it is parked. The caller must read until nothing is left.
     pub fn take(&mut self, token: usize) -> Option<W> {
         let slot = self.slots.get_mut(&token)?;
         let (it, deadline) = slot.here.take()?;
@@ -147,7 +147,7 @@ impl<W: Parked> ReactorState<W> {
         Some(it)
     }
 
-    /// Stores a report of the kernel, and takes out the connection if it is parked.
+    /// Stores a report from the kernel, and takes out the connection if it is parked.
     pub fn tell(&mut self, token: usize, told: KernelReport) -> Option<W> {
         let slot = self.slots.get_mut(&token)?;
         slot.has_news = true;
@@ -155,15 +155,15 @@ impl<W: Parked> ReactorState<W> {
         self.take(token)
     }
 
-    /// Stores that the kernel has reported urgent data. Bytes are reported separately.
+    /// Notes that the kernel has reported urgent data. Ordinary data is reported separately.
     pub fn note_urgent(&mut self, token: usize) {
         if let Some(slot) = self.slots.get_mut(&token) {
             slot.has_urgent = true;
         }
     }
 
-    /// How long the thread may sleep. While no connection is parked it keeps the previous alarm and wakes
-    /// once for nothing. Otherwise each connection that is parked next would have to wake it.
+    /// How long the thread may sleep. While no connection is parked, the thread keeps the previous alarm and wakes once
+    /// without need. Without an alarm, the next connection that is parked would have to wake the thread.
     pub fn sleep(&mut self) -> Option<Duration> {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
@@ -188,7 +188,8 @@ impl<W: Parked> ReactorState<W> {
         })
     }
 
-    /// A connection that the search found may have left since, and may be parked again.
+    /// Takes the next connection that the last search found and that has been parked ever since. Skips connections that
+    /// have left in the meantime, even if they were parked again.
     fn take_next_longest(&mut self, what: WaitsFor) -> Option<W> {
         while let Some((since, token)) = self.longest(what).pop_front() {
             let here = self.slots.get(&token).and_then(|slot| slot.here.as_ref());
@@ -256,33 +257,33 @@ mod tests {
     }
 
     #[test]
-    fn a_report_wakes_once_and_a_close_is_remembered() {
+    fn a_report_wakes_a_connection_once_and_a_close_is_remembered() {
         for told in [KernelReport::Readable, KernelReport::Closed] {
             let mut state = ReactorState::new();
             state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
-            // A pool thread takes it out, and the kernel reports something in the meantime.
+            // A pool thread takes out the connection, and the kernel then reports something.
             assert!(state.take(1).is_some());
             assert!(!state.has_been_told(1));
             assert!(state.tell(1, told).is_none());
             assert!(state.has_been_told(1));
             state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
-            assert_eq!(state.again, [1], "it wakes at once: {told:?}");
+            assert_eq!(state.again, [1], "the connection must wake immediately: {told:?}");
             state.again.clear();
             assert!(state.take(1).is_some());
             assert_eq!(state.slots[&1].has_closed, told == KernelReport::Closed);
             assert_eq!(
                 state.has_been_told(1),
                 told == KernelReport::Closed,
-                "its end may not have been read"
+                "only a close is remembered after the connection was taken out"
             );
-            // It has been read and is parked again: only its deadline or another report wakes it.
+            // It has been read and is parked again, so only its deadline or another report wakes it.
             state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
             assert!(state.again.is_empty(), "{told:?}");
         }
     }
 
     #[test]
-    fn the_connection_that_waited_longest_is_taken_first_and_starts_over_once_served() {
+    fn the_longest_wait_is_taken_first_and_a_wait_starts_over_once_served() {
         let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
@@ -292,7 +293,7 @@ mod tests {
         let mut taken = || state.take_longest(WaitsFor::ARequest).map(|it| it.0);
         assert_eq!(taken(), Some(at(1)));
         assert_eq!(taken(), Some(at(2)));
-        // One leaves, and another one is parked again after it was served.
+        // Connection 3 leaves. Connection 4 is served and then parked again.
         assert!(state.take(3).is_some());
         assert!(state.take(4).is_some());
         state.put(4, Idle::since(at(1_000)), Input::ReadEmpty);
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lingering_connection_is_not_taken_for_one_that_waits() {
+    fn a_lingering_connection_is_not_mistaken_for_a_waiting_one() {
         let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);

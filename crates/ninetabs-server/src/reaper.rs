@@ -1,10 +1,10 @@
 //! The stream reaper: one thread that ends each stream that has reached its maximum age.
 //!
-//! A loop that writes cannot tell a stalled reader from an active one; only a maximum age is certain to free
-//! its thread. In each round the reaper interrupts the streams that are due, and does not wait for them. A
-//! stream that sleeps ends at once, and a blocked write is cut off. So no stream is older than `max_age +
-//! reap_every`, plus a scheduling delay. With a server that hides its sockets (tiny_http), a stream that is
-//! writing ends after that write, which takes at most the write timeout.
+//! A loop that writes cannot distinguish a stalled reader from an active one. Only a maximum age reliably frees the
+//! thread. In each round, the reaper interrupts the streams that are due, and does not wait for them. A sleeping stream
+//! ends immediately, and a blocked write is cut off. The age of a stream is therefore at most `max_age + reap_every`,
+//! plus a scheduling delay. With a server that hides its sockets (tiny_http), a stream that is writing ends after that
+//! write, which takes at most the write timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// Starts the thread. It checks the streams at the interval `every`, or [`SHORTEST_ROUND`] if that is
-    /// longer.
+    /// Starts the thread. It checks the streams at the interval `every`, but not more often than every
+    /// [`SHORTEST_ROUND`].
     pub fn start(streams: Arc<Streams>, every: Duration, services: &Services) -> Result<Reaper, SpawnError> {
         let every = every.max(SHORTEST_ROUND);
         let thread = services.spawn("stream reaper", move |stop| {

@@ -1,5 +1,5 @@
-//! The reasons to refuse a request. The client gets an answer of one line, and the connection ends, because
-//! it is unknown where the next request begins.
+//! The reasons to refuse a request. The client gets a one-line answer, and the connection ends, because the beginning
+//! of the next request is unknown.
 
 use http::StatusCode;
 use thiserror::Error;
@@ -34,7 +34,7 @@ pub enum Refusal {
     #[error("the server is stopping")]
     Stopping,
     /// 503 Service Unavailable, because of the limit on large bodies.
-    #[error("cannot store a body of that size now")]
+    #[error("cannot store a body of this size now")]
     NoRoomForBody,
     /// 503 Service Unavailable, because of the limit on incomplete requests.
     #[error("incomplete requests use all the memory that --max-pending-bytes allows")]
@@ -66,7 +66,7 @@ impl Refusal {
     /// Puma, because the client's version is unknown. An answer to HEAD is sent without a body.
     pub fn answer(self, version: Version, is_for_head: bool) -> Vec<u8> {
         let line = format!("{self}\n");
-        // Every 503 is temporary.
+        // Every 503 of this server is temporary.
         let again = if self.status() == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = if is_for_head { "" } else { &line };
         format!(

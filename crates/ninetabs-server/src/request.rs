@@ -34,8 +34,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Creates a request that no client sent, for tests of an app and for servers that parse requests
-    /// themselves.
+    /// Creates a request that did not arrive over a connection of this server. Meant for tests of an app, and for
+    /// servers that parse requests themselves.
     pub fn builder() -> RequestBuilder {
         RequestBuilder::default()
     }
@@ -45,7 +45,7 @@ impl Request {
         self.subject
     }
 
-    /// Returns the number of the pool thread that serves it.
+    /// Returns the number of the pool thread that serves the request.
     pub fn thread(&self) -> usize {
         self.thread
     }
@@ -55,7 +55,7 @@ impl Request {
         &self.method
     }
 
-    /// Returns the request target as it was sent, including the query but not the fragment.
+    /// Returns the request target as sent, including the query but not the fragment.
     pub fn target(&self) -> &str {
         &self.target
     }
@@ -88,21 +88,21 @@ impl Request {
         if path.is_empty() { "/" } else { path }
     }
 
-    /// Returns the host that the request is for: the authority of a target in absolute form, else `Host`.
-    /// `None` for an HTTP/1.0 request that names no host.
+    /// Returns the host to which the request is addressed: the authority of a target in absolute form, otherwise
+    /// `Host`. `None` for an HTTP/1.0 request that names no host.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
     }
 
-    /// Returns the decoded value of a query parameter. If it is given several times, the last one wins, as in
-    /// Rack.
+    /// Returns the decoded value of a query parameter. If the parameter is given several times, the last value wins, as
+    /// in Rack.
     pub fn param(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1.split('#').next()?;
         let values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
         values.last().map(|(_, value)| value.into_owned())
     }
 
-    /// Returns the first value of a header, or `None` if it is absent. The name is case-insensitive.
+    /// Returns the first value of a header, or `None` if the header is absent. The name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.values(name).next()
     }
@@ -112,13 +112,13 @@ impl Request {
         self.headers.values(name)
     }
 
-    /// Returns all headers as they were sent, each name with its value.
+    /// Returns all headers as they were sent, as pairs of name and value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter()
     }
 
-    /// Returns the value of a header that is not a list. `None` if it is absent, or given several times,
-    /// because then two programs may see two different values.
+    /// Returns the value of a header that is not a list. `None` if the header is absent or given several times. With
+    /// several values, two programs might use different ones.
     pub fn only_header(&self, name: &str) -> Option<&str> {
         fields::single(self.headers.values(name))
     }
@@ -144,15 +144,15 @@ impl Request {
         fields::accepts(self.headers.values("accept"), media_type)
     }
 
-    /// Returns whether `If-None-Match` contains this entity tag, which means that the client already has that
-    /// version. `tag` is given without quotes.
+    /// Returns whether `If-None-Match` contains this entity tag, which means that the client already has this version.
+    /// `tag` is given without quotes.
     pub fn has_tag(&self, tag: &str) -> bool {
         let lines: Vec<&str> = self.headers.values("if-none-match").collect();
         fields::matches_tag(lines.iter().copied(), tag)
     }
 
-    /// Marks this request as IO-bound: until it ends, its thread does not count against the pool, within the
-    /// limit of `max_io_threads`. Models `env["puma.mark_as_io_bound"].call`.
+    /// Marks this request as IO-bound: until it ends, its thread does not count toward the pool's maximum. The number
+    /// of such threads is limited by `max_io_threads`. Models `env["puma.mark_as_io_bound"].call`.
     pub fn mark_as_io_bound(&self) {
         match &self.mark {
             Some(Mark::Thread(mark)) => mark.set(),
@@ -161,7 +161,7 @@ impl Request {
         }
     }
 
-    /// Returns whether the client wants the connection to be kept after the answer.
+    /// Returns whether the client has asked to keep the connection alive after the answer.
     pub fn keeps_alive(&self) -> bool {
         // `close` wins over `keep-alive` in every version (RFC 9112 9.3).
         let may = !self.header_lists("connection", "close");
@@ -246,20 +246,20 @@ impl RequestBuilder {
         self
     }
 
-    /// Sets the number of the pool thread that serves it.
+    /// Sets the number of the pool thread that serves the request.
     pub fn thread(mut self, thread: usize) -> Self {
         self.thread = thread;
         self
     }
 
-    /// Sets what [`Request::mark_as_io_bound`] calls.
+    /// Sets the function that [`Request::mark_as_io_bound`] calls.
     pub fn on_io_bound(mut self, mark: impl Fn() + Send + Sync + 'static) -> Self {
         self.mark = Some(Mark::Call(Box::new(mark)));
         self
     }
 
-    /// Builds the request. The rules are the same as for a request received over a connection, except that
-    /// `Host` may be left out. Returns an error if the server would refuse it.
+    /// Builds the request. The rules are the same as for a request received over a connection, except that `Host` may
+    /// be omitted. Returns an error if the server would refuse the request.
     pub fn build(mut self) -> Result<Request, Refusal> {
         if self.version == Version::Http11 && self.fields.values("host").next().is_none() {
             self.fields.push("Host", b"localhost");
@@ -289,7 +289,7 @@ impl Request {
     }
 }
 
-/// For the log. The method and the target come from the client, so both are escaped.
+/// Formats the request for the log. The method and the target come from the client, so both are escaped.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subject { connection, request, .. } = self.subject;
@@ -299,15 +299,16 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The target as a log may show it: the value of `token`, which is the secret of Puma's control server, is
-/// replaced up to the next `&`. Names are decoded before they are compared, as in [`Request::param`].
+/// Returns the target in a form that may be logged. The value of `token`, which is the secret of Puma's control server,
+/// is replaced up to the next `&`. Names are decoded before they are compared, as in [`Request::param`].
 fn without_secrets(target: &str) -> Cow<'_, str> {
     let Some((path, query)) = target.split_once('?') else { return target.into() };
     let parts: Vec<_> = query.split('&').map(without_secret).collect();
     format!("{path}?{}", parts.join("&")).into()
 }
 
-/// Some clients separate parameters with `;`, so a name may follow that as well.
+/// Like [`without_secrets`], for one `&`-separated part. Some clients separate parameters with `;`, so a name may
+/// follow a `;` as well.
 fn without_secret(part: &str) -> Cow<'_, str> {
     let is_secret =
         |pair: &str| form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "token");

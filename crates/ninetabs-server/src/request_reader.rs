@@ -1,9 +1,9 @@
 //! Turns the bytes of a connection into requests, without doing any socket I/O.
 //!
-//! This is the parsing half of Puma::Client. Bytes are pushed in as they were read, in pieces of any size,
-//! and complete requests are taken out. The result does not depend on how the bytes were split, and the
-//! reader stores no more than the limits and one read allow. A body beyond Puma's MAX_BODY goes to the disk;
-//! only that write can block here.
+//! This is the parsing half of Puma::Client. Bytes are pushed in as they were read, in pieces of any size, and complete
+//! requests are taken out. The result does not depend on how the bytes were split, and the reader stores no more than
+//! the limits plus one read. A body larger than Puma's MAX_BODY is written to disk, which is the only operation here
+//! that can block.
 
 use std::mem;
 
@@ -44,7 +44,7 @@ pub struct RequestReader {
     phase: ReadPhase,
 }
 
-/// The later phases are boxed. Most connections wait for a head, and an enum takes as much memory as its
+/// The later phases are boxed, because most connections are waiting for a head, and an enum takes as much memory as its
 /// largest variant.
 #[derive(Debug)]
 enum ReadPhase {
@@ -86,15 +86,16 @@ impl RequestReader {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Consumes the bytes of the current request. Returns `true` once the request is complete. After a
-    /// refusal, the bytes that follow are meaningless.
+    /// Consumes the bytes of the current request. Returns `true` once the request is complete. After a refusal, the
+    /// remaining bytes cannot be interpreted.
     pub fn parse(&mut self) -> Result<bool, Refusal> {
         loop {
             match &mut self.phase {
                 ReadPhase::Ready(_) => return Ok(true),
                 ReadPhase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
                     Parsed::Whole(head, length) => {
-                        // A refusal needs the request line, so the head is consumed after this check.
+                        // The answer to a refused request depends on the request line, so the head is consumed after
+                        // this check.
                         let framing = framing::of_request(&head, self.max_body_bytes)?;
                         self.consume(length);
                         self.begin_body(head, framing);
@@ -113,8 +114,8 @@ impl RequestReader {
                             (taken, *left == 0)
                         }
                         BodyRest::Chunked(chunks) => {
-                            // Collected first, because each piece becomes one write once the body is in a
-                            // file.
+                            // Collect the data first, because each call of `keep` is a separate write if the body is in
+                            // a file.
                             let mut data = Vec::new();
                             let taken = chunks.take(unread, |more| data.extend_from_slice(more))?;
                             keep(body, &data)?;
@@ -149,9 +150,9 @@ impl RequestReader {
         };
     }
 
-    /// Moves the remaining bytes to the front once they are at most half of the buffer, so that each byte of
-    /// pipelined requests is moved about once and not once per request. A buffer that is empty frees its
-    /// memory, which counts against the limits and may be larger than any body.
+    /// Moves the remaining bytes to the front once they are at most half of the buffer, so that each byte of pipelined
+    /// requests is moved about once instead of once per request. Frees the memory of an empty buffer, because it counts
+    /// against the limits and may be larger than any body.
     fn consume(&mut self, bytes: usize) {
         self.used += bytes;
         if self.used == self.buffer.len() {
@@ -175,7 +176,7 @@ impl RequestReader {
         ReadPhase::Head(HeadScan::new(self.max_head_bytes))
     }
 
-    /// Takes the complete request. The next one begins in the buffer, or is still to come.
+    /// Takes the complete request. The next request may already begin in the buffer.
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let next = self.next_head();
         match mem::replace(&mut self.phase, next) {
@@ -192,7 +193,7 @@ impl RequestReader {
         mem::take(&mut self.is_continue_due)
     }
 
-    /// Returns whether the reader is reading a head, or waiting for one.
+    /// Returns whether the reader is reading a head or waiting for one.
     pub fn is_in_head(&self) -> bool {
         matches!(self.phase, ReadPhase::Head(_))
     }
@@ -236,7 +237,7 @@ impl RequestReader {
         }
     }
 
-    /// Returns the bytes that were read but belong to no request yet.
+    /// Returns the bytes that were read but are not part of a request yet.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.used..]
     }
@@ -263,7 +264,7 @@ impl RequestReader {
         self.buffer.capacity() + request
     }
 
-    /// Frees the memory that it does not need while it waits.
+    /// Frees the memory that is not needed while the connection waits.
     pub fn settle(&mut self) {
         self.buffer.drain(..self.used);
         self.used = 0;
@@ -271,7 +272,7 @@ impl RequestReader {
     }
 }
 
-/// The request line, as far as it has arrived. It may have been refused.
+/// The part of the request line that has arrived. The request may have been refused.
 fn request_line(bytes: &[u8]) -> &[u8] {
     let mut lines = bytes.split(|byte| *byte == b'\r');
     let line = lines.find(|line| !line.iter().all(|byte| *byte == b'\n')).unwrap_or_default();
@@ -280,8 +281,8 @@ fn request_line(bytes: &[u8]) -> &[u8] {
 
 fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
     body.push(data).map_err(|error| {
-        // Reaching the limit on large bodies is not an error of this server, and may last for a while, so it
-        // is not logged.
+        // Reaching the limit on large bodies is not logged, because it is not an error of this server and may last for
+        // a while.
         if let SpoolError::Disk(_) = &error {
             limited!(Error, "{error}");
         }

@@ -1,8 +1,8 @@
 //! The answer of an app, and how its head is written.
 //!
-//! Models the writing half of Puma's `response.rb`: field names are in lower case, and there is no `date` and
-//! no `server` field. A body of known length gets a `content-length`; other bodies are sent in chunks in
-//! HTTP/1.1, and end with the connection in HTTP/1.0.
+//! Models the writing half of Puma's `response.rb`: field names are in lower case, and neither a `date` nor a `server`
+//! field is added. A body of known length gets a `content-length`. Other bodies are sent in chunks in HTTP/1.1, and end
+//! with the connection in HTTP/1.0.
 
 use std::borrow::Cow;
 use std::io;
@@ -30,7 +30,8 @@ const USUAL_HEADERS: usize = 6;
 /// An upper bound for the status line and the fields that the server adds, in bytes.
 const OWN_LINES_BYTES: usize = 128;
 
-/// The action of a stream. It writes events for as long as it likes, on the pool thread that calls it.
+/// The action of a stream. It may write events for any length of time, and holds the thread that calls it until it
+/// returns.
 pub type Action = Box<dyn FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send>;
 
 /// A body of events, which is written while the action runs.
@@ -39,20 +40,19 @@ pub struct Events {
     pub(crate) action: Action,
 }
 
-/// A connection that has left the pool: its non-blocking socket, and the bytes that were read after the
-/// request. When this is dropped, nothing more can be written, and the server closes the socket like any
-/// other.
+/// A connection that has left the pool: its non-blocking socket, and the bytes that were read after the request. When
+/// this is dropped, nothing more can be written, and the server closes the socket like that of any other connection.
 pub struct Detached {
     pub(super) socket: Arc<Socket>,
     /// Bytes that were read after the request.
     pub unread: Box<[u8]>,
-    /// The server that ends it, and the subject of its connection. `None` to end it with a reset.
+    /// The server that ends the connection, and the connection's subject. `None` if it is to end with a reset.
     pub(super) take_back: Option<(Weak<dyn TakeBack>, Subject)>,
 }
 
-/// The server, as a detached connection sees it.
+/// The part of the server that a detached connection uses.
 pub(super) trait TakeBack: Send + Sync {
-    /// Ends this connection like every other. Does not block.
+    /// Ends this connection like any other. Does not block.
     fn take_back(&self, socket: Arc<Socket>, subject: Subject);
 }
 
@@ -68,17 +68,17 @@ impl Detached {
         self.socket.write_all([bytes, &[], &[]], Patience::of(timeout), |_| ())
     }
 
-    /// Returns whether a [`Cutter`] from [`Detached::cutter`] has ended its waits.
+    /// Returns whether a [`Cutter`] from [`Detached::cutter`] has been used to end the waits of this connection.
     pub fn is_cut(&self) -> bool {
         self.socket.is_cut()
     }
 
-    /// Closes the connection at once with a reset. Meant for a client that does not read: waiting for it
+    /// Closes the connection immediately with a reset. Meant for a client that does not read, because waiting for it
     /// would keep the connection open.
     pub fn abort(mut self) {
         self.take_back = None;
         if let Err(error) = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)) {
-            log::debug!("cannot reset a connection, closing it: {error}");
+            log::debug!("cannot reset a connection, so it is closed instead: {error}");
         }
     }
 
@@ -98,7 +98,7 @@ impl Drop for Detached {
     }
 }
 
-/// The function that takes a connection over. It is called on the pool thread, and must not keep it.
+/// The function that takes over a connection. It is called on the pool thread, and must return quickly.
 pub type TakeOver = Box<dyn FnOnce(Detached) + Send>;
 
 /// The part of an answer after the head.
@@ -107,11 +107,11 @@ pub enum ResponseBody {
     Whole(Vec<u8>),
     /// Events, which are written while an action runs.
     Events(Events),
-    /// The connection is handed over, and the server writes no body. Models Rack's partial and full hijack.
+    /// The connection is handed over, and the server does not write a body. Models Rack's partial and full hijack.
     Detached {
         /// Which side writes the head.
         head: DetachedHead,
-        /// The function that takes the connection over.
+        /// The function that takes over the connection.
         take_over: TakeOver,
     },
 }
@@ -127,9 +127,9 @@ pub enum DetachedHead {
 
 /// An answer of the app: a status, header fields, and a body.
 ///
-/// The server adds the fields that frame the body (`content-length`, `transfer-encoding`, `connection`), but
-/// neither `date` nor `server`. If the server frames the body, a length or a transfer coding given by the app
-/// is dropped. In an answer to HEAD the app's length is kept.
+/// The server adds the fields that frame the body (`content-length`, `transfer-encoding`, `connection`), but neither
+/// `date` nor `server`. If the server frames the body, it drops a length or transfer coding given by the app. In an
+/// answer to HEAD, it keeps the app's length.
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -169,7 +169,7 @@ impl Response {
         Response::line(status, reason(status))
     }
 
-    /// Creates an answer without a body and without any field, such as 204.
+    /// Creates an answer without a body and without fields, such as 204.
     pub fn bare(status: StatusCode) -> Self {
         Response { status, headers: Vec::new(), body: ResponseBody::Whole(Vec::new()) }
     }
@@ -179,7 +179,7 @@ impl Response {
         Response::status(StatusCode::NOT_FOUND)
     }
 
-    /// Creates a 303 answer, which makes the client GET this address.
+    /// Creates a 303 answer, which makes the client send a GET request to this address.
     pub fn redirect(to: impl Into<Cow<'static, str>>) -> Self {
         Response::status(StatusCode::SEE_OTHER).with_header("location", to)
     }
@@ -187,8 +187,8 @@ impl Response {
     /// Creates a stream of server-sent events. `action` runs on the pool thread that took the request, and
     /// holds it until it returns.
     ///
-    /// The stream counts as open, and its age begins, when the thread enters the action. However the action
-    /// ends, the stream is closed afterward. An error that the action returns ends only this stream.
+    /// The stream counts as open, and its age is measured, from the moment the thread enters the action. However the
+    /// action ends, the stream is closed afterward. An error that the action returns ends only this stream.
     ///
     /// ```
     /// use std::time::Duration;
@@ -206,7 +206,7 @@ impl Response {
         Response::events_in(Dialect::default(), action)
     }
 
-    /// Like [`Response::events`], with a [`Dialect`]: what the stream sends in addition to its events.
+    /// Like [`Response::events`], with a [`Dialect`], which sets what the stream sends in addition to its events.
     pub fn events_in(
         dialect: Dialect,
         action: impl FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send + 'static,
@@ -218,18 +218,17 @@ impl Response {
             .with_header("x-accel-buffering", "no")
     }
 
-    /// Hands the connection over after the head of this response. The connection leaves the pool, and the
-    /// server writes nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread
-    /// and must not keep it.
+    /// Hands the connection over after the head of this response. The connection leaves the pool, and the server writes
+    /// nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread and must return quickly.
     ///
-    /// If the server does not have the socket, the request is answered with 501. HEAD is answered with the
+    /// If the server has no access to the socket, the request is answered with 501. A HEAD request is answered with the
     /// head alone, and `take_over` is not called.
     pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(DetachedHead::ByServer, take_over)
     }
 
-    /// Like [`Response::detach`], but `take_over` has to write the head, for HEAD requests as well. Models
-    /// Rack's full hijack.
+    /// Like [`Response::detach`], but `take_over` has to write the head, even for HEAD requests. Models Rack's full
+    /// hijack.
     pub fn detach_without_head(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(DetachedHead::ByApp, take_over)
     }
@@ -291,7 +290,7 @@ impl Response {
         }
     }
 
-    /// Whether the app itself ends the connection with this answer.
+    /// Whether the app ends the connection with this answer (`connection: close`).
     pub(crate) fn says_close(&self) -> bool {
         let named = self.headers.iter().filter(|(name, _)| *name == CONNECTION);
         fields::has_token(named.filter_map(|(_, value)| value.to_str().ok()), "close")
@@ -321,7 +320,7 @@ fn header_value(text: Cow<'static, str>) -> HeaderValue {
     let without_control = || -> Bytes {
         text.iter().copied().filter(|byte| *byte == b'\t' || !byte.is_ascii_control()).collect()
     };
-    // A clone of `Bytes` does not copy them. Without control characters, every text is a valid value.
+    // Cloning `Bytes` does not copy the content. Any text without control characters is a valid value.
     HeaderValue::from_maybe_shared(text.clone())
         .or_else(|_| HeaderValue::from_maybe_shared(without_control()))
         .unwrap_or_else(|_| HeaderValue::from_static(""))
@@ -330,7 +329,7 @@ fn header_value(text: Cow<'static, str>) -> HeaderValue {
 /// Determines how the answer to this request is framed.
 pub fn framing(request: &Request, response: &Response) -> AnswerFraming {
     match &response.body {
-        // An answer with 101 does not end: another protocol follows.
+        // A 101 answer is followed by another protocol, so it has no end of its own.
         ResponseBody::Detached { .. } => AnswerFraming::UntilClose,
         _ if response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304) => {
             AnswerFraming::None
@@ -360,8 +359,7 @@ pub fn head(request: &Request, response: &Response, framing: AnswerFraming, afte
         }
     };
     let is_for_head = request.method == "HEAD";
-    // With two lengths, or a length in addition to chunks, two programs could see two different ends of the
-    // body.
+    // With two lengths, or a length in addition to chunks, two programs could find different ends of the body.
     let frames_itself = match framing {
         AnswerFraming::Counted(_) | AnswerFraming::Chunked => !is_for_head,
         AnswerFraming::UntilClose => matches!(response.body, ResponseBody::Events(_)),
@@ -396,8 +394,8 @@ pub fn head(request: &Request, response: &Response, framing: AnswerFraming, afte
     head
 }
 
-/// Returns the head of an answer with a known length that is the last one of its connection. Meant for
-/// connections that have left the pool.
+/// Returns the head of an answer of known length that is the last one on its connection. Meant for connections that
+/// have left the pool.
 pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8> {
     let version = version.as_str();
     let mut head =

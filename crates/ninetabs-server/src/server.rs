@@ -37,14 +37,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates a builder for a server that will listen on this address. With port 0 the system chooses a free
-    /// port. If a name has several addresses, the first one is used. If it cannot be resolved, starting the
-    /// server returns the error.
+    /// Creates a builder for a server that will listen on this address. With port 0, the system chooses a free port. If
+    /// a name has several addresses, the first one is used. If the address cannot be resolved, starting the server
+    /// returns the error.
     pub fn bind(address: impl ToSocketAddrs) -> Server {
         let address = address.to_socket_addrs().and_then(|mut all| {
-            all.next().ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidInput, "the name does not have an address")
-            })
+            all.next().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the name has no address"))
         });
         let bind = address.as_ref().map_or_else(|_| ([127, 0, 0, 1], 0).into(), |it| *it);
         Server {
@@ -56,15 +54,15 @@ impl Server {
         }
     }
 
-    /// Sets the prefix of the names of the server's threads [default: `puma srv`]. NUL, which a thread's name
-    /// cannot contain, is removed.
+    /// Sets the prefix of the server's thread names [default: `puma srv`]. NUL, which a thread name cannot contain, is
+    /// removed.
     pub fn name(mut self, name: impl Into<String>) -> Server {
         self.configuration.name = name.into().replace('\0', "");
         self
     }
 
-    /// Sets the minimum and maximum number of pool threads [default: `8..=8`]. A page holds a thread while it
-    /// is written, and a stream for as long as it lasts.
+    /// Sets the minimum and maximum number of pool threads [default: `8..=8`]. A page holds a thread until it has been
+    /// written, and a stream holds one until it ends.
     pub fn threads(mut self, threads: RangeInclusive<usize>) -> Server {
         self.configuration.threads = threads;
         self
@@ -77,7 +75,7 @@ impl Server {
         self
     }
 
-    /// Sets how often one idle thread above the minimum is trimmed [default: 30 s].
+    /// Sets the interval at which one idle thread above the minimum is trimmed [default: 30 s].
     pub fn auto_trim_time(mut self, every: Duration) -> Server {
         self.configuration.auto_trim_time = every;
         self
@@ -89,8 +87,8 @@ impl Server {
         self
     }
 
-    /// Sets how long an answer that is written in one piece may wait for its client, in total [default: 5 s].
-    /// With `None` only [`write_timeout`](Server::write_timeout) applies.
+    /// Sets how long an answer written in one piece may wait for its client, in total [default: 5 s]. With `None`, only
+    /// [`write_timeout`](Server::write_timeout) applies.
     pub fn max_answer_time(mut self, most: Option<Duration>) -> Server {
         self.configuration.max_answer_time = most;
         self
@@ -116,20 +114,20 @@ impl Server {
         self
     }
 
-    /// Sets the maximum number of open connections [default: no limit]. A further connection replaces an idle
-    /// one, or is refused with 503.
+    /// Sets the maximum number of open connections [default: no limit]. A further connection replaces an idle one or,
+    /// if there is none, is refused with 503.
     pub fn max_connections(mut self, most: usize) -> Server {
         self.configuration.max_connections = most;
         self
     }
 
-    /// Sets the longest time between two bytes of a request, and before the first one [default: 30 s].
+    /// Sets the longest wait for the first byte of a connection, and between two bytes of a request [default: 30 s].
     pub fn first_data_timeout(mut self, timeout: Duration) -> Server {
         self.configuration.first_data_timeout = timeout;
         self
     }
 
-    /// Sets how long a request's head may take, from its first byte to its last [default: 60 s].
+    /// Sets how long the head of a request may take, from its first byte to its last [default: 60 s].
     pub fn head_timeout(mut self, timeout: Duration) -> Server {
         self.configuration.head_timeout = timeout;
         self
@@ -141,29 +139,28 @@ impl Server {
         self
     }
 
-    /// Sets how long written bytes may stay unacknowledged by the peer [default: the kernel's setting]. Linux
-    /// only.
+    /// Sets how long written bytes may remain unacknowledged by the peer [default: the kernel's setting]. Linux only.
     pub fn tcp_user_timeout(mut self, timeout: Option<Duration>) -> Server {
         self.configuration.tcp_user_timeout = timeout;
         self
     }
 
-    /// Sets the maximum age of a stream [default: no limit]. When a stream reaches this age, less its
-    /// [jitter](Server::max_stream_age_jitter), it is ended, and its client reconnects.
+    /// Sets the maximum age of a stream [default: no limit]. When a stream reaches this age minus its
+    /// [jitter](Server::max_stream_age_jitter), the reaper ends it, and its client reconnects.
     pub fn max_stream_age(mut self, age: Duration) -> Server {
         self.streams.max_age = Some(age);
         self
     }
 
-    /// Sets the largest fraction, from 0 to 1, by which the maximum age of a stream is randomly shortened
-    /// [default: 0.1]. Streams that began together therefore do not end together.
+    /// Sets the maximum fraction, from 0 to 1, by which the maximum age of a stream is randomly shortened [default:
+    /// 0.1], so that streams that began together do not end together.
     pub fn max_stream_age_jitter(mut self, part: f64) -> Server {
         self.streams.max_age_jitter = part;
         self
     }
 
-    /// Sets the maximum number of open streams [default: no limit]. A further stream is ended at once, which
-    /// tells its client to reconnect and frees the thread.
+    /// Sets the maximum number of open streams [default: no limit]. A further stream is ended immediately, which tells
+    /// its client to reconnect and frees the thread.
     pub fn stream_cap(mut self, most: usize) -> Server {
         self.streams.cap = Some(most);
         self
@@ -175,16 +172,16 @@ impl Server {
         self
     }
 
-    /// Sets how a stream detects that its client has closed [default: by the second write after the close].
-    /// With [`ActionsOn::OwnThread`], [`NoticeClose::ByPoll`] is ignored, because an action on a thread of its own
-    /// does not have the socket.
+    /// Sets how a stream detects that its client has closed [default: by the second write after the close]. With
+    /// [`ActionsOn::OwnThread`], [`NoticeClose::ByPoll`] is ignored, because an action on its own thread has no access
+    /// to the socket.
     pub fn notice_close(mut self, how: NoticeClose) -> Server {
         self.streams.notice_close = how;
         self
     }
 
-    /// Sets which thread the action of a stream runs on [default: the pool thread that took the request]. With
-    /// [`ActionsOn::OwnThread`] a stream holds two threads, as in Rails, and the action may outlive its answer.
+    /// Sets the kind of thread on which the action of a stream runs [default: the pool thread that took the request].
+    /// With [`ActionsOn::OwnThread`], a stream holds two threads, as in Rails, and the action may outlive its answer.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -211,32 +208,32 @@ impl Server {
         self
     }
 
-    /// Starts no reaper. Meant for a server without streams.
+    /// Disables the reaper. Meant for a server without streams.
     pub fn without_reaper(mut self) -> Server {
         self.configuration.reap_every = None;
         self
     }
 
-    /// Registers streams in this registry instead of one that the server creates, for an app that uses the
-    /// registry's numbers. The registry's settings apply, and those of this builder are ignored.
+    /// Registers streams in this registry instead of creating one, for an app that reads the registry's statistics. The
+    /// registry's own settings apply, and the stream settings of this builder are ignored.
     pub fn streams(mut self, streams: Arc<Streams>) -> Server {
         self.shared_streams = Some(streams);
         self
     }
 
-    /// Records events in this timeline [default: none are recorded].
+    /// Records events in this timeline [default: nothing is recorded].
     pub fn record(mut self, timeline: Arc<Timeline>) -> Server {
         self.timeline = Some(timeline);
         self
     }
 
-    /// Reports service threads that end by themselves to `services` [default: only to the log].
+    /// Reports service threads that end unexpectedly to `services` [default: only to the log].
     pub fn services(mut self, services: Services) -> Server {
         self.configuration.services = services;
         self
     }
 
-    /// Starts the server. Returns once it accepts connections.
+    /// Starts the server. Returns when it accepts connections.
     pub fn start(
         self,
         app: impl Fn(&Request) -> Response + Send + Sync + 'static,
@@ -249,7 +246,7 @@ impl Server {
         self.start_shared(Arc::new(app))
     }
 
-    /// Like [`start_app`](Server::start_app), for an app that has other owners as well.
+    /// Like [`start_app`](Server::start_app), for an app that is shared with other owners.
     pub fn start_shared(self, app: Arc<dyn App>) -> Result<Handle, StartError> {
         let Server { address, configuration, streams, shared_streams, timeline } = self;
         let address = address.map_err(StartError::Address)?;
@@ -262,8 +259,8 @@ impl Server {
         Handle::start(listener, configuration, streams, timeline, app)
     }
 
-    /// Starts the server and serves until its listener dies, which is returned as an error. Signals are left
-    /// to the program: by default, INT and TERM end the process.
+    /// Starts the server and serves until its listener dies, and then returns that error. Signal handling is left to
+    /// the program: by default, INT and TERM end the process.
     pub fn serve(self, app: impl Fn(&Request) -> Response + Send + Sync + 'static) -> io::Result<()> {
         let handle = self.start(app)?;
         match handle.died().recv() {
@@ -279,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_of_unlimited_size_has_correct_numbers() {
+    fn the_statistics_of_a_pool_of_unlimited_size_are_correct() {
         let server = Server::bind("127.0.0.1:0").threads(1..=usize::MAX).max_io_threads(usize::MAX);
         let handle = server.start(|_: &Request| Response::text("")).unwrap();
         let pool = handle.glance().pool;
@@ -291,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_starts_with_a_name_that_no_thread_can_have() {
+    fn a_server_starts_even_if_its_name_is_invalid_for_a_thread() {
         let server = Server::bind("127.0.0.1:0").name("my\0 server").threads(1..=2);
         let handle = server.start(|_: &Request| Response::text("")).unwrap();
         assert_eq!(handle.threads()[0].name, "my server tp 001");

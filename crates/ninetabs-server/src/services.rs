@@ -1,9 +1,9 @@
-//! Service threads, on which everything else depends, and the detection of one that ends by itself.
+//! Service threads, on which everything else depends, and the detection of a service thread that ends unexpectedly.
 //!
-//! A server whose broadcaster or reactor is gone still looks healthy: it accepts connections, and its pages
-//! may still answer. Every such thread is therefore started through [`Services`]. If it ends without being
-//! stopped, by an error or a panic, the log says why, and the program can end the process when
-//! [`Services::ended`] receives the report.
+//! A server whose broadcaster or reactor is gone still looks healthy: it accepts connections, and its pages may still
+//! answer. Every such thread is therefore started through [`Services`]. If a thread ends without being stopped, by an
+//! error or a panic, the reason is logged, and the program can end the process when [`Services::ended`] receives the
+//! report.
 
 use std::any::Any;
 use std::fmt;
@@ -15,17 +15,17 @@ use thiserror::Error;
 
 use crate::threads::{SpawnError, StopSignal, StoppableThread};
 
-/// A service thread that ended by itself.
+/// A service thread that ended unexpectedly.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the {name} thread ended by itself: {why}")]
+#[error("the {name} thread ended unexpectedly: {why}")]
 pub struct Ended {
     /// The name of the thread.
     pub name: Arc<str>,
-    /// The error that it returned, or its panic.
+    /// The error that it returned, or its panic message.
     pub why: String,
 }
 
-/// Starts service threads, and receives a report of each one that ends by itself.
+/// Starts service threads, and receives a report of each one that ends unexpectedly.
 #[derive(Debug, Clone)]
 pub struct Services {
     tell: Sender<Ended>,
@@ -40,8 +40,8 @@ impl Default for Services {
 }
 
 impl Services {
-    /// Starts a thread that runs until its stop signal, and then returns `Ok`. If it returns an error or
-    /// panics, that is reported.
+    /// Starts a thread. `run` must return `Ok` after its stop signal. If it returns an error or panics, this is
+    /// reported.
     pub fn spawn(
         &self,
         name: &str,
@@ -61,18 +61,18 @@ impl Services {
         })
     }
 
-    /// Receives a report of each service thread that ended by itself.
+    /// Receives a report of each service thread that ended unexpectedly.
     pub fn ended(&self) -> &Receiver<Ended> {
         &self.ended
     }
 }
 
-/// Runs one piece of a loop's work, so that a panic costs this piece and not the loop. Returns `None` after a
-/// panic. The data that the piece modifies must be consistent after each of its steps.
+/// Runs one piece of a loop's work, so that a panic loses only this piece and the loop continues. Returns `None` after
+/// a panic. The data that the piece modifies must be consistent after each step.
 pub fn piece<T>(what: fmt::Arguments<'_>, run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run))
         // The panic hook has already written the message.
-        .inspect_err(|_| log::debug!("{what} panicked and is skipped"))
+        .inspect_err(|_| log::debug!("{what} panicked and was skipped"))
         .ok()
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_thread_is_reported_if_it_ends_by_itself_but_not_if_it_was_stopped() {
+    fn a_service_thread_is_reported_only_if_it_ends_with_an_error_or_a_panic() {
         let services = Services::default();
         for (name, outcome) in [("a", Ok(())), ("b", Err("no descriptors".to_owned()))] {
             services.spawn(name, move |_| outcome).unwrap().join();
@@ -98,8 +98,8 @@ mod tests {
         assert_eq!(
             reported,
             [
-                "the b thread ended by itself: no descriptors",
-                "the c thread ended by itself: it panicked: for a test"
+                "the b thread ended unexpectedly: no descriptors",
+                "the c thread ended unexpectedly: it panicked: for a test"
             ]
         );
         assert!(services.ended().recv_timeout(Duration::from_millis(1)).is_err());

@@ -1,8 +1,8 @@
-//! Serves one request: calls the app and writes its answer. Both happen on the pool thread that took the
-//! request, which is held until the answer has ended.
+//! Serves one request: calls the app and writes its answer. Both happen on the pool thread that took the request. The
+//! thread is held until the answer has ended.
 //!
-//! Models the middle of Puma::Server#process_client, after the request has been read. A panic in the app or
-//! in a stream's action is caught here. It costs one 500, or the rest of an answer that has begun.
+//! Models the middle of Puma::Server#process_client, after the request has been read. A panic in the app or in a
+//! stream's action is caught here. It results in a 500 or, if the answer has begun, in an incomplete answer.
 
 use std::any::Any;
 use std::fmt::Arguments;
@@ -35,20 +35,20 @@ use crate::timeline::{Subject, Timeline, What};
 pub struct RequestView {
     /// The numbers of the request and its connection.
     pub subject: Subject,
-    /// Its target.
+    /// The target of the request.
     pub target: Arc<str>,
-    /// How long it has held its thread.
+    /// How long the request has held its thread.
     pub age: Duration,
-    /// Bytes of its answer that the kernel has taken.
+    /// Bytes of the answer that the kernel has accepted.
     pub bytes: u64,
-    /// Bytes of the write in progress that the kernel has not taken yet. It is 0 between two writes.
+    /// Bytes of the write in progress that the kernel has not accepted yet. 0 between writes.
     pub unsent: u64,
 }
 
 /// The state that the pool threads share while they serve.
 pub struct Serving {
     app: Arc<dyn App>,
-    /// `None` if an action runs on its pool thread.
+    /// `None` if actions run on pool threads.
     action_threads: Option<ActionThreads>,
     timeline: Arc<Timeline>,
     streams: Arc<Streams>,
@@ -58,12 +58,12 @@ pub struct Serving {
     in_flight: Mutex<FxHashMap<usize, ThreadSlot>>,
 }
 
-/// What happens to a connection after an answer.
+/// What happens to a connection after its answer.
 pub(crate) enum Served {
     /// Another request may follow.
     Kept,
     Ended,
-    /// This function takes the connection over.
+    /// This function takes over the connection.
     Detached(TakeOver),
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Served {
 #[derive(Default)]
 struct ThreadSlot {
     begun: Option<BegunRequest>,
-    /// The progress of the current answer. The next request reuses it unless it is still in use.
+    /// The progress of the current answer. The next request reuses it unless another owner still holds it.
     progress: Arc<SentSoFar>,
 }
 
@@ -82,7 +82,7 @@ struct BegunRequest {
 }
 
 impl Serving {
-    /// Creates the state for serving with this app, whose streams are registered in `streams`.
+    /// Creates the state for serving this app. Its streams are registered in `streams`.
     pub fn new(
         app: Arc<dyn App>,
         timeline: Arc<Timeline>,
@@ -100,7 +100,7 @@ impl Serving {
         }
     }
 
-    /// Sets which thread actions run on [default: the pool thread].
+    /// Sets the kind of thread on which actions run [default: the pool thread].
     pub fn with_actions_on(mut self, thread: ActionsOn) -> Self {
         self.action_threads = match thread {
             ActionsOn::PoolThread => None,
@@ -109,8 +109,7 @@ impl Serving {
         self
     }
 
-    /// Returns the numbers of the actions that run on threads of their own, or `None` if actions run on pool
-    /// threads.
+    /// Returns the statistics of the actions that run on their own threads, or `None` if actions run on pool threads.
     pub fn action_thread_stats(&self) -> Option<ActionThreadStats> {
         self.action_threads.as_ref().map(ActionThreads::stats)
     }
@@ -120,7 +119,8 @@ impl Serving {
         self.action_threads.as_ref().map_or_else(Vec::new, ActionThreads::views)
     }
 
-    /// Blocks until no action runs on a thread of its own, for at most this time. Returns how many still run.
+    /// Blocks until no action is running on its own thread, for at most this time. Returns the number of actions still
+    /// running.
     pub fn await_actions(&self, at_most: Duration) -> usize {
         self.action_threads.as_ref().map_or(0, |threads| threads.await_end(at_most))
     }
@@ -130,19 +130,18 @@ impl Serving {
         &self.streams
     }
 
-    /// Counts a request that is not served because its client has gone.
+    /// Counts a request. The server calls this directly for a request that is not served because its client has gone.
     pub fn count_request(&self) {
         self.requests_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how many requests threads have begun to serve since the start, whether or not they have been
-    /// answered.
+    /// Returns how many requests have reached a thread since the start, whether or not they have been answered.
     pub fn requests_count(&self) -> u64 {
         self.requests_count.load(Ordering::Relaxed)
     }
 
-    /// Returns the request that this thread is serving on this connection, or `None` if it has ended by now.
-    /// A thread may serve several requests of one connection, one after the other.
+    /// Returns the request that this thread is serving on this connection, or `None` if it has ended. A thread may
+    /// serve several requests on one connection in succession.
     pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
         let ThreadSlot { begun, progress } = in_flight.get(&thread)?;
@@ -156,28 +155,28 @@ impl Serving {
         })
     }
 
-    /// Returns how many bytes of answers the kernel has not taken yet, in writes that are in progress. It is
-    /// above 0 while clients do not read.
+    /// Returns how many bytes of the writes in progress the kernel has not accepted yet. The number is above 0 while
+    /// clients do not read.
     pub fn unsent_bytes(&self) -> u64 {
         self.in_flight().values().map(|slot| slot.progress.unsent.load(Ordering::Relaxed)).sum()
     }
 
-    /// Serves one request on this thread, to the end of its answer. Meant for a server that cannot provide
-    /// the socket: a write to this writer cannot be ended by another thread.
+    /// Serves one request on this thread until its answer has ended. Meant for a server that cannot provide the socket.
+    /// Another thread cannot end a write to this writer.
     ///
-    /// The caller gives each of its threads a unique number ([`RequestBuilder::thread`]). If two requests are
-    /// served at once under the same number, [`view`](Self::view) and [`unsent_bytes`](Self::unsent_bytes)
-    /// show the one that began last.
+    /// The caller gives each of its threads a unique number ([`RequestBuilder::thread`]). If two requests are served at
+    /// the same time under the same number, [`view`](Self::view) and [`unsent_bytes`](Self::unsent_bytes) show the one
+    /// that began last.
     ///
     /// [`RequestBuilder::thread`]: crate::RequestBuilder::thread
     pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
         self.serve(request, Transport::Writer(writer), Instant::now(), AfterAnswer::Keep);
     }
 
-    /// Serves one request on this thread, to the end of its answer.
+    /// Serves one request on this thread until its answer has ended.
     ///
-    /// A panic in the app costs one 500, or the rest of an answer that has begun. `at` is when the thread
-    /// took the request. After [`AfterAnswer::Close`] no other request may follow.
+    /// A panic in the app results in a 500 or, if the answer has begun, in an incomplete answer. `at` is when the
+    /// thread took the request. With [`AfterAnswer::Close`], no other request may follow.
     pub(crate) fn serve(
         &self,
         request: &Request,
@@ -229,8 +228,7 @@ impl Serving {
         }
         let status = response.status;
         let framing = response::framing(request, &response);
-        // Whether another request may follow this answer. If a 500 replaces the answer, this is decided
-        // again.
+        // Whether another request may follow this answer. If a 500 replaces the answer, this is determined again.
         let after_this = AfterAnswer::kept_if(
             after == AfterAnswer::Keep
                 && request.keeps_alive()
@@ -238,7 +236,7 @@ impl Serving {
                 && !response.says_close(),
         );
         connection.begin(response::head(request, &response, framing, after_this), framing);
-        // An app that writes the head itself does so for HEAD requests as well.
+        // An app that writes the head itself also does so for HEAD requests.
         let writes_its_own =
             matches!(response.body, ResponseBody::Detached { head: DetachedHead::ByApp, .. });
         if (request.method == "HEAD" && !writes_its_own) || framing == AnswerFraming::None {
@@ -246,7 +244,7 @@ impl Serving {
             return (status, served(connection.end(AnswerEnd::Clean), after_this));
         }
         let ended = match response.body {
-            // The timeline has the failed write. For a page, there is nothing else to do.
+            // The failed write is in the timeline. For a page, nothing else has to be done.
             ResponseBody::Whole(bytes) => {
                 if let Some(most) = self.limits.max_answer_time {
                     connection.limit_waits(most, MAX_STALL);
@@ -289,7 +287,7 @@ impl Serving {
         })
     }
 
-    /// Runs the action of a stream on a thread of its own, and writes its answer on this one.
+    /// Runs the action of a stream on its own thread, and writes the answer on this one.
     fn drain(
         &self,
         threads: &ActionThreads,
@@ -314,8 +312,9 @@ impl Serving {
                 stream.close();
             }));
             if let Err(panic) = ended {
-                // Before the stream is dropped, which ends the answer: the record has the panic of a request before
-                // its end. The pool thread may serve another request by now, so it is not named.
+                // Report before the stream is dropped, because dropping it ends the answer, and the record must have
+                // the panic before the end. The pool thread is not named, because it may already be serving another
+                // request.
                 report(&timeline, format_args!("{shown}"), (None, subject), panic.as_ref());
             }
         };
@@ -353,8 +352,8 @@ impl Serving {
         );
     }
 
-    /// Notes that this thread holds a request now. A new thread gets the lowest free number, so there are
-    /// never more slots than there have been threads at once.
+    /// Notes that a request now holds this thread. A new thread gets the lowest free number, so the number of slots
+    /// never exceeds the maximum number of threads so far.
     fn begin(&self, thread: usize, begun: BegunRequest) -> Arc<SentSoFar> {
         let mut in_flight = self.in_flight();
         let slot = in_flight.entry(thread).or_default();
@@ -366,7 +365,7 @@ impl Serving {
         Arc::clone(&slot.progress)
     }
 
-    /// Notes that this thread no longer holds a request.
+    /// Notes that no request holds this thread any more.
     fn let_go(&self, thread: usize) {
         if let Some(slot) = self.in_flight().get_mut(&thread) {
             slot.begun = None;
@@ -379,7 +378,8 @@ impl Serving {
     }
 }
 
-/// Logs and records a panic. `at` is the pool thread, if it is still with the request, and the request.
+/// Logs and records a panic. `at` is the pool thread, if it is still serving the request, and the subject of the
+/// request.
 fn report(
     timeline: &Timeline,
     request: Arguments<'_>,
@@ -396,7 +396,7 @@ fn report(
     timeline.record(thread, Some(subject), What::Panicked { message });
 }
 
-/// `is_whole` means that the client can tell where this answer ends.
+/// `is_whole` means that the answer was sent completely and the client can determine where it ends.
 fn served(is_whole: bool, after: AfterAnswer) -> Served {
     match after {
         AfterAnswer::Keep if is_whole => Served::Kept,

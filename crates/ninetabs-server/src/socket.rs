@@ -1,8 +1,8 @@
-//! A socket that one thread writes to and another thread can cut.
+//! A socket that one thread writes to and another thread can cut off.
 //!
-//! Models Puma's `fast_write_str`: write, and if the kernel's buffers are full, wait until the client has
-//! read. Here the write timeout limits the sum of all these waits. Another thread can end a wait: the stream
-//! reaper holds a [`Cutter`], with which a write that is blocked, or is about to block, fails at once.
+//! Models Puma's `fast_write_str`: write, and if the kernel's buffers are full, wait until the client has read. Here
+//! the write timeout limits the sum of all these waits. Another thread can end a wait with a [`Cutter`], which the
+//! stream reaper holds. A write that is blocked or about to block then fails immediately.
 
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -16,8 +16,8 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
-/// The maximum number of bytes that one read returns. They are read onto the stack, which needs that depth
-/// for every page anyway, so threads need no read buffers.
+/// The maximum number of bytes that one read returns. They are read onto the stack, so threads do not need read
+/// buffers. Rendering a page needs at least as much stack anyway.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 
 /// The pieces of one write, which are passed to the kernel together, in this order.
@@ -32,9 +32,9 @@ pub(super) struct Socket {
     /// Whether a thread is waiting for the client to close.
     listening: AtomicBool,
     cut: AtomicBool,
-    /// Whether this side has shut down reading, so that the end of the stream says nothing about the client.
+    /// Whether this side has shut down reading. The end of the stream then does not mean that the client has closed.
     deaf: AtomicBool,
-    /// The results of earlier peeks at its unread bytes.
+    /// The results of earlier peeks at unread bytes.
     pub peeked: Peeked,
     /// Bytes written since the current request began.
     written: AtomicUsize,
@@ -45,7 +45,7 @@ pub(super) struct Socket {
 /// The results of peeks at the unread bytes of the connection's next request.
 #[derive(Debug, Default)]
 pub(super) struct Peeked {
-    /// How many bytes there were at the last peek, if they held an incomplete head.
+    /// How many bytes the last peek returned, if they contained an incomplete head.
     pub no_head: AtomicU32,
     /// Whether a peek has found a complete head.
     pub has_head: AtomicBool,
@@ -54,7 +54,7 @@ pub(super) struct Peeked {
 }
 
 impl Peeked {
-    /// Forgets the results, because the next request begins.
+    /// Discards the results when the next request begins.
     pub fn reset(&self) {
         self.no_head.store(0, Ordering::Relaxed);
         self.has_head.store(false, Ordering::Relaxed);
@@ -70,25 +70,25 @@ impl Drop for Socket {
 /// How long a write waits for its client to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// The limit in total.
+    /// The limit for all waits together.
     pub total: Duration,
-    /// The limit while the client takes nothing.
+    /// The limit for a wait during which the client reads nothing.
     pub stall: Duration,
 }
 
 impl Patience {
-    /// The same limit in total and while the client takes nothing.
+    /// Creates limits with this value for both.
     pub fn of(total: Duration) -> Patience {
         Patience { total, stall: total }
     }
 
-    /// Reduces the limits to these.
+    /// Reduces each limit to at most the given one.
     pub fn at_most(self, total: Duration, stall: Duration) -> Patience {
         Patience { total: self.total.min(total), stall: self.stall.min(stall) }
     }
 }
 
-/// Ends a stream's waits: for its client to read, and for its client to close.
+/// Ends the waits of a stream for its client to read or to close.
 #[derive(Debug, Clone, Default)]
 pub struct Cutter(pub(super) Weak<Socket>);
 
@@ -97,7 +97,7 @@ pub struct Cutter(pub(super) Weak<Socket>);
 pub enum Waited {
     /// The timeout has passed.
     TimedOut,
-    /// The client has closed or half-closed; the two look the same.
+    /// The client has closed or half-closed. The two look the same.
     Closed,
     /// A [`Cutter`] has ended the wait.
     Cut,
@@ -140,7 +140,7 @@ impl Socket {
         waited: &mut Duration,
     ) -> io::Result<()> {
         let mut slices = pieces.map(IoSlice::new);
-        // Skips empty pieces at either end.
+        // Skip empty pieces at both ends.
         let filled = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
         let mut rest = &mut slices[..filled];
         IoSlice::advance_slices(&mut rest, 0);
@@ -174,19 +174,19 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes as much as the kernel takes, and drops the rest.
+    /// Writes as much as the kernel accepts without blocking, and drops the rest.
     pub fn try_write(&self, bytes: &[u8]) {
-        // If this fails, the client is gone or does not read, and there is nothing to do.
+        // If this fails, the client is gone or does not read. In both cases nothing else has to be done.
         let _ = (&self.stream).write(bytes);
     }
 
-    /// Tells the client that nothing more will come.
+    /// Tells the client that nothing more will be sent.
     pub fn finish_writing(&self) {
         // This fails if the client closed first.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads once and hands the bytes to `took`. Zero means that nothing more will come. Does not block.
+    /// Reads once and hands the bytes to `took`. Zero means that the client will send nothing more. Does not block.
     pub fn read(&self, took: impl FnOnce(&[u8])) -> io::Result<usize> {
         let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
         loop {
@@ -194,7 +194,7 @@ impl Socket {
                 Err(Errno::INTR) => continue,
                 received => received?,
             };
-            // After this side has shut down reading, only the kernel knows whether the client has closed.
+            // After this side has shut down reading, zero does not mean that the client has closed, so ask the kernel.
             if read == 0 && self.deaf.load(Ordering::SeqCst) && self.stream.peer_addr().is_ok() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -203,7 +203,7 @@ impl Socket {
         }
     }
 
-    /// Waits until the kernel takes more bytes. Fails when the time is up or the stream is cut.
+    /// Waits until the kernel accepts more bytes. Fails when the time is up or the stream is cut off.
     fn wait_until_writable(&self, left: Duration) -> io::Result<()> {
         if left.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -216,16 +216,17 @@ impl Socket {
             poll_for(&self.stream, PollFlags::OUT, left).map(drop).map_err(io::Error::from)
         };
         self.blocked.store(false, Ordering::SeqCst);
-        // A socket that was cut is writable, and a write would fail with EPIPE as if the client had gone.
+        // A socket that was cut off is reported as writable, and a write would fail with EPIPE as if the client had
+        // gone.
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
-    /// Whether a [`Cutter`] has ended its waits.
+    /// Whether a [`Cutter`] has ended the waits of this socket.
     pub fn is_cut(&self) -> bool {
         self.cut.load(Ordering::SeqCst)
     }
 
-    /// Whether the last answer was cut. Clears the mark, so that the next answer can be written.
+    /// Returns whether the last answer was cut off. Clears the mark, so that the next answer can be written.
     pub fn take_cut(&self) -> bool {
         self.cut.swap(false, Ordering::SeqCst)
     }
@@ -278,8 +279,8 @@ impl Socket {
 }
 
 impl Cutter {
-    /// Ends all waits of this stream, current and later ones, until its answer has ended. A blocked write
-    /// fails; writes that need not wait still succeed.
+    /// Ends the current and all later waits of this stream, until its answer has ended. A blocked write fails. A write
+    /// that does not have to wait still succeeds.
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };
         socket.cut.store(true, Ordering::SeqCst);
@@ -294,23 +295,23 @@ impl Cutter {
     }
 }
 
-/// Waits for at most `timeout`, and returns whether the peer has closed or half-closed; the two look the
-/// same. May return false early.
+/// Waits for at most `timeout`, and returns whether the peer has closed or half-closed. (The two look the same.) May
+/// return `false` before the timeout.
 ///
-/// Models Puma's `closed_socket?`, which reads TCP_INFO. Linux reports the peer's FIN as POLLRDHUP. Other
-/// systems have no such flag. There, `recv(MSG_PEEK)` detects the end of the stream, but only once all bytes
-/// before it have been read.
+/// Models Puma's `closed_socket?`, which reads TCP_INFO. Linux reports the peer's FIN as POLLRDHUP. Other systems have
+/// no such flag. On them, `recv(MSG_PEEK)` detects the end of the stream, but only after all bytes before it have been
+/// read.
 #[cfg(target_os = "linux")]
 fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
-    // After a failed poll, there is nothing to wait for.
+    // If the poll fails, waiting is pointless.
     poll_for(stream, PollFlags::RDHUP, timeout).map_or(true, |seen| !seen.is_empty())
 }
 
 /// Like the Linux version, except that unread bytes hide the end of the stream.
 #[cfg(not(target_os = "linux"))]
 fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
-    /// The polling interval while there are unread bytes before the end of the stream. poll reports them at
-    /// once, so it cannot wait for the end.
+    /// The polling interval while there are unread bytes. `poll` returns immediately because of them, so it cannot wait
+    /// for the end of the stream.
     const ASK_EVERY: Duration = Duration::from_millis(50);
 
     match poll_for(stream, PollFlags::IN, timeout) {
@@ -356,7 +357,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
-        // More than the kernel's buffers take at once.
+        // More than fits into the kernel's buffers.
         let body: Vec<u8> = (0..20_000_000_u32).map(|at| at as u8).collect();
         for pieces in
             [[&b"head"[..], &body, b"end"], [&body, b"", b"end"], [b"", &body, b""], [b"head", b"", b""]]
@@ -377,20 +378,23 @@ mod tests {
             assert!(reader.join().unwrap() == expected, "the bytes differ");
         }
         drop(socket);
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "nothing else was written");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "more was written than the pieces");
     }
 
     #[test]
-    fn a_half_closed_peer_is_detected_at_once_and_an_open_one_is_not() -> std::io::Result<()> {
+    fn a_half_closed_peer_is_detected_immediately_and_an_open_one_is_not_reported() -> std::io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let peer = TcpStream::connect(listener.local_addr()?)?;
         let (ours, _) = listener.accept()?;
         assert!(!wait_for_peer_close(&ours, Duration::ZERO));
         (&peer).write_all(b"unread")?;
-        assert!(!wait_for_peer_close(&ours, Duration::from_millis(1)), "bytes are not an end");
+        assert!(
+            !wait_for_peer_close(&ours, Duration::from_millis(1)),
+            "unread bytes were mistaken for a close"
+        );
         peer.shutdown(Shutdown::Write)?;
         if cfg!(target_os = "linux") {
-            assert!(wait_for_peer_close(&ours, Duration::from_secs(60)), "unread bytes do not hide the end");
+            assert!(wait_for_peer_close(&ours, Duration::from_secs(60)), "unread bytes hid the close");
         }
         Ok(())
     }

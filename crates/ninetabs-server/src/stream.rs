@@ -1,8 +1,7 @@
-//! Models `response.stream`: the handle with which a live action sends events and sleeps.
+//! Models `response.stream`: the handle that a live action uses to send events and to sleep.
 //!
-//! In the `Resumable` dialect, every stream sends `retry:` at its beginning, with the headers and before the
-//! first event, and again when it is ended early. The `Bare` dialect sends exactly what the original
-//! controller sends.
+//! In the `Resumable` dialect, every stream sends `retry:` at the beginning, in the same write as the head and the
+//! first event, and again when it is interrupted. The `Bare` dialect sends exactly what the original controller sends.
 
 use std::borrow::{Borrow, Cow};
 use std::convert::Infallible;
@@ -27,14 +26,15 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What a stream sends in addition to its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// `retry:`, the delay after which the client is to reconnect, at the beginning and at a clean end.
+    /// `retry:`, the delay after which the client should reconnect. It is sent at the beginning and when the stream is
+    /// interrupted.
     Resumable {
-        /// The delay, or `None` for the server's setting, which is spread out if many clients are connected.
+        /// The delay. `None` uses the server's setting, plus a random delay if many clients are connected.
         retry: Option<Duration>,
         /// A comment on the first line.
         greeting: &'static str,
     },
-    /// Nothing but the events.
+    /// Only the events.
     Bare,
 }
 
@@ -44,22 +44,22 @@ impl Default for Dialect {
     }
 }
 
-/// Why an action has to end its stream.
+/// Why an action must end its stream.
 #[derive(Debug, Error)]
 pub enum StreamError {
     /// A write failed. Models ActionController::Live::ClientDisconnected.
     #[error("client disconnected: {0}")]
     ClientDisconnected(#[from] WriteError),
-    /// The stream was interrupted. When it is closed, it tells its client why.
+    /// The stream was interrupted. When it is closed, it sends its client the reason.
     #[error("{}", .0.as_str())]
     Reaped(StreamInterrupt),
 }
 
-/// An open stream. It is closed when its action returns, if not before.
+/// An open stream. It is closed when its action returns, or earlier.
 pub struct Stream<'a> {
-    // Dropped before the end of the queue, with which the pool thread ends the answer. An interrupt can therefore
-    // reach neither the next answer on the connection nor the next request of the thread, and a client that has
-    // read its answer and asks again does not count twice.
+    // Dropped before the action's end of the queue, because the pool thread ends the answer when that end is dropped.
+    // An interrupt can therefore affect neither the next answer on the connection nor the next request on the thread. A
+    // client that reconnects as soon as it has read its answer is not counted twice.
     membership: Membership,
     writes_to: WritesTo<'a>,
     streams: &'a Arc<Streams>,
@@ -71,15 +71,15 @@ pub struct Stream<'a> {
     state: StreamState,
 }
 
-/// Where the writes of a stream go.
+/// The destination of a stream's writes.
 enum WritesTo<'a> {
     /// To the client, on the pool thread.
     Client(&'a mut AnswerWriter),
-    /// Into the queue of the pool thread that writes to the client.
+    /// Into the queue from which the pool thread writes to the client.
     Queue(ActionSide),
 }
 
-/// What a stream on a thread of its own is opened with.
+/// The parts of a stream whose action runs on its own thread.
 pub(crate) struct OwnThread {
     /// The number of the thread.
     pub number: usize,
@@ -138,7 +138,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Opens a stream whose action runs on a thread of its own.
+    /// Opens a stream whose action runs on its own thread.
     pub(crate) fn open_on_own_thread(streams: &'a Arc<Streams>, own: OwnThread, dialect: Dialect) -> Self {
         let OwnThread { number, queue, membership, last_event_id } = own;
         let said = Preamble::of(dialect, streams);
@@ -159,16 +159,17 @@ impl<'a> Stream<'a> {
 
     /// Sends one event.
     ///
-    /// Blocks while the client does not read and its buffers are full, for at most the write timeout per
-    /// piece of 64 KiB. On a thread of its own ([`ActionsOn::OwnThread`]), it blocks only while the queue of ten
-    /// pieces is full. A failed write to the client is then returned by the next call.
+    /// Blocks while the client does not read and the socket buffers are full, for at most the write timeout per piece
+    /// of 64 KiB. If the action runs on its own thread ([`ActionsOn::OwnThread`]), this blocks only while the queue of
+    /// ten pieces is full, and the error of a failed write to the client is returned by the next call.
     ///
     /// # Errors
     ///
-    /// Returns `ClientDisconnected` if a write fails, and `Reaped` if the stream has been interrupted. An
-    /// interrupt is detected between the pieces; if the server has the socket, it also ends a blocked write
-    /// at once. After an error, and once the stream is closed, every further call fails and sends nothing. An
-    /// action that an HTTP/1.0 client has left behind gets no error: its calls succeed and send nothing.
+    /// Returns `ClientDisconnected` if a write fails, and `Reaped` if the stream has been interrupted. An interrupt is
+    /// detected between pieces. If the server has access to the socket, an interrupt also ends a blocked write
+    /// immediately. After an error, and once the stream is closed, every further call fails and sends nothing. If the
+    /// answer to an HTTP/1.0 client has ended before its action, the action does not get an error: its calls succeed
+    /// and send nothing.
     ///
     /// [`ActionsOn::OwnThread`]: crate::ActionsOn::OwnThread
     pub fn send(&mut self, event: impl Borrow<Event>) -> Result<(), StreamError> {
@@ -176,7 +177,7 @@ impl<'a> Stream<'a> {
         self.expect_open()?;
         let mut text = String::new();
         if let (StreamState::New, Some(said)) = (self.state, &self.said) {
-            // Not a separate block, because some clients take a block with only a `retry:` for an event.
+            // Not a separate block, because some clients treat a block that has only a `retry:` as an event.
             event::comment(&mut text, said.greeting);
             event::retry(&mut text, said.retry);
         }
@@ -198,8 +199,8 @@ impl<'a> Stream<'a> {
     /// `ClientDisconnected` as soon as the client closes.
     pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
         self.expect_open()?;
-        // A stream that was refused when it was opened has not been cut, so waiting on its socket would not
-        // end.
+        // A stream that was refused when it was opened has not been cut off, so a wait on its socket would not end
+        // early.
         self.look()?;
         if self.streams.notice_close == NoticeClose::ByPoll
             && let WritesTo::Client(connection) = &mut self.writes_to
@@ -221,8 +222,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns a channel that is disconnected when the stream is interrupted, for a wait elsewhere (such as
-    /// for a database connection) that must end with it.
+    /// Returns a channel that is disconnected when the stream is interrupted. Use it for other waits that must end
+    /// then, such as for a database connection.
     pub fn interrupted(&self) -> &Receiver<Infallible> {
         &self.membership.interrupted
     }
@@ -234,8 +235,8 @@ impl<'a> Stream<'a> {
 
     /// Ends the stream. A second call does nothing.
     ///
-    /// A stream that was interrupted tells its client why, and when to reconnect. In the middle of an event
-    /// it cannot, and is cut off.
+    /// An interrupted stream tells its client why it ended and when to reconnect. If it is in the middle of an event,
+    /// it is cut off instead.
     pub(crate) fn close(&mut self) -> AnswerEnd {
         let ended = self.end();
         if let WritesTo::Queue(queue) = &mut self.writes_to {
@@ -285,8 +286,7 @@ impl<'a> Stream<'a> {
         written.map_err(|error| self.lose(error))
     }
 
-    /// Handles a failed write: the client is gone, or this stream was interrupted while its write was
-    /// blocked.
+    /// Handles a failed write: either the client is gone, or the stream was interrupted while the write was blocked.
     fn lose(&mut self, error: WriteError) -> StreamError {
         self.state = StreamState::Closed(AnswerEnd::Cut);
         match self.membership.why() {
@@ -332,13 +332,13 @@ mod tests {
         assert_eq!(seen, (true, 3, true, AnswerEnd::Cut));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
-        assert!(!all.ends_with(b"0\r\n\r\n"), "the body looks complete");
+        assert!(!all.ends_with(b"0\r\n\r\n"), "the body that was cut off is framed as complete");
         assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
         assert_eq!(server.streams().stats().disconnected, 1);
     }
 
     #[test]
-    fn a_refused_stream_does_not_sleep_whichever_way_closes_are_noticed() {
+    fn a_refused_stream_does_not_sleep_however_closes_are_noticed() {
         for how in [NoticeClose::ByWrite, NoticeClose::ByPoll] {
             let app = |_: &Request| Response::events(|stream| stream.sleep(Duration::from_secs(600)));
             let server = Server::bind("127.0.0.1:0").stream_cap(0).notice_close(how).start(app).unwrap();

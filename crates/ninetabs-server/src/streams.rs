@@ -1,9 +1,9 @@
-//! The registry of open streams, and the means to interrupt them.
+//! The registry of open streams, through which they can be interrupted.
 //!
-//! A stream is entered when its action begins, and leaves when the action ends in any way. Other threads can
-//! only ask a stream to end, by dropping the sender of its entry. That wakes the stream if it sleeps or waits
-//! for a database connection, and it is checked before each write. No exception is raised into a running
-//! action, and nothing here blocks.
+//! A stream is entered when its action begins, and removed however the action ends. Other threads can only ask a stream
+//! to end, by dropping the sender in its entry. The disconnected channel wakes a stream that is sleeping or waiting for
+//! a database connection, and is checked before each write. An exception is never raised in a running action, and
+//! nothing in this module blocks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ use crate::timeline::{Subject, Timeline, What};
 pub enum StreamInterrupt {
     /// The stream reached its maximum age.
     MaxAge,
-    /// The control server was asked to end it.
+    /// A request to the control server ended it.
     Asked,
     /// The limit on open streams has been reached.
     Full,
@@ -35,7 +35,7 @@ impl StreamInterrupt {
         match self {
             StreamInterrupt::MaxAge => "this stream has reached its maximum age",
             StreamInterrupt::Asked => "this stream was asked to end",
-            StreamInterrupt::Full => "the limit on open streams is reached",
+            StreamInterrupt::Full => "the limit on open streams has been reached",
             StreamInterrupt::Stopping => "the server is stopping",
         }
     }
@@ -48,11 +48,10 @@ pub struct StreamSettings {
     pub retry: Duration,
     /// The maximum age of a stream. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// The largest fraction, from 0 to 1, by which a stream's maximum age is randomly shortened. Tabs that
-    /// were opened together therefore do not reconnect together.
+    /// The maximum fraction, from 0 to 1, by which a stream's maximum age is randomly shortened. Tabs that were opened
+    /// at the same time therefore do not all reconnect at the same time.
     pub max_age_jitter: f64,
-    /// The maximum number of open streams. A further one is ended at once, which tells its client to
-    /// reconnect.
+    /// The maximum number of open streams. A further stream is ended immediately, which tells its client to reconnect.
     pub cap: Option<usize>,
     /// How a stream detects that its client has closed.
     pub notice_close: NoticeClose,
@@ -75,18 +74,18 @@ impl Default for StreamSettings {
 pub enum NoticeClose {
     /// By a failed write, which is the second one after the close.
     ByWrite,
-    /// By watching the socket while it sleeps, if the server has the socket. A half-closed client is taken
-    /// for a closed one.
+    /// By watching the socket while the stream sleeps, if the server has access to the socket. A half-closed client is
+    /// treated as closed.
     ByPoll,
 }
 
-/// How many clients may reconnect per second once the server has started again.
+/// How many clients per second may reconnect after the server has restarted.
 const COME_BACK_PER_SECOND: u32 = 2_000;
 /// Below this number, all clients may reconnect at the same moment.
 const FEW: usize = 100;
 
-/// Returns how long one of this many clients waits before it reconnects. It is random, so that the clients do
-/// not all reconnect at the same moment.
+/// Returns the reconnection delay for one of this many clients. The delay is random, so that the clients do not all
+/// reconnect at the same moment.
 pub fn drawn_retry(base: Duration, clients: usize) -> Duration {
     if clients < FEW {
         return base;
@@ -106,21 +105,21 @@ pub struct Streams {
     state: Mutex<OpenStreams>,
 }
 
-/// The numbers that the control server shows under `streams`.
+/// The statistics that the control server shows under `streams`.
 #[derive(Debug, Clone, Copy, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StreamStats {
     /// Streams that are open now.
     pub open: usize,
-    /// Streams that have ever been opened.
+    /// Streams that have been opened since the start.
     pub opened: u64,
-    /// Streams that ended because a write failed or the client was seen to close.
+    /// Streams that ended because a write failed or a close of the client was noticed.
     pub disconnected: u64,
     /// Streams that were interrupted, for any reason.
     pub reaped: u64,
     /// Streams that were refused because the server was stopping or the limit was reached.
     pub refused: u64,
-    /// The age of the oldest open stream in seconds; null if there is none.
+    /// The age of the oldest open stream in seconds, or `None` if no stream is open.
     pub oldest_age_s: Option<f64>,
 }
 
@@ -136,14 +135,14 @@ struct OpenStreams {
 #[derive(Debug)]
 struct Entry {
     subject: Subject,
-    /// The pool thread. `None` if the answer has ended and the action goes on.
+    /// The pool thread. `None` if the answer has ended and the action continues.
     thread: Option<usize>,
     opened: Instant,
     /// The fraction of the maximum age that applies to this stream: from 1 - jitter to 1.
     share: f64,
-    /// Dropped to interrupt the stream, and `None` from then on.
+    /// Dropped to interrupt the stream. `None` after that.
     interrupt: Option<Sender<Infallible>>,
-    /// Ends the waits that the channel cannot end: those on the socket.
+    /// Ends the waits on the socket, which the channel cannot end.
     cutter: Cutter,
     why: Option<StreamInterrupt>,
 }
@@ -167,7 +166,7 @@ impl Streams {
         }
     }
 
-    /// Returns the numbers, a snapshot of one moment.
+    /// Returns the statistics, all from the same moment.
     pub fn stats(&self) -> StreamStats {
         let state = self.state();
         let oldest = state.open.values().map(|entry| entry.opened.elapsed()).max();
@@ -178,13 +177,13 @@ impl Streams {
         }
     }
 
-    /// Returns the shortest time that a client waits before it reconnects. It applies while there are few
-    /// streams.
+    /// Returns the minimum time that a client waits before it reconnects. This exact time applies while few streams are
+    /// open.
     pub fn retry(&self) -> Duration {
         self.retry
     }
 
-    /// Returns the delay for the client of a stream that opens now.
+    /// Returns the reconnection delay for the client of a stream that opens now.
     pub fn drawn_retry(&self) -> Duration {
         drawn_retry(self.retry, self.state().open.len())
     }
@@ -204,13 +203,13 @@ impl Streams {
         self.state().max_age
     }
 
-    /// Sets the maximum age. It also applies to open streams, from the reaper's next round.
+    /// Sets the maximum age. It also applies to open streams, beginning with the reaper's next round.
     pub fn set_max_age(&self, max_age: Option<Duration>) {
         self.state().max_age = max_age;
     }
 
-    /// Interrupts every stream of at least this age, and returns how many were interrupted. Sleeping streams
-    /// end at once, and blocked writes are cut off. On tiny-http, a blocked write is completed first.
+    /// Interrupts every stream of at least this age, and returns how many were interrupted. Sleeping streams end
+    /// immediately, and blocked writes are cut off. With tiny_http, a blocked write is completed first.
     pub fn reap(&self, at_least: Duration) -> usize {
         self.interrupt(StreamInterrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
     }
@@ -218,7 +217,7 @@ impl Streams {
     /// One round of the stream reaper.
     pub(super) fn reap_aged(&self) -> usize {
         self.interrupt(StreamInterrupt::MaxAge, |entry, max_age| {
-            // Calculated in seconds, because a product with the largest duration may overflow.
+            // Compared as seconds, because multiplying the largest `Duration` by a float may overflow.
             let age = entry.opened.elapsed().as_secs_f64();
             max_age.is_some_and(|max| age >= max.as_secs_f64() * entry.share)
         })
@@ -249,7 +248,7 @@ impl Streams {
         told
     }
 
-    /// Enters a stream. Its entry is removed when the result is dropped.
+    /// Enters a stream. The entry is removed when the returned value is dropped.
     pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize, cutter: Cutter) -> Membership {
         let (sender, interrupted) = bounded(0);
         let mut state = self.state();
@@ -267,8 +266,8 @@ impl Streams {
             cutter,
             why,
         };
-        // Numbers are counted here, because several servers may share this registry, and their request
-        // numbers may be equal.
+        // Streams get their own numbers, because several servers may share this registry and use the same request
+        // numbers.
         state.stats.opened += 1;
         let number = state.stats.opened;
         state.open.insert(number, entry);
@@ -278,8 +277,8 @@ impl Streams {
         Membership { streams: Arc::clone(self), number, interrupted }
     }
 
-    /// Notes that the answer of this stream has ended while its action goes on. Its pool thread and its connection
-    /// may serve other requests from now on, so an interrupt must reach neither.
+    /// Notes that the answer of this stream has ended while its action continues. The pool thread and the connection
+    /// may now serve other requests, so an interrupt must not affect either of them.
     pub(super) fn orphan(&self, number: u64) {
         if let Some(entry) = self.state().open.get_mut(&number) {
             entry.thread = None;
@@ -342,7 +341,7 @@ mod tests {
     use crate::stream::{Dialect, OwnThread, Stream};
 
     #[test]
-    fn a_stream_on_a_thread_of_its_own_is_closed_before_its_answer_can_end() {
+    fn a_stream_on_its_own_thread_leaves_the_registry_before_its_answer_ends() {
         let timeline = Arc::<Timeline>::default();
         let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
         let subject = Subject { connection: 1, port: 1, request: 1 };
@@ -356,15 +355,18 @@ mod tests {
         stream.close();
         let (tell, told) = bounded(1);
         std::thread::scope(|scope| {
-            // The entry of the stream cannot be removed.
+            // Holding the lock prevents the removal of the stream's entry.
             let held = streams.state();
             scope.spawn(|| drop(stream));
             scope.spawn(move || {
                 chunks.drain(&mut connection, || ());
                 tell.send(()).unwrap();
             });
-            // Otherwise an interrupt of this stream could cut the next answer on the connection.
-            assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "the answer ended first");
+            // Otherwise an interrupt of this stream could cut off the next answer on the connection.
+            assert!(
+                told.recv_timeout(Duration::from_millis(200)).is_err(),
+                "the answer ended before the stream had left the registry"
+            );
             drop(held);
             told.recv_timeout(Duration::from_secs(60)).unwrap();
         });
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reaper_survives_any_maximum_age_and_any_jitter() {
+    fn the_reaper_works_with_any_maximum_age_and_any_jitter() {
         for (max_age, max_age_jitter, is_told) in [
             (Duration::MAX, 0.0, false),
             (Duration::MAX, 7.0, false),
@@ -396,14 +398,17 @@ mod tests {
         let one = streams.enter(subject, 1, Cutter::default());
         let other = streams.enter(subject, 1, Cutter::default());
         assert_eq!(streams.stats().open, 2);
-        assert!(one.interrupted.try_recv().is_err_and(|error| error.is_empty()), "it goes on");
+        assert!(
+            one.interrupted.try_recv().is_err_and(|error| error.is_empty()),
+            "the first stream was interrupted by the second"
+        );
         drop(other);
         assert_eq!(streams.reap(Duration::ZERO), 1);
         assert_eq!(one.why(), Some(StreamInterrupt::Asked));
     }
 
     #[test]
-    fn many_clients_reconnect_over_time_and_few_at_once() {
+    fn many_clients_reconnect_spread_out_and_few_reconnect_together() {
         let base = Duration::from_secs(3);
         assert!((0..99).all(|clients| drawn_retry(base, clients) == base));
         for (clients, seconds) in [(2_000, 1), (25_000, 12)] {
@@ -415,7 +420,10 @@ mod tests {
                 drawn.partition_point(|it| *it < to) - drawn.partition_point(|it| it < from)
             });
             let most = most.max().unwrap();
-            assert!(most < 400, "{most} of {clients} within a tenth of a second, where 200 are expected");
+            assert!(
+                most < 400,
+                "{most} of {clients} clients reconnect within a tenth of a second; about 200 are expected"
+            );
         }
     }
 }

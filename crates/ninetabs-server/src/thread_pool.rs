@@ -1,12 +1,12 @@
-//! Models `Puma::ThreadPool` (Puma 8): a queue of work called todo, and between `min` and `max` threads that
-//! take from it, oldest first.
+//! Models `Puma::ThreadPool` (Puma 8): a queue of work called `todo`, and between `min` and `max` threads that take
+//! work from it, oldest first.
 //!
-//! The structure is Puma's: one mutex protects the whole state. The state and its rules are in
-//! `pool_state.rs`; this file has the lock, the threads and the waits. No wait inside the pool has a time
-//! limit. Only [`ThreadPool::shutdown`] measures time, outside of the lock.
+//! As in Puma, one mutex protects the whole state. The state and its rules are in `pool_state.rs`. This file has the
+//! lock, the threads and the waits. Waits inside the pool have no time limit. Only [`ThreadPool::shutdown`] measures
+//! time, outside the lock.
 //!
-//! The pool knows nothing about HTTP. Not modeled: reaping dead threads (a panic in the work is caught, so a
-//! thread cannot die), out-of-band hooks, and `wait_until_not_full`.
+//! The pool is independent of HTTP. It does not model the reaping of dead threads (a panic in the work is caught, so
+//! threads do not die), out-of-band hooks, or `wait_until_not_full`.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -26,36 +26,37 @@ use crate::timeline::{Subject, Timeline};
 
 /// A piece of work for a pool.
 pub trait Work: Send + 'static {
-    /// Returns which request this is, for the timeline. Called once, when the work is pushed.
+    /// Returns the subject under which the timeline records this work. Called once, when the work is pushed.
     fn subject(&self) -> Subject;
 }
 
 /// The size of a pool and the name of its threads.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// The prefix of the threads' names. Puma's is `puma srv`, so its third thread is `puma srv tp 003`.
+    /// The prefix of the thread names. In Puma it is `puma srv`, so the third thread is `puma srv tp 003`.
     pub name: String,
-    /// The minimum number of threads. [`ThreadPool::start`] starts them, and [`ThreadPool::trim`] keeps them.
+    /// The minimum number of threads. [`ThreadPool::start`] starts this many, and [`ThreadPool::trim`] does not end
+    /// them.
     pub min: usize,
     /// The maximum number of threads, not counting IO-bound ones.
     pub max: usize,
-    /// How many IO-bound threads do not count against `max`.
+    /// The maximum number of IO-bound threads that do not count toward `max`.
     pub max_io: usize,
 }
 
-/// The pool. After a drop the threads serve what is in todo and then leave; the drop does not wait for them.
+/// The pool. When it is dropped, the threads process the work left in `todo` and then end. The drop does not wait for
+/// them.
 pub struct ThreadPool<W: Work> {
     shared: Arc<SharedPool<W>>,
-    /// Carries no values. Disconnected when the last thread has left during a shutdown.
+    /// Carries no values. Disconnected when the last thread has ended during a shutdown.
     all_left: Receiver<Infallible>,
 }
 
-/// The pool thread that runs a piece of work, as a handle for that work.
+/// A handle to the pool thread that runs a piece of work. It is passed to that work.
 pub struct Processor<W: Work> {
     shared: Arc<SharedPool<W>>,
     number: usize,
-    /// The serial number of the work that this handle was given to. Unlike a thread number, it is never
-    /// reused.
+    /// The serial number of the work that received this handle. Unlike a thread number, it is never reused.
     serial: u64,
 }
 
@@ -64,33 +65,33 @@ pub struct Processor<W: Work> {
 pub struct ProcessorView {
     /// The thread's number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
-    /// The name of the thread, as the operating system shows it.
+    /// The name of the thread, as shown by the operating system.
     pub name: String,
-    /// Whether it is marked IO-bound.
+    /// Whether the thread is marked IO-bound.
     pub io_bound: bool,
-    /// The request that it works on, if any.
+    /// The request that the thread is working on, if any.
     pub running: Option<Subject>,
-    /// When it started to work on that request, or became idle.
+    /// When the thread started to work on that request, or when it became idle.
     pub since: Instant,
 }
 
 /// How a shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Everything in todo was served, and all threads left within the timeout.
+    /// All work in `todo` was done, and all threads ended within the timeout.
     Drained,
-    /// The timeout passed, and the rest of todo was dropped. All threads then left within the grace period.
+    /// The timeout expired, and the work left in `todo` was not done. All threads then ended within the grace period.
     Forced,
-    /// Some threads were still busy after the grace period, and were left behind.
+    /// Some threads were still busy after the grace period, and were abandoned.
     Abandoned {
         /// The number of these threads.
         threads: usize,
     },
 }
 
-/// The error of a push during a shutdown. It contains the work.
+/// The error if work is pushed during a shutdown. It contains the work.
 #[derive(thiserror::Error)]
-#[error("the thread pool accepts no work while it is shutting down")]
+#[error("the thread pool does not accept work while it is shutting down")]
 pub struct ShuttingDown<W>(pub W);
 
 /// Why a pool could not be started.
@@ -99,28 +100,28 @@ pub enum PoolStartError {
     /// The size is invalid.
     #[error(transparent)]
     BadSize(#[from] BadSize),
-    /// The system refused a thread.
+    /// The system could not start a thread.
     #[error(transparent)]
     Thread(#[from] SpawnError),
 }
 
 type ProcessWork<W> = dyn Fn(W, &Processor<W>) + Send + Sync;
 
-/// The state that the pool, its threads and the handles of the work share.
+/// The state that the pool, its threads and the handles share.
 struct SharedPool<W: Work> {
     name: String,
     process: Box<ProcessWork<W>>,
     state: Mutex<PoolState<W>>,
-    /// A thread may find work in todo, or has to leave.
+    /// Notified when there may be work in `todo`, or when a thread has to end.
     not_empty: Condvar,
-    /// A thread has begun to wait. Puma's acceptor waits for this as well; here only `start` does.
+    /// Notified when a thread has begun to wait. In Puma the acceptor waits for this as well. Here only `start` does.
     not_full: Condvar,
 }
 
 impl<W: Work> ThreadPool<W> {
     /// Starts `min` threads, which call `process` for each piece of work. Models `#initialize`.
     ///
-    /// Blocks until all of them are idle. If the system refuses one, those that have started leave again.
+    /// Blocks until all of them are idle. If the system cannot start one, the threads that have started end again.
     pub fn start(
         options: PoolOptions,
         timeline: Arc<Timeline>,
@@ -149,9 +150,9 @@ impl<W: Work> ThreadPool<W> {
         Ok(pool)
     }
 
-    /// Appends `work` to todo, and starts a thread if none is free for it. Models `#<<`.
+    /// Appends `work` to `todo`, and starts a thread if none is free for it. Models `#<<`.
     ///
-    /// Does not block. If the system refuses the thread, that is logged, and the work stays in todo for the
+    /// Does not block. If the system cannot start the thread, the error is logged, and the work stays in `todo` for the
     /// next thread that is free or started.
     pub fn push(&self, work: W) -> Result<(), ShuttingDown<W>> {
         let subject = work.subject();
@@ -165,7 +166,7 @@ impl<W: Work> ThreadPool<W> {
         Ok(())
     }
 
-    /// Asks one thread to leave if there are more than `min`. Models `#trim`. Does not wait for the thread.
+    /// Asks one thread to end if there are more than `min`. Models `#trim`. Does not wait for the thread.
     pub fn trim(&self, trim: Trim) {
         let mut state = self.shared.lock();
         if state.trim(trim) {
@@ -173,9 +174,9 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Starts threads until the minimum is reached. Puma starts them with the next pushes instead.
+    /// Starts threads until the minimum is reached. Puma starts them at the next pushes instead.
     ///
-    /// If the system refuses one, that is logged, and the next pushes start the rest.
+    /// If the system cannot start one, the error is logged, and the next pushes start the missing threads.
     pub fn fill(&self) {
         let mut state = self.shared.lock();
         while !state.shutdown && state.is_below_min() {
@@ -186,8 +187,8 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Sets the minimum and maximum number of threads. Models `update_thread_pool_min_max`: it starts no
-    /// thread before the next push, and ends none without [`trim`](Self::trim).
+    /// Sets the minimum and maximum number of threads. Models `update_thread_pool_min_max`: threads are started only by
+    /// the next push, and ended only by [`trim`](Self::trim).
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         let size = PoolSize::new(min, max)?;
         self.shared.lock().resize(size);
@@ -199,18 +200,18 @@ impl<W: Work> ThreadPool<W> {
         self.shared.lock().size
     }
 
-    /// Calls `look` with the first `most` pieces of work in todo, and returns its results. `look` is called
+    /// Calls `look` with each of the first `most` pieces of work in `todo`, and returns the results. `look` is called
     /// under the pool's lock, so it must not make system calls.
     pub fn look_at_todo<T>(&self, most: usize, look: impl FnMut(&W) -> Option<T>) -> Vec<T> {
         self.shared.lock().todo.iter().take(most).map(|(_, work)| work).filter_map(look).collect()
     }
 
-    /// Takes a piece of work out of todo, if no thread has taken it yet.
+    /// Removes a piece of work from `todo`, if no thread has taken it yet.
     pub fn take_from_todo(&self, subject: Subject) -> Option<W> {
         self.shared.lock().withdraw(subject)
     }
 
-    /// Returns the numbers, a snapshot of one moment, and resets `backlog_max`.
+    /// Returns the statistics, all from the same moment, and resets `backlog_max`.
     pub fn stats(&self) -> PoolStats {
         self.shared.lock().stats()
     }
@@ -232,14 +233,12 @@ impl<W: Work> ThreadPool<W> {
 
     /// Shuts the pool down. Models `#shutdown`.
     ///
-    /// Blocks until the last thread has left, but for at most `timeout` (`None`: without a limit). Until then
-    /// the threads serve what is in todo. After the timeout, the rest of todo is passed to `unserved`, on the
-    /// calling thread, and busy threads get the grace period `grace` to finish. Puma then kills the remaining
-    /// threads. Here a thread cannot be killed, so it is abandoned: it is no longer counted or listed, but
-    /// exists until its work ends.
+    /// Blocks until the last thread has ended, but for at most `timeout` (`None`: no limit). Meanwhile the threads
+    /// process the work in `todo`. After the timeout, the work left in `todo` is passed to `unserved` on the calling
+    /// thread, and busy threads get the grace period `grace` to finish. Puma then kills the remaining threads. Here a
+    /// thread cannot be killed, so it is abandoned: it is no longer counted or listed, but exists until its work ends.
     ///
-    /// A second call waits for the remaining threads, including abandoned ones, and its result is about them
-    /// alone.
+    /// A second call waits for the remaining threads, including abandoned ones, and its result describes only these.
     pub fn shutdown_with(
         &self,
         timeout: Option<Duration>,
@@ -262,7 +261,7 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Like [`shutdown_with`](Self::shutdown_with), but drops the rest of todo.
+    /// Like [`shutdown_with`](Self::shutdown_with), but drops the work left in `todo`.
     pub fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
         self.shutdown_with(timeout, grace, drop)
     }
@@ -282,19 +281,18 @@ impl<W: Work> Drop for ThreadPool<W> {
 }
 
 impl<W: Work> Processor<W> {
-    /// Returns the thread's number, as [`ThreadPool::processors`] and the timeline show it.
+    /// Returns the thread's number, as shown by [`ThreadPool::processors`] and the timeline.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Returns whether this thread may continue with the next request of its connection, because another
-    /// thread is free for new work. If so, the timeline and [`ThreadPool::processors`] name that request from
-    /// now on.
+    /// Returns whether this thread may continue with the next request of its connection, because another thread is free
+    /// for new work. If so, the timeline and [`ThreadPool::processors`] then show that request.
     pub fn goes_on_with(&self, next: Subject) -> bool {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
-    /// Returns a handle that marks this thread as IO-bound, in a pool of any kind of work. Allocates nothing.
+    /// Returns a handle that marks this thread as IO-bound, whatever the kind of work. Does not allocate.
     pub(crate) fn io_bound_mark(&self) -> IoBoundMark {
         IoBoundMark {
             pool: Arc::clone(&self.shared) as Arc<dyn MarksIoBound>,
@@ -303,15 +301,15 @@ impl<W: Work> Processor<W> {
         }
     }
 
-    /// Marks this work as IO-bound: until it ends, its thread does not count against `max`, as long as no
-    /// more than `max_io` threads are marked. Starts a thread at once if there is work for it in todo. Has no
-    /// effect the second time, or after the work has ended. Does not block. Models `mark_as_io_thread!`.
+    /// Marks this work as IO-bound: until it ends, its thread does not count toward `max`, provided that at most
+    /// `max_io` threads are marked. Immediately starts a thread if there is work for it in `todo`. Has no effect if the
+    /// work is already marked or has ended. Does not block. Models `mark_as_io_thread!`.
     pub fn mark_as_io_bound(&self) {
         self.shared.mark_as_io_bound(self.number, self.serial);
     }
 }
 
-/// Marks the thread of one piece of work as IO-bound, in a pool of any kind of work.
+/// Marks the thread of one piece of work as IO-bound, whatever the kind of work.
 pub(crate) struct IoBoundMark {
     pool: Arc<dyn MarksIoBound>,
     number: usize,
@@ -348,7 +346,7 @@ impl<W> fmt::Debug for ShuttingDown<W> {
 }
 
 impl<W: Work> SharedPool<W> {
-    /// The whole life of a pool thread. Models the block in `#spawn_thread`.
+    /// Processes work on one pool thread until the thread ends. Models the block in `#spawn_thread`.
     fn run(self: Arc<Self>, number: usize) {
         let mut ended = None;
         while let Some((subject, work, serial)) = self.next(number, ended) {
@@ -362,8 +360,7 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Records the end of the previous work. Then blocks until there is work for the thread, or it has to
-    /// leave.
+    /// Records the end of the previous work. Then blocks until there is work for the thread, or until it has to end.
     fn next(&self, number: usize, ended: Option<(Subject, Option<String>)>) -> Option<(Subject, W, u64)> {
         let mut state = self.lock();
         if let Some((subject, panic)) = ended {
@@ -393,8 +390,8 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Starts a thread if one is needed, releases the lock, and wakes one thread. A thread that is woken
-    /// because of a mark may find nothing to do and waits again.
+    /// Starts a thread if one is needed, releases the lock, and wakes one thread. A thread that is woken because of a
+    /// mark may find nothing to do, and then waits again.
     fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState<W>>) {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
@@ -403,8 +400,8 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Starts a thread. It is counted only after the system has started it, so a refused one leaves nothing
-    /// to undo. It cannot run before it is counted, because it first needs the lock that the caller holds.
+    /// Starts a thread. It is counted only after the system has started it, so a failure leaves nothing to undo. It
+    /// cannot run before it is counted, because it first needs the lock that the caller holds.
     fn spawn_thread(self: &Arc<Self>, state: &mut PoolState<W>) -> Result<(), SpawnError> {
         let number = state.lowest_free_number();
         let (shared, name) = (Arc::clone(self), self.thread_name(number));
@@ -433,8 +430,8 @@ impl<W: Work> SharedPool<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState<W>> {
-        // No work runs under the lock, and each rule changes the state only after its last step that can
-        // fail. The state is therefore consistent even if a thread panicked here, such as for lack of memory.
+        // No work runs under the lock, and each rule changes the state only after its last step that can fail. The
+        // state is therefore consistent even if a thread panics here, for example because memory runs out.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -447,7 +444,7 @@ impl<W: Work> SharedPool<W> {
     }
 }
 
-/// The text of a panic, if its payload is text.
+/// The message of a panic, if its payload is text.
 fn message(payload: Box<dyn Any + Send>) -> String {
     let payload = match payload.downcast::<String>() {
         Ok(text) => return *text,

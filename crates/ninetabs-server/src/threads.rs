@@ -1,18 +1,18 @@
 //! Starts, stops and joins threads.
 //!
-//! [`spawn`] is the only place where this program asks the system for a thread, and [`SpawnError`] is the
-//! only error if it refuses. A thread that belongs to a value is a [`StoppableThread`]: its owner stops it,
-//! and dropping the owner waits until it has ended.
+//! Threads are started with [`spawn`], and [`SpawnError`] is the error if the system cannot start one. A thread that
+//! belongs to a value is a [`StoppableThread`]: its owner stops it, and dropping the owner waits until the thread has
+//! ended.
 //!
 //! Four kinds of threads work differently:
 //!
-//! - The threads of the pool. They leave in any order while the pool is resized, and the pool counts them
-//!   under its own lock. A shutdown waits for all of them at once and must be able to abandon some, so none
-//!   is joined. A schedule explorer also replaces their locks, so [`thread_pool`](crate::thread_pool) starts
-//!   them itself and shares only the error.
-//! - Threads that are blocked in a call that nothing in this process can end: reading standard input or a
-//!   terminal, waiting for a signal, or writing to a client or a pipe that is not read. They are started
-//!   with [`spawn`], and end with their pipe, with the other end of their channel, or with the process.
+//! - The threads of the pool. They end in any order while the pool is resized, and the pool counts them under its own
+//!   lock. A shutdown waits for all of them together and must be able to abandon some, so they are not joined. A
+//!   schedule explorer replaces their locks in a test, so [`thread_pool`](crate::thread_pool) starts them itself and
+//!   shares only the error.
+//! - Threads that block in a call that this process cannot end: reading standard input or a terminal, waiting for a
+//!   signal, or writing to a client or a pipe that is not read. They are started with [`spawn`]. They end when their
+//!   pipe closes, when the other end of their channel is dropped, or with the process.
 //! - Threads whose result is needed, such as the output of a child process. [`spawn`] returns their handle.
 //! - Threads that end within one function. `std::thread::scope` joins them.
 
@@ -25,16 +25,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never};
 use thiserror::Error;
 
-/// How often a thread that has not ended yet is nudged.
+/// The interval at which a thread that has not ended yet is nudged.
 const NUDGE_EVERY: Duration = Duration::from_millis(10);
 
-/// The system refused to start a thread, or to provide what the thread needs to wait for work.
+/// The system could not start a thread, or could not provide a resource that the thread needs.
 #[derive(Debug, Error)]
 #[error("cannot start the {name} thread: {source}")]
 pub struct SpawnError {
-    /// The thread's name.
+    /// The name of the thread.
     pub name: String,
-    /// The error that the system returned.
+    /// The error from the operating system.
     pub source: io::Error,
 }
 
@@ -59,7 +59,7 @@ pub fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(SpawnError::of(name))
 }
 
-/// The receiving end of the request to stop a thread.
+/// The receiving end of a request to stop a thread.
 #[derive(Debug, Clone)]
 pub struct StopSignal(Receiver<Infallible>);
 
@@ -101,7 +101,7 @@ pub struct StoppableThread {
     stop: Mutex<Option<Sender<Infallible>>>,
     /// Disconnected when the thread's work has ended.
     ended: Receiver<Infallible>,
-    /// `None` once the thread has been joined or left to itself.
+    /// `None` once the thread has been joined or detached.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -133,7 +133,7 @@ impl StoppableThread {
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()
         {
-            // The panic hook has already reported a panic. A drop must not add one.
+            // If the thread panicked, the panic hook has already reported it. A drop must not panic again.
             let _ = thread.join();
         }
     }
@@ -144,9 +144,9 @@ impl StoppableThread {
         self.join();
     }
 
-    /// Asks the thread to stop, and calls `nudge` repeatedly until it has ended. One call is not enough for a
-    /// socket: between its creation and its connection, a shutdown does not affect it. When called on the
-    /// thread itself, this only asks it to stop.
+    /// Asks the thread to stop, and calls `nudge` repeatedly until it has ended. For a socket, one call is not enough:
+    /// a shutdown has no effect between the creation of a socket and its connection. When called on the thread itself,
+    /// this only asks it to stop.
     pub fn end_with(&self, nudge: impl Fn()) {
         self.stop();
         if self.is_current() {
@@ -161,14 +161,14 @@ impl StoppableThread {
         self.join();
     }
 
-    /// Whether the caller is this thread. `false` once the thread has been joined or left to itself.
+    /// Whether the caller is this thread. `false` once the thread has been joined or detached.
     fn is_current(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
     }
 
-    /// Asks the thread to stop, and blocks until it has ended, but for at most this time. Returns `false` if
-    /// it is still busy; it is then left to itself.
+    /// Asks the thread to stop, and blocks until it has ended, but for at most this time. If it is still busy, detaches
+    /// it and returns `false`.
     pub fn end_within(&self, at_most: Duration) -> bool {
         self.stop();
         let has_ended = self.ended.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected);
@@ -180,7 +180,7 @@ impl StoppableThread {
         has_ended
     }
 
-    /// Asks the thread to stop, and never waits for it, not even when this is dropped.
+    /// Asks the thread to stop, and detaches it: nothing waits for the thread, not even the drop of this value.
     pub fn leave(&self) {
         self.stop();
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_does_not_end_in_time_is_left_to_itself() {
+    fn a_thread_that_does_not_end_in_time_is_detached() {
         let (go, goes) = bounded::<Infallible>(0);
         let thread = StoppableThread::start("test", move |_| assert!(goes.recv().is_err())).unwrap();
         assert!(!thread.end_within(Duration::from_millis(1)));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_refused_thread_contains_its_name() {
+    fn the_error_of_a_thread_that_cannot_be_started_contains_its_name() {
         let error = SpawnError::of("stream reaper")(io::ErrorKind::WouldBlock.into());
         let text = format!("cannot start the stream reaper thread: {}", error.source);
         assert_eq!(error.to_string(), text);

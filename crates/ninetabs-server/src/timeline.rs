@@ -1,11 +1,11 @@
 //! The record of events.
 //!
 //! Every view (the lanes of `reproduce`, the control server's `/timeline`, a picture) is drawn from this record, so all
-//! of them show the same. It is bounded: it keeps the newest [`CAPACITY`] moments, or fewer if their texts exceed
-//! [`MAX_TEXT_BYTES`]. Each moment has a sequence number, so a reader that falls behind learns how many it missed.
+//! views agree. The record is bounded: it keeps the newest [`CAPACITY`] moments, or fewer if their texts exceed
+//! [`MAX_TEXT_BYTES`]. Each moment has a sequence number, so a reader that falls behind can tell how many it missed.
 //!
-//! The timeline uses no other module of this crate. [`Timeline::record`] holds a mutex for the length of a push, never
-//! blocks on anything else, and may be called under the thread pool's own lock.
+//! The timeline uses no other module of this crate. [`Timeline::record`] holds a mutex for the duration of a push and
+//! never blocks on anything else. It may be called under the thread pool's own lock.
 
 mod follow;
 mod snapshot;
@@ -23,29 +23,28 @@ pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread, is_s
 pub use stretch::Stretch;
 pub use what::{LONGEST_TEXT, What};
 
-/// How many moments the ring holds before the oldest are forgotten.
+/// The number of moments that the ring keeps before it forgets the oldest.
 pub const CAPACITY: usize = 16_384;
-/// The maximum number of bytes of text in the ring. Ordinary targets stay far below it. A client that sends
-/// only long ones could otherwise fill 32 MB.
+/// The maximum number of bytes of text in the ring. Ordinary targets stay far below it. Without this limit, a client
+/// that sends only long targets could fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
-/// How many moments are copied under the lock at a time. Recording waits for such a copy, and the thread pool
-/// waits with it.
+/// How many moments are copied per lock. Recording has to wait for such a copy, and so does the thread pool.
 pub const COPIED_AT_ONCE: usize = 512;
-/// How many moments are forgotten at a time. They are adjacent in memory, so adding them to the snapshot in
-/// one batch is faster than one by one.
+/// How many moments are forgotten in one batch. They are adjacent in memory, so adding a batch to the snapshot is
+/// faster than adding them one by one.
 const FORGOTTEN_AT_ONCE: usize = 256;
 
-/// The connection and the request that a moment is about.
+/// The connection and the request to which a moment belongs.
 ///
-/// The front door assigns both numbers, and never reuses them.
+/// The front door assigns both numbers and never reuses them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Subject {
-    /// The number of the connection, counted from 1. tiny_http hides its connections, so there every request
+    /// The number of the connection, counted from 1. tiny_http hides its connections, so with tiny_http every request
     /// counts as a separate connection.
     pub connection: u64,
-    /// The client's port. Ports are reused, and clients on two hosts may have the same port at the same time,
-    /// so it identifies a connection only for the client itself.
+    /// The client's port. Ports are reused, and clients on two hosts may have the same port at the same time, so the
+    /// port identifies a connection only for the client itself.
     #[cfg_attr(feature = "serde", serde(default))]
     pub port: u16,
     /// The number of the request, counted from 1 by the server that reads it.
@@ -63,7 +62,7 @@ pub struct Moment {
     /// The number of the pool thread, if one is involved.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub thread: Option<usize>,
-    /// The request that this is about, if there is one.
+    /// The request to which this moment belongs, if there is one.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub subject: Option<Subject>,
     /// What happened.
@@ -75,7 +74,7 @@ pub struct Moment {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Excerpt {
-    /// Now, in microseconds on the timeline's own clock.
+    /// The current time, in microseconds on the timeline's own clock.
     pub now_us: u64,
     /// How many of the requested moments have been forgotten.
     pub forgotten: u64,
@@ -86,7 +85,7 @@ pub struct Excerpt {
     pub snapshot: Option<Snapshot>,
 }
 
-/// The record itself, shared through an `Arc` by everything that records or reads.
+/// The record itself. All writers and readers share it through an `Arc`.
 #[derive(Debug)]
 pub struct Timeline {
     clock: Clock,
@@ -97,15 +96,14 @@ pub struct Timeline {
 #[derive(Debug)]
 enum Clock {
     Since(Instant),
-    /// Stays at this many microseconds until it is moved.
+    /// Stays at this many microseconds until [`Timeline::let_pass`] moves it.
     At(AtomicU64),
 }
 
 #[derive(Debug)]
 struct Ring {
     last_seq: u64,
-    /// The newest moments, oldest first, without gaps: up to [`CAPACITY`], and those that will be forgotten
-    /// next.
+    /// The newest moments, oldest first, without gaps: up to [`CAPACITY`], plus those that will be forgotten next.
     moments: VecDeque<Moment>,
     /// The total length of all texts, in bytes.
     text_bytes: usize,
@@ -120,8 +118,8 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// Creates a timeline whose clock moves only by [`Timeline::let_pass`], so that minutes can be recorded
-    /// at once.
+    /// Creates a timeline whose clock is moved only by [`Timeline::let_pass`], so that a test can record minutes
+    /// without waiting.
     pub fn simulated() -> Self {
         Timeline::with_clock(Clock::At(AtomicU64::new(0)))
     }
@@ -141,7 +139,7 @@ impl Timeline {
         Timeline { clock, ring: Some(Mutex::new(ring)) }
     }
 
-    /// Moves the clock of a simulated timeline. Does nothing on a real one.
+    /// Moves the clock of a simulated timeline. Does nothing if the clock is real.
     pub fn let_pass(&self, time: Duration) {
         if let Clock::At(us) = &self.clock {
             us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
@@ -151,12 +149,12 @@ impl Timeline {
     /// Records that `what` happened now.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
-        // The clock is read under the lock, so the order by time is the order by number.
+        // The clock is read under the lock, so times are in the order of sequence numbers.
         ring.push(self.now_us(), thread, subject, what);
     }
 
-    /// Records that `what` happened at this time, which the caller has just read from the clock. If a later
-    /// moment has been recorded in the meantime, that moment's time is used.
+    /// Records that `what` happened at this time, which the caller has just read from the clock. If a moment with a
+    /// later time has been recorded since, that later time is used.
     pub fn record_at(&self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
         let at_us = match &self.clock {
@@ -166,13 +164,13 @@ impl Timeline {
         ring.push(at_us, thread, subject, what);
     }
 
-    /// Returns everything after moment number `seq` that is still known, up to now, oldest first. It is
-    /// copied in pieces of [`COPIED_AT_ONCE`], so recording waits for one piece at most. If moments were
-    /// forgotten, recording also waits for the copy of a snapshot.
+    /// Returns all moments after number `seq` that are still known, oldest first. They are copied in pieces of
+    /// [`COPIED_AT_ONCE`], so recording waits for at most one piece. If moments were forgotten, recording also waits
+    /// for the copy of a snapshot.
     pub fn after(&self, seq: u64) -> Excerpt {
         let last = self.last_seq();
         let excerpt = self.up_to(seq, last);
-        // Moments that are forgotten between the two calls are left out as well: the snapshot includes them.
+        // Moments that are forgotten between the two calls may be left out, because the snapshot includes them.
         if excerpt.forgotten == 0 { excerpt } else { self.with_snapshot(seq) }
     }
 
@@ -183,7 +181,7 @@ impl Timeline {
         Excerpt { snapshot: Some(snapshot), ..excerpt }
     }
 
-    /// Returns the moments that are still known from after `seq` up to `last`.
+    /// Returns the moments after `seq` and up to `last` that are still known.
     fn up_to(&self, seq: u64, last: u64) -> Excerpt {
         let mut whole = self.next_after(seq, COPIED_AT_ONCE);
         while let Some(newest) = whole.moments.last().filter(|moment| moment.seq < last) {
@@ -197,9 +195,9 @@ impl Timeline {
         whole
     }
 
-    /// Returns the state after the newest moment. The ring stores the state before its oldest moment. This
-    /// function adds the later moments in pieces, on the reader's thread. Readers call it when they begin or
-    /// have missed moments.
+    /// Returns the state after the newest moment. The ring stores the state before its oldest moment. This function
+    /// adds the later moments in pieces, on the reader's thread. Readers call it when they begin, and after they have
+    /// missed moments.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_up_to(self.last_seq())
     }
@@ -208,7 +206,7 @@ impl Timeline {
     fn snapshot_up_to(&self, last: u64) -> Snapshot {
         let mut snapshot = Snapshot::default();
         while let Some(ring) = self.ring().filter(|_| snapshot.seq < last) {
-            // True at the beginning, and if moments were forgotten before they could be added.
+            // This is the case at the beginning, and when moments were forgotten before they could be added.
             if snapshot.seq < ring.snapshot.seq {
                 snapshot = ring.snapshot.clone();
             }
@@ -236,7 +234,7 @@ impl Timeline {
         let known = ring.moments.len().min(CAPACITY);
         let oldest = ring.last_seq - known as u64 + 1;
         let wanted = seq.saturating_add(1);
-        // There is nothing after the last moment.
+        // If `seq` is the last moment or beyond it, all moments are left out.
         let left_out = (wanted.max(oldest) - oldest).min(known as u64) as usize;
         let first = ring.moments.len() - known + left_out;
         Excerpt {
@@ -256,15 +254,14 @@ impl Timeline {
     }
 
     fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
-        // Only a failed allocation can panic while the ring is locked, and the record before it is
-        // consistent.
+        // Only a failed allocation can panic while the ring is locked, and it happens before the record is changed.
         self.ring.as_ref().map(|ring| ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Ring {
-    /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so the order
-    /// by time is the order by number.
+    /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so they are in the order
+    /// of sequence numbers.
     fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
         what.cut_texts();
         self.text_bytes += what.text_bytes();

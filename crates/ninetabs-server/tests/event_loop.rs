@@ -1,4 +1,4 @@
-//! The end of an event loop whose peers panic when they are dropped.
+//! Tests the end of an event loop whose peers panic when they are dropped.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Actions on threads of their own, over sockets: the rules that were measured on Rails 6.1 with Puma.
+//! Tests actions on their own threads, over sockets. The numbered rules were measured on Rails 6.1 with Puma.
 //!
 //! The test tells an action when to write and reads the result, so nothing here depends on the speed of the machine.
 
@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// More than the kernel buffers on loopback.
 const LARGE: usize = 16 << 20;
 
-/// What the test tells an action to do.
+/// An instruction of the test to an action.
 enum Order {
     Write,
     WriteLarge,
@@ -28,7 +28,7 @@ enum Order {
     Panic,
 }
 
-/// An action of the server, as the test sees it.
+/// The test's end of the two channels to an action.
 struct Action {
     orders: Sender<Order>,
     results: Receiver<Result<(), StreamError>>,
@@ -41,7 +41,7 @@ impl Action {
     }
 }
 
-/// The action's end of the two channels.
+/// The action's end of the two channels to the test.
 type Line = (Receiver<Order>, Sender<Result<(), StreamError>>);
 
 struct Subject {
@@ -120,7 +120,7 @@ fn obey(stream: &mut Stream<'_>, (ordered, tell): &Line) {
     }
 }
 
-/// Reads until this text has come.
+/// Reads until this text has arrived.
 fn read_until(client: &mut TcpStream, end: &str) -> String {
     let mut all = Vec::new();
     while !all.ends_with(end.as_bytes()) {
@@ -159,18 +159,18 @@ fn a_stream_holds_a_pool_thread_and_an_action_thread() {
         threads.iter().map(|it| it.action.as_ref().unwrap().pool_thread.unwrap()).collect();
     pool.sort_unstable();
     pool.dedup();
-    assert_eq!(pool.len(), 3, "each action has a pool thread");
+    assert_eq!(pool.len(), 3, "two actions share a pool thread");
     for (_, action) in &open {
         action.orders.send(Order::Return).unwrap();
     }
     subject.await_end_of_actions();
     subject.await_idle_pool();
-    // Idle, and kept for the next action.
+    // The threads are idle, and are kept for the next actions.
     assert_eq!(subject.server.action_threads().len(), 3);
 }
 
 #[test]
-fn the_first_write_commits_the_response_and_the_connection_is_kept_after_the_end() {
+fn the_first_write_commits_the_response_and_the_connection_is_kept_alive() {
     let subject = Subject::start(|server| server);
     let (mut client, action) = subject.open();
     assert!(!subject.whats().iter().any(|what| matches!(what, What::ActionCommitted { .. })));
@@ -210,19 +210,19 @@ fn the_first_write_commits_the_response_and_the_connection_is_kept_after_the_end
 
 /// Rule 4.
 #[test]
-fn the_pool_thread_returns_at_the_second_write_after_the_close_and_the_action_at_the_third() {
+fn the_second_write_after_a_close_frees_the_pool_thread_and_the_third_fails_in_the_action() {
     let subject = Subject::start(|server| server);
     let (mut client, action) = subject.open();
     action.does(Order::Write).unwrap();
     read_until(&mut client, "data: x\n\n\r\n");
     drop(client);
-    // The kernel takes the first write after the close.
+    // The kernel accepts the first write after the close.
     action.does(Order::Write).unwrap();
     while subject.whats().iter().filter(|what| matches!(what, What::Wrote { .. })).count() < 2 {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!((subject.server.glance().pool.busy_threads, subject.stats().attached), (1, 1));
-    // The second one fails, which the action is not told.
+    // The second write fails on the pool thread, but the action does not get the error.
     action.does(Order::Write).unwrap();
     subject.await_idle_pool();
     assert_eq!(subject.stats(), ActionThreadStats { running: 1, attached: 0, orphaned: 1 });
@@ -235,7 +235,7 @@ fn the_pool_thread_returns_at_the_second_write_after_the_close_and_the_action_at
     subject.await_end_of_actions();
 }
 
-/// Rule 5, and the reaper as its remedy.
+/// Rule 5, and the reaper as the remedy.
 #[test]
 fn an_action_that_does_not_write_holds_both_threads_after_the_close_until_it_is_reaped() {
     let subject = Subject::start(|server| server.threads(1..=1));
@@ -246,7 +246,10 @@ fn an_action_that_does_not_write_holds_both_threads_after_the_close_until_it_is_
     action.orders.send(Order::SleepForever).unwrap();
     let mut page = subject.ask("/page", "HTTP/1.0");
     page.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert!(page.read(&mut [0]).is_err(), "the page was served by the thread of a stream");
+    assert!(
+        page.read(&mut [0]).is_err(),
+        "the page was served although the stream holds the only pool thread"
+    );
     assert_eq!(subject.stats(), ActionThreadStats { running: 1, attached: 1, orphaned: 0 });
     assert_eq!(subject.server.reap(Duration::ZERO), 1);
     let slept = action.results.recv_timeout(LONG).unwrap();
@@ -259,7 +262,7 @@ fn an_action_that_does_not_write_holds_both_threads_after_the_close_until_it_is_
 
 /// Rule 6.
 #[test]
-fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_goes_on() {
+fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_continues() {
     let subject = Subject::start(|server| server.threads(1..=1));
     let mut orphans = Vec::new();
     for number in 1..=20 {
@@ -276,7 +279,7 @@ fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_goes_o
         assert_eq!(subject.stats(), ActionThreadStats { running: number, attached: 0, orphaned: number });
         orphans.push(action);
     }
-    // One thread serves pages, and 20 actions write without a client.
+    // The only pool thread serves pages, and 20 actions write without a client.
     assert!(read_all(&mut subject.ask("/page", "HTTP/1.0")).ends_with("a page"));
     for orphan in &orphans {
         (0..30).for_each(|_| orphan.does(Order::Write).unwrap());
@@ -288,7 +291,7 @@ fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_goes_o
             .all(|it| it.action.as_ref().is_some_and(|it| it.writes == 31 && it.pool_thread.is_none()))
     );
     assert_eq!(subject.server.streams().stats().disconnected, 0);
-    // Its age is that of its action, so the reaper ends an orphan as well, at its sleep.
+    // The age of an orphan continues to count, so the reaper ends it as well, while it sleeps.
     for orphan in &orphans {
         orphan.orders.send(Order::SleepForever).unwrap();
     }
@@ -302,7 +305,7 @@ fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_goes_o
 }
 
 #[test]
-fn an_http_1_0_client_gets_everything_if_the_action_has_ended_by_then() {
+fn an_http_1_0_client_gets_everything_if_the_action_ends_before_the_commit() {
     let subject = Subject::start(|server| server);
     let mut client = subject.ask("/events", "HTTP/1.0");
     let action = subject.actions.recv_timeout(LONG).unwrap();
@@ -315,7 +318,7 @@ fn an_http_1_0_client_gets_everything_if_the_action_has_ended_by_then() {
 
 /// Rule 8, as far as a blocked reader is concerned.
 #[test]
-fn a_client_that_does_not_read_blocks_both_threads_and_its_close_frees_both() {
+fn a_client_that_does_not_read_blocks_both_threads_until_it_closes() {
     let subject = Subject::start(|server| server.write_timeout(Duration::from_secs(600)));
     let (client, action) = subject.open();
     action.orders.send(Order::WriteLarge).unwrap();
@@ -325,7 +328,7 @@ fn a_client_that_does_not_read_blocks_both_threads_and_its_close_frees_both() {
     std::thread::sleep(Duration::from_millis(50));
     assert!(action.results.is_empty(), "the action was not blocked");
     assert_eq!(subject.stats().attached, 1);
-    // It has unread bytes, so its kernel resets the connection.
+    // The client has unread bytes, so its kernel resets the connection.
     drop(client);
     let blocked = action.results.recv_timeout(LONG).unwrap();
     assert!(matches!(blocked, Err(StreamError::ClientDisconnected(_))), "{blocked:?}");
@@ -336,7 +339,7 @@ fn a_client_that_does_not_read_blocks_both_threads_and_its_close_frees_both() {
 
 /// Rule 8.
 #[test]
-fn the_first_write_after_a_close_with_unread_bytes_fails_and_the_action_returns_at_the_second() {
+fn after_a_close_with_unread_bytes_the_first_write_frees_the_pool_thread_and_the_second_fails() {
     let subject = Subject::start(|server| server);
     let (client, action) = subject.open();
     action.does(Order::Write).unwrap();
@@ -374,7 +377,7 @@ fn a_blocked_action_is_ended_by_the_reaper_and_by_the_write_timeout() {
 }
 
 #[test]
-fn a_panic_before_the_first_write_is_answered_with_500_and_a_later_one_cuts_the_answer() {
+fn a_panic_before_the_first_write_is_answered_with_500_and_a_later_one_cuts_off_the_answer() {
     let subject = Subject::start(|server| server);
     for version in ["HTTP/1.0", "HTTP/1.1"] {
         let mut client = subject.ask("/events", version);
@@ -386,7 +389,7 @@ fn a_panic_before_the_first_write_is_answered_with_500_and_a_later_one_cuts_the_
     action.does(Order::Write).unwrap();
     action.orders.send(Order::Panic).unwrap();
     let all = read_all(&mut client);
-    assert!(all.ends_with("data: x\n\n\r\n"), "the body looks complete: {all}");
+    assert!(all.ends_with("data: x\n\n\r\n"), "the body that was cut off is framed as complete: {all}");
     subject.await_end_of_actions();
     assert_eq!(subject.whats().iter().filter(|what| matches!(what, What::Panicked { .. })).count(), 3);
 }
@@ -401,7 +404,7 @@ fn a_panic_is_recorded_before_the_answer_that_it_ends() {
         read_until(&mut client, " 500 Internal Server Error\r\n");
     }
     subject.await_idle_pool();
-    // A client may read the answer, and the next one ask, before the answer is recorded.
+    // A client may read its answer, and the next client may send a request, before the answer is recorded.
     let mut panicked = BTreeSet::new();
     let mut answered = 0;
     for moment in subject.timeline.after(0).moments {
@@ -419,7 +422,7 @@ fn a_panic_is_recorded_before_the_answer_that_it_ends() {
 }
 
 #[test]
-fn a_shutdown_ends_attached_and_orphaned_actions_at_their_sleep() {
+fn a_shutdown_ends_attached_and_orphaned_actions_that_sleep() {
     let subject = Subject::start(|server| server);
     let (mut client, attached) = subject.open();
     let mut orphaned_by = subject.ask("/events", "HTTP/1.0");
@@ -440,14 +443,14 @@ fn a_shutdown_ends_attached_and_orphaned_actions_at_their_sleep() {
 }
 
 #[test]
-fn a_shutdown_leaves_actions_that_do_not_end_behind_and_counts_them() {
+fn a_shutdown_abandons_actions_that_do_not_end_and_still_counts_them() {
     let subject = Subject::start(|server| server);
     let mut client = subject.ask("/events", "HTTP/1.0");
     let orphan = subject.actions.recv_timeout(LONG).unwrap();
     orphan.does(Order::Write).unwrap();
     read_all(&mut client);
     subject.await_idle_pool();
-    // It waits for its next order, which no interrupt ends.
+    // The action waits for its next order. An interrupt does not end that wait.
     subject.server.shutdown(Duration::from_millis(100));
     assert_eq!(subject.stats(), ActionThreadStats { running: 1, attached: 0, orphaned: 1 });
     orphan.orders.send(Order::Return).unwrap();
@@ -455,7 +458,7 @@ fn a_shutdown_leaves_actions_that_do_not_end_behind_and_counts_them() {
 }
 
 #[test]
-fn an_interrupt_of_an_orphan_does_not_reach_the_next_request_of_its_pool_thread() {
+fn an_interrupt_of_an_orphan_does_not_affect_the_next_request_of_its_pool_thread() {
     let subject = Subject::start(|server| server.threads(1..=1));
     let mut client = subject.ask("/events", "HTTP/1.0");
     let orphan = subject.actions.recv_timeout(LONG).unwrap();
@@ -464,7 +467,7 @@ fn an_interrupt_of_an_orphan_does_not_reach_the_next_request_of_its_pool_thread(
     orphan.orders.send(Order::SleepForever).unwrap();
     let (mut client, attached) = subject.open();
     attached.does(Order::Write).unwrap();
-    // The orphan is older.
+    // Reap only the orphan, which is older.
     let ages: Vec<_> =
         subject.server.action_threads().iter().map(|it| it.action.as_ref().unwrap().age).collect();
     assert_eq!(subject.server.reap((ages[0] + ages[1]) / 2), 1);
@@ -485,7 +488,7 @@ fn an_interrupt_of_an_orphan_does_not_reach_the_next_request_of_its_pool_thread(
 fn ten_chunks_wait_in_the_queue_and_the_eleventh_write_blocks() {
     let subject = Subject::start(|server| server.write_timeout(Duration::from_secs(600)));
     let (client, action) = subject.open();
-    // Fills the kernel's buffers: the pool thread is blocked in one of its pieces.
+    // Fills the kernel's buffers, so that the pool thread blocks while it writes a piece.
     let mut still = 0;
     action.orders.send(Order::WriteLarge).unwrap();
     while subject.server.glance().unsent_bytes == 0 {
@@ -493,7 +496,7 @@ fn ten_chunks_wait_in_the_queue_and_the_eleventh_write_blocks() {
     }
     let count = || subject.server.action_threads()[0].action.as_ref().unwrap().writes;
     let mut last = count();
-    // No piece moves any more once the buffers are full.
+    // Once the buffers are full, the number of written pieces no longer changes.
     for _ in 0..20 {
         std::thread::sleep(Duration::from_millis(20));
         still += u32::from(count() == last);
@@ -501,8 +504,8 @@ fn ten_chunks_wait_in_the_queue_and_the_eleventh_write_blocks() {
     }
     let sent = subject.server.threads().iter().find_map(|thread| thread.request.clone()).unwrap().bytes;
     let written = last - sent / (64 * 1024);
-    // Ten in the queue, one in the pool thread's write, one in the action's hands.
-    assert!((11..=13).contains(&written), "{written} pieces of 64 KiB are on their way");
+    // Ten pieces are in the queue, one is in the pool thread's write, and one is in the action's write.
+    assert!((11..=13).contains(&written), "{written} pieces of 64 KiB have been written but not sent");
     assert!(still > 5);
     drop(client);
     assert!(action.results.recv_timeout(LONG).unwrap().is_err());

@@ -1,11 +1,11 @@
-//! The thread pool under a schedule explorer, which decides at every lock, wait and wake-up which thread runs
-//! next, for thousands of schedules.
+//! Runs the thread pool under a schedule explorer. At every lock, wait and wake-up, the explorer decides which thread
+//! runs next, and it does so for thousands of schedules.
 //!
-//! The pool is the same source, compiled again with shuttle's locks and threads. The tests look for a lost
-//! wake-up: a job that waits in todo although a thread could run it. Jobs that finish would hide it, because
-//! a thread that finishes takes the stranded job in the end. Therefore the last jobs of a burst *meet*: each
-//! waits until all of them run at once. A stranded one leaves all tasks blocked, which the explorer reports
-//! as a deadlock. A control test shows that it finds the race in a pool that has it.
+//! The source of the pool is unchanged. It is compiled again with shuttle's locks and threads. The tests search for a
+//! lost wake-up: a job that waits in `todo` although a thread could run it. Jobs that finish would hide it, because the
+//! thread that finishes eventually takes the stranded job. The last jobs of a burst therefore *meet*: each waits until
+//! all of them are running. If one is stranded, all tasks remain blocked, which the explorer reports as a deadlock. A
+//! control test shows that the explorer finds the race in a pool that has it.
 
 mod timeline {
     pub use ninetabs_server::timeline::*;
@@ -45,18 +45,18 @@ struct Burst {
     min: usize,
     max: usize,
     max_io: usize,
-    /// Jobs that end at once, pushed by a second thread at the same time as the others.
+    /// Jobs that end immediately. A second thread pushes them while the meeting jobs are pushed.
     quick: usize,
-    /// Jobs that end once all of them run.
+    /// Jobs that end once all of them are running.
     meeting: usize,
     /// Whether the jobs that meet mark their threads as IO-bound first.
     marked: bool,
-    /// How often a third thread trims, alternately with and without force.
+    /// How many times a third thread trims, alternating between forced and not forced.
     trims: usize,
 }
 
-/// The number of schedules per program and scheduler: `NINETABS_SCHEDULES`, or 1,000. The schedules are
-/// different in each run.
+/// The number of schedules per program and scheduler: `NINETABS_SCHEDULES` [default: 1,000]. The schedules differ from
+/// run to run.
 fn schedules() -> usize {
     std::env::var("NINETABS_SCHEDULES").ok().map_or(1_000, |text| text.parse().unwrap())
 }
@@ -129,13 +129,13 @@ fn burst(quick: usize, meeting: usize, marked: bool, push: impl Fn(Job) + Send +
     ended.wait_for(quick + meeting);
 }
 
-/// The whole life of a pool: every job runs, and every thread ends when the pool is dropped.
+/// Runs a pool from start to end: every job must run, and every thread must end when the pool is dropped.
 fn explore(program: Burst) {
     let Burst { min, max, max_io, quick, meeting, marked, trims } = program;
     let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
     let threads_gone = Arc::new(Count::default());
     let process = {
-        // The last thread that ends drops the process function, and this counter with it.
+        // The last thread to end drops the process function, and this counter with it.
         let counted = Counted(Arc::clone(&threads_gone));
         move |job: Job, processor: &Processor<Job>| {
             let _ = &counted;
@@ -177,22 +177,22 @@ fn every_job_of_a_burst_gets_a_thread() {
 }
 
 #[test]
-fn a_trim_takes_no_thread_from_a_job() {
+fn a_trim_does_not_take_a_thread_from_a_job() {
     for (min, max) in [(0, 2), (1, 3)] {
         under_many_schedules(Burst { min, max, meeting: max, trims: 3, ..PLAIN });
     }
 }
 
 #[test]
-fn a_marked_thread_is_replaced_at_once() {
-    // This many jobs must run at once: `max` that count, and `max_io` that do not.
+fn a_marked_thread_is_replaced_immediately() {
+    // This many jobs must run at the same time: `max` that count, and `max_io` that do not.
     for (min, max, max_io, trims) in [(0, 1, 1, 0), (1, 1, 2, 2), (2, 2, 1, 0), (0, 2, 1, 2)] {
         let meeting = max + max_io;
         under_many_schedules(Burst { min, max, max_io, meeting, marked: true, trims, ..PLAIN });
     }
 }
 
-/// Work that is counted whether it is run, handed back or dropped.
+/// Work that is counted whether it is run, returned or dropped.
 struct Fated(Counted);
 
 impl Work for Fated {
@@ -201,7 +201,7 @@ impl Work for Fated {
     }
 }
 
-/// A shutdown without a timeout while jobs are pushed: nothing is lost, and no thread stays.
+/// Shuts down with a timeout of zero while jobs are pushed. No job may be lost, and every thread must end.
 fn shut_down_during_pushes() {
     const JOBS: usize = 4;
     let (fates, threads_gone) = (Arc::new(Count::default()), Arc::new(Count::default()));
@@ -235,8 +235,8 @@ fn a_shutdown_loses_no_job_and_no_thread() {
     run(PctScheduler::new(3, schedules()), shut_down_during_pushes);
 }
 
-/// A pool with the race. It checks a count of idle threads, in which a thread that was woken for one job is
-/// still included when the next job is pushed.
+/// A pool with the race. It checks a count of idle threads that may still include a thread that was woken for one job
+/// when the next job is pushed.
 mod racy {
     use std::collections::VecDeque;
 
@@ -293,7 +293,7 @@ mod racy {
 
 #[test]
 fn the_explorer_finds_a_stranded_job() {
-    // The same burst as above, in which the real pool strands no job.
+    // The same burst as above. The real pool never strands a job in it.
     let program = || {
         let pool = Arc::new(racy::TaskPool::default());
         burst(PLAIN.quick, PLAIN.meeting, false, move |job| pool.push(job));
@@ -301,7 +301,7 @@ fn the_explorer_finds_a_stranded_job() {
     let by_chance = catch_unwind(AssertUnwindSafe(|| run(RandomScheduler::new(10_000), program)));
     let by_priority = catch_unwind(AssertUnwindSafe(|| run(PctScheduler::new(3, 10_000), program)));
     for found in [by_chance, by_priority] {
-        let panic = found.expect_err("no schedule stranded a job");
+        let panic = found.expect_err("none of the schedules stranded a job");
         let message = panic.downcast_ref::<String>().map_or("", String::as_str);
         assert!(message.contains("deadlock"), "not a deadlock: {message}");
     }

@@ -1,13 +1,14 @@
-//! The database engines. Only this module uses SQL, and the crates for an engine.
+//! The database engines. Only this module uses SQL and the crates of an engine.
 //!
 //! The rest of the app uses three traits:
 //!
-//! - a [`Session`] is one connection, and reads and creates models;
-//! - an [`Adapter`] opens sessions, and knows whether the database's files are still there;
+//! - a [`Session`] is one connection, which reads and creates models;
+//! - an [`Adapter`] opens sessions, and checks whether the database's files are still in place;
 //! - a [`Follower`] finds the commits of other programs.
 //!
-//! [`sqlite3`] is the one engine. The tests have a second one (`scripted`), which answers as a script says.
-//! Every call may block for up to the timeout of its session, so the event loop of the listeners makes none.
+//! [`sqlite3`] is the only engine. The tests have a second one (`scripted`), whose answers follow a script.
+//! Every call may block for up to the timeout of its session, so the event loop of the listeners does not
+//! make any.
 //!
 //! An id stands for "everything up to here", so an engine must make models visible in the order of their ids:
 //! a session that sees a model also sees every model with a smaller id that any session will ever see.
@@ -27,10 +28,10 @@ pub mod sqlite3;
 
 /// One connection to the models.
 pub trait Session: Send + fmt::Debug {
-    /// Sets the longest time that each later call waits for a lock or for an answer.
+    /// Sets the maximum time that each later call waits for a lock or for an answer.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure>;
 
-    /// The newest models with a smaller id, or the newest of all if no id is given, newest first.
+    /// The newest models with a smaller id, or the newest models if no id is given, newest first.
     fn before(&mut self, id: Option<i64>, limit: Limit) -> Result<Batch, Failure>;
 
     /// The first models with a greater id, oldest first.
@@ -47,12 +48,12 @@ pub trait Session: Send + fmt::Debug {
     /// greater id. Ordered by time, oldest first.
     fn models_since(&mut self, from: (i64, i64), limit: Limit) -> Result<Batch, Failure>;
 
-    /// The last id that the table has assigned, whether or not its row still exists; 0 before the first.
-    /// Every model up to it that will ever be visible is visible now.
+    /// The last id that the table has assigned, whether or not its row still exists; 0 before the first. No
+    /// model up to this id becomes visible later.
     fn last_id(&mut self) -> Result<i64, Failure>;
 
     /// Creates a model. If `keep` is given, deletes all but the newest `keep` models. Both are committed when
-    /// this returns. After an error, the model may exist nevertheless.
+    /// this returns. After an error, the model may have been created nevertheless.
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure>;
 }
 
@@ -64,23 +65,23 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// Opens a connection that finds the commits of other programs.
     fn follow(&self) -> Result<Box<dyn Follower>, Failure>;
 
-    /// Checks that the database's files are where they were when it was opened. A change is logged once, when
-    /// the files disappear and when they come back. An engine without files has nothing to check.
+    /// Checks that the database's files are where they were when it was opened. The disappearance of the
+    /// files is logged once, and so is their return. An engine without files has nothing to check.
     fn check_files(&self) -> Result<(), Gone> {
         Ok(())
     }
 }
 
-/// Finds the commits of other programs, which run no hook of this process.
+/// Finds the commits of other programs, which do not run the hooks of this process.
 pub trait Follower: Send {
     /// How long the thread sleeps between two calls of [`look`]. An engine that sends notifications of
-    /// commits waits in [`look`] instead, for no longer than a stop may take.
+    /// commits waits in [`look`] instead, for at most as long as a stop may take.
     ///
     /// [`look`]: Follower::look
     fn pause(&self) -> Duration;
 
     /// Returns how the table has changed since the last look that found a change. `known` was read before the
-    /// call. The first look always finds one, since another program may have written before it.
+    /// call. The first look always returns a change, since another program may have written before it.
     fn look(&mut self, known: Known) -> Result<Option<Change>, Failure>;
 }
 
@@ -97,7 +98,7 @@ pub struct Known {
 pub enum Change {
     /// Models up to this id are committed. An id that is already known changes nothing.
     Committed(i64),
-    /// The table was replaced with another one.
+    /// The table was replaced by another one.
     Replaced { table: Table, last_id: i64 },
     /// The ids of the table restarted, so the table has another number from now on.
     BeganAnew { table: Table, last_id: i64 },
@@ -117,7 +118,7 @@ pub struct Opened {
 /// The engine's own error.
 pub type EngineCause = Box<dyn Error + Send + Sync>;
 
-/// Why an engine failed. A database that is refused on opening is not changed.
+/// Why an engine failed. A database that is refused when it is opened is not changed.
 #[derive(Debug, Error)]
 pub enum Failure {
     #[error("it cannot be read: {0}")]
@@ -133,12 +134,12 @@ pub enum Failure {
     Encoding(String),
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// Another connection held its lock for longer than the timeout.
+    /// Another connection held the lock for longer than the timeout.
     #[error("{0}")]
     Busy(EngineCause),
     #[error("another program has used the greatest possible id ({}); {remedy}", i64::MAX)]
     OutOfIds { remedy: &'static str },
-    /// Anything else.
+    /// Any other error.
     #[error("{0}")]
     Refused(EngineCause),
 }

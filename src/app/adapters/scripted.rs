@@ -1,8 +1,8 @@
 //! A database in memory whose answers and notifications follow a test's script.
 //!
-//! It does on demand what a real engine cannot: it answers late or never, fails before or after its work,
-//! repeats or omits notifications of commits, and makes numbers visible out of order, which an [`Adapter`]
-//! must not do.
+//! On demand, it does what a real engine cannot be made to do: it answers late or never, fails before or
+//! after its work, and repeats or omits notifications of commits. It can also make numbers visible out of
+//! order, which an [`Adapter`] must not do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -28,11 +28,11 @@ pub(crate) enum Numbers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScriptedTurn {
     Answer,
-    /// Does nothing, and fails.
+    /// Fails without doing its work.
     Fail,
-    /// Does its work and fails: the connection is lost before the answer.
+    /// Does its work and then fails, as if the connection were lost before the answer.
     FailLate,
-    /// Does its work, and answers when it is released.
+    /// Does its work, and answers once it is released.
     AnswerLate,
 }
 
@@ -61,7 +61,7 @@ struct ScriptedShared {
 /// The outcome of a follower's look.
 enum ScriptedNotice {
     Change(Change),
-    /// Finds the last id that is committed at that time.
+    /// Finds the last id that is committed at the time of the look.
     Look,
     Failure,
 }
@@ -190,7 +190,7 @@ impl Scripted {
         lock(&self.0.rows).last_committed
     }
 
-    /// Notifies of a commit, which may be an old one.
+    /// Sends a notification of a commit, which may be an old one.
     pub(crate) fn notify(&self, id: i64) {
         lock(&self.0.notices).push_back(ScriptedNotice::Change(Change::Committed(id)));
     }
@@ -200,7 +200,7 @@ impl Scripted {
         lock(&self.0.notices).push_back(ScriptedNotice::Failure);
     }
 
-    /// Makes the follower look at the table, as a real one does now and then without a notification.
+    /// Makes the follower look at the table without a notification, as a real one occasionally does.
     pub(crate) fn look_at_the_table(&self) {
         lock(&self.0.notices).push_back(ScriptedNotice::Look);
     }
@@ -234,9 +234,9 @@ struct ScriptState {
     turns: VecDeque<ScriptedTurn>,
     /// Whether all calls after the planned turns are late.
     is_late: bool,
-    /// How many late answers are released.
+    /// How many late answers have been released and not yet returned.
     released_answers: usize,
-    /// Whether late answers no longer wait.
+    /// Whether late answers are no longer held back.
     is_free: bool,
     /// Whether a late answer waits for its release.
     is_waiting: bool,
@@ -249,14 +249,14 @@ impl ScriptState {
 }
 
 impl Script {
-    /// Plans the next call that is not planned yet.
+    /// Plans the first call that has no plan yet.
     pub(crate) fn plan(&self, turn: ScriptedTurn) {
         let mut state = lock(&self.state);
         state.turns.push_back(turn);
         state.is_free &= turn != ScriptedTurn::AnswerLate;
     }
 
-    /// Makes every call late from now on.
+    /// Makes every call from now on answer late.
     pub(crate) fn be_late(&self) {
         let mut state = lock(&self.state);
         (state.is_late, state.is_free) = (true, false);
@@ -269,7 +269,7 @@ impl Script {
         self.released.notify_all();
     }
 
-    /// Drops the plan, and answers every call from now on.
+    /// Drops the plan, and answers every call from now on immediately.
     pub(crate) fn behave(&self) {
         let mut state = lock(&self.state);
         state.turns.clear();
@@ -346,7 +346,7 @@ impl Session for ScriptedSession {
     }
 
     fn models_since(&mut self, from: (i64, i64), limit: Limit) -> Result<Batch, Failure> {
-        // Time and id grow together.
+        // Times are in the order of ids.
         let is_after = |model: &&Model| (timestamp::micros(model.created_at), model.id) > from;
         self.call(Call::Since, |rows| Rows::batch(limit, rows.visible.values().filter(is_after)))
     }

@@ -19,8 +19,8 @@ impl Listener {
         Listener { cursor, got: Vec::new() }
     }
 
-    /// Takes one announcement, after reading the table if necessary; reconnects if it fell behind. Returns
-    /// whether there was one.
+    /// Takes one announcement, after waiting for the table if necessary, or reconnects if it fell behind.
+    /// Returns false if there was neither.
     fn take(&mut self, feed: &mut Announcements) -> bool {
         while !self.take_now(feed) {
             if !feed.reader.is_reading() {
@@ -31,7 +31,7 @@ impl Listener {
         true
     }
 
-    /// The same, without waiting for the table.
+    /// Does the same as `take`, without waiting for the table.
     fn take_now(&mut self, feed: &mut Announcements) -> bool {
         match feed.next(&mut self.cursor) {
             Ok(Some(it)) => {
@@ -42,7 +42,10 @@ impl Listener {
             }
             Ok(None) => false,
             Err(FellBehind) => {
-                assert!(matches!(self.cursor.place, Place::At(_)), "of the past there is always more");
+                assert!(
+                    matches!(self.cursor.place, Place::At(_)),
+                    "a listener fell behind while it read from the table"
+                );
                 self.cursor = feed.after(self.cursor.position());
                 true
             }
@@ -59,7 +62,7 @@ fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Anno
     (folder, database, sent, feed)
 }
 
-/// Announcements that read the table on a session of their own.
+/// Announcements that read the table on a separate session.
 fn reading(database: &Arc<Database>, sent: Arc<Sent>, most_bytes: usize) -> Announcements {
     let models = Models { session: database.connect().unwrap(), database: Arc::clone(database) };
     let reader = TableReader::start(models, &Services::default(), || {}).unwrap();
@@ -94,7 +97,7 @@ impl Announcement {
 }
 
 impl Announcements {
-    /// Refreshes it until all orders are answered.
+    /// Refreshes the announcements until all questions are answered.
     fn settle_down(&mut self, peers: usize) {
         self.refresh(peers);
         while self.reader.is_reading() {
@@ -105,7 +108,7 @@ impl Announcements {
 }
 
 #[test]
-fn every_listener_gets_every_model_once_however_slow_it_is_and_however_often_it_is_cut() {
+fn every_listener_gets_every_model_once_however_slow_it_is_and_however_often_it_is_cut_off() {
     for seed in 0..40 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let (_folder, database, sent, mut feed) = feed(dice.usize(500..4_000));
@@ -116,7 +119,8 @@ fn every_listener_gets_every_model_once_however_slow_it_is_and_however_often_it_
                 0..3 => {
                     for _ in 0..dice.usize(1..8) {
                         let id = theirs.create("a model", Some(1_000_000)).unwrap().id;
-                        // The server learns later of a commit by another program.
+                        // Otherwise the server learns of the commit only later, as if another program had
+                        // made it.
                         if dice.bool() {
                             database.committed(id);
                         }
@@ -127,7 +131,8 @@ fn every_listener_gets_every_model_once_however_slow_it_is_and_however_often_it_
                     listeners.push(Listener::at(feed.after(0)));
                 }
                 5 if !listeners.is_empty() => {
-                    // Cut off: it reconnects with what it has, which may be more than was announced.
+                    // The listener is cut off. It reconnects with the last model that it has, which may
+                    // be newer than the last announced one.
                     let cut = dice.choice(&mut listeners).unwrap();
                     cut.cursor = feed.after(cut.got.last().copied().unwrap_or(0));
                 }
@@ -220,7 +225,7 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_are_deliv
             assert_eq!(feed.next(&mut listener.cursor).map(|it| it.is_some()), Ok(false));
         }
     }
-    // Events do not need the table, and are not delayed.
+    // Events do not need the table, so they are not delayed.
     sent.push("said", "x", 1 << 20);
     assert!(feed.refresh(listeners.len()));
     assert!(matches!(feed.next(&mut listeners[2].cursor), Ok(Some(_))));
@@ -255,7 +260,7 @@ fn a_gap_after_a_position_is_reported_and_counted_once_per_listener() {
                 let News::Models { lost, .. } = &piece.news else { panic!("{position}: no models") };
                 assert_eq!(*lost, first.map(|first| Lost { first, last: 20 }), "{position}");
             }
-            next => assert!(position == 80 && matches!(next, Ok(None)), "{position}: nothing came"),
+            next => assert!(position == 80 && matches!(next, Ok(None)), "{position}: nothing arrived"),
         }
         while listener.take(&mut feed) {}
         assert_eq!(database.gaps() - before, u64::from(first.is_some()), "{position}");

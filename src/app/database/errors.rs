@@ -15,8 +15,8 @@ pub enum CheckoutError {
         .0.as_secs_f64()
     )]
     Timeout(Duration),
-    /// The action that waited was interrupted.
-    #[error("the wait for a database connection was ended")]
+    /// The waiting action was interrupted.
+    #[error("the wait for a database connection was interrupted")]
     Interrupted,
 }
 

@@ -71,7 +71,7 @@ fn a_pool_that_grows_before_its_connections_are_returned_keeps_them() {
     }
     database.shrink_to(2);
     assert_eq!((database.stats().size, database.wanted()), (4, 2));
-    // None is missing, and none may be closed from now on.
+    // No connection is missing, and from now on none may be closed when it is returned.
     database.grow_to(4).unwrap();
     drop(held);
     assert_eq!(database.stats(), Stats { size: 4, busy: 0, waiting: 0, checkout_timeouts: 0 });
@@ -92,7 +92,7 @@ fn many_rows_are_trimmed_at_the_first_create_and_at_every_hundredth_after_it() {
     let rows_after = |creates: u32| {
         for _ in 0..creates {
             database.lease().create("ours", keep).unwrap();
-            // Another program takes every second id, so that all of our ids are odd or all are even.
+            // Another program takes every second id, so all of our ids are odd or all are even.
             insert(1);
         }
         theirs.ask("SELECT count(*) FROM models")
@@ -104,7 +104,7 @@ fn many_rows_are_trimmed_at_the_first_create_and_at_every_hundredth_after_it() {
     database.lease().create("ours", keep).unwrap_err();
     theirs.execute("ALTER TABLE away RENAME TO models");
     assert_eq!(rows_after(98), 1_002 + 2 * 98);
-    assert_eq!(rows_after(1), 1_002, "one create failed, and counts");
+    assert_eq!(rows_after(1), 1_002, "the failed create counts as well");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The server in front of the app, on either front door.
+//! Starts the server in front of the app: the model of Puma, or tiny_http.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::cli::serve_args::{FrontDoor, LiveModel, ServeArgs};
 use crate::front::tiny_http::TinyHttpSettings;
 use crate::front::{AppServer, TinyHttpServer};
 
-/// Starts it. Only the model of Puma limits connections.
+/// Starts the server. Only the model of Puma limits connections.
 pub fn start(
     args: &ServeArgs,
     max_connections: usize,

@@ -1,4 +1,4 @@
-//! Why `serve` was not started.
+//! The reasons why `serve` cannot start.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::cli::descriptors;
 use crate::cli::files::FileError;
 use crate::cli::files::whole::unwritable;
 
-/// Why nothing was started: the flag, its value, and what to do.
+/// Why `serve` cannot start. Each message has the flag, its value, and what to do.
 #[derive(Debug, Error)]
 pub enum BootError {
     #[error("--views {}: {error}; give a folder with a copy of views/", .folder.display())]
     Views { folder: PathBuf, error: ViewsError },
     #[error(
-        "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
+        "--db-pool {size}: cannot open more than {opened} connections: {error}; give a smaller number (auto is one per thread), or raise the limit of descriptors (ulimit -n)"
     )]
     DatabasePool { size: usize, opened: usize, error: Failure },
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
@@ -30,7 +30,7 @@ pub enum BootError {
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     NoDatabase { path: PathBuf, error: FileError },
     #[error(
-        "{flag} tcp://{address} is in use; stop the program that listens there, or give another port (0 takes a free one)"
+        "{flag} tcp://{address} is in use; stop the program that listens there, or give another port (0 picks a free one)"
     )]
     AddressInUse { flag: &'static str, address: SocketAddr },
     #[error("{flag}: {error}")]

@@ -1,4 +1,4 @@
-//! The settings of the parts, from the arguments of `serve`.
+//! Converts the arguments of `serve` to the settings of each part.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,16 +55,16 @@ pub fn of_fixes(args: &ServeArgs, servers: &RunningServers, lull: &Arc<Lull>) ->
     }
 }
 
-/// The hosts that both servers answer.
+/// The hosts whose requests both servers accept.
 pub fn hosts(args: &ServeArgs) -> HostAuthorization {
-    // An address is not a name that a page of another site could point here. Loopback
-    // addresses are admitted in any case.
+    // A bound address can be admitted, because another site cannot make an address lead here as it can
+    // a name. Loopback addresses are admitted in any case.
     let bound = [args.bind, args.control_url].map(|address| address.ip().to_canonical());
     let bound = bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(IpAddr::to_string);
     HostAuthorization::new(args.allow_host.iter().cloned().chain(bound).collect())
 }
 
-/// What a database connection is leased for.
+/// The duration of a database lease.
 pub fn lease(args: &ServeArgs) -> LeaseFor {
     match args.db_lease {
         DbLease::Action => LeaseFor::Action,

@@ -18,20 +18,20 @@ const CONTROL_GRACE: Duration = Duration::from_millis(500);
 /// The minimum time that the producer gets to end, however long the other parts of a stop took.
 const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
-/// The same for the thread that reads the database for listeners.
+/// The same minimum for the thread that reads the database for listeners.
 const READER_GRACE: Duration = Duration::from_millis(50);
 
 impl Running {
     /// Stops accepting, ends every stream, waits at most this long for running requests, and closes the database.
     /// Returns `AtOnce` if an order to halt arrived in the meantime.
     pub fn stop(&mut self, force_shutdown_after: Duration) -> Stop {
-        // The limit of a day keeps the clock from overflowing.
+        // At most a day, so that the sum does not overflow.
         let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
         self.app.stop_accepting();
-        self.beside.end("this server stops");
+        self.beside.end("this server is stopping");
         let told = self.live.stop();
         if told > 0 {
-            log::info!("{told} streams were ended, and their clients reconnect");
+            log::info!("ended {told} streams; their clients reconnect");
         }
         self.broadcaster.stop(deadline);
         let left = deadline.saturating_duration_since(Instant::now());
@@ -39,16 +39,14 @@ impl Running {
             None => return Stop::AtOnce,
             Some(Shutdown::Abandoned { threads }) => {
                 log::warn!(
-                    "threads that were still busy after {force_shutdown_after:?}, and are abandoned: {threads}"
+                    "abandoned threads that had not finished after {force_shutdown_after:?}: {threads}"
                 );
             }
             Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
         let actions = self.app.glance().action_threads.map_or(0, |actions| actions.running);
         if actions > 0 {
-            log::warn!(
-                "actions that were still running after {force_shutdown_after:?}, and are abandoned: {actions}"
-            );
+            log::warn!("abandoned actions that were still running after {force_shutdown_after:?}: {actions}");
         }
         if self.await_goodbyes() == Stop::AtOnce {
             return Stop::AtOnce;
@@ -66,7 +64,7 @@ impl Running {
         Stop::Gracefully
     }
 
-    /// Blocks until every listener has got its last message, or until an order to halt.
+    /// Blocks until every listener has been sent its last message, or until an order to halt arrives.
     fn await_goodbyes(&self) -> Stop {
         loop {
             select! {
@@ -75,7 +73,7 @@ impl Running {
                     Ok(Stop::Gracefully) => {}
                     Ok(Stop::AtOnce) => return Stop::AtOnce,
                     Err(_) => {
-                        // The channel is disconnected when all have been sent.
+                        // The channel is disconnected when all last messages have been sent.
                         let _ = self.broadcaster.ended().recv();
                         return Stop::Gracefully;
                     }
@@ -93,7 +91,7 @@ impl Running {
             let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {
-            log::warn!("{error}; a halt waits for the end of the stop");
+            log::warn!("{error}; a halt will have to wait for the end of the stop");
             return Some(self.app.shutdown(timeout));
         }
         loop {
@@ -108,13 +106,13 @@ impl Running {
         }
     }
 
-    /// Ends without notice to the clients. Only the control server completes its responses, one of which answers the
-    /// order to halt.
+    /// Ends without notifying the clients. Only the control server completes its responses, since one of them may be
+    /// the response to the order to halt.
     pub fn halt(mut self) {
-        self.beside.end("this server stops");
+        self.beside.end("this server is stopping");
         self.control.shutdown(CONTROL_GRACE);
         drop(self.trace.take());
-        // Its end would wait for the database.
+        // The producer is not stopped, since its stop would wait for the database.
         mem::forget(self.producer.take());
     }
 }

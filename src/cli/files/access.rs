@@ -1,4 +1,4 @@
-//! Creates a new file beside its path, with the owner and the mode that it should have.
+//! Creates a temporary file beside a path, with the owner and the mode that the final file should have.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
@@ -11,9 +11,9 @@ use super::{FileError, FilePlace, folder_of};
 /// The users that may read and write a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// All users that the umask permits. A file that is replaced passes on its owner and its mode.
+    /// All users that the umask permits. A file that replaces another one gets its owner and its mode.
     Public,
-    /// Only its owner, since it contains a token.
+    /// Only the owner, since the file contains a token.
     Secret,
 }
 
@@ -26,10 +26,11 @@ impl Access {
     }
 }
 
-/// Creates a file in the folder of a place, to be moved there.
+/// Creates a temporary file in the folder of a place, to be moved to that place.
 pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(&place.real);
-    // Here the system's error names the missing folder. The call below would name a temporary file.
+    // If the folder is missing, the error of this call is about the folder. The error of the call below
+    // would name a temporary file.
     fs::metadata(folder)?;
     let mode = match &place.there {
         Some(there) => there.mode() & access.mode() & 0o700,
@@ -48,7 +49,7 @@ pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile,
 fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
     let group = Some(there.gid());
     if fchown(file, Some(there.uid()), group).is_err() {
-        // Only root may give files to another user, but each user may give them to one of its
+        // Only root may give files to another user, but any user may give them to one of the user's
         // groups.
         let _ = fchown(file, None, group);
     }
@@ -56,7 +57,7 @@ fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(there.mode() & 0o777))
 }
 
-/// The error without the path of the temporary file, which means nothing to the user.
+/// Removes the path of the temporary file from an error, since it would mean nothing to the user.
 pub(super) fn plain(error: io::Error) -> io::Error {
     if error.get_ref().is_some() { error.kind().into() } else { error }
 }

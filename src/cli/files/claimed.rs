@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::clash::side_files;
 use super::{FileId, FilePlace};
 
-/// The mode that SQLite gives to a new database, as far as the umask lets it.
+/// The mode that SQLite gives to a new database, before the umask is applied.
 const MODE: u32 = 0o644;
 
-/// The path of a database, and the empty file that this process created there if there was none.
+/// The path of a database, and the id of the empty file that this process created at the path if there
+/// was none.
 #[derive(Debug)]
 pub struct Claimed {
     path: PathBuf,
@@ -18,7 +19,7 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Creates an empty file if none exists: SQLite takes it for a new database. Errors are left to
+    /// Creates an empty file if none exists. SQLite treats it as a new database. Errors are left to
     /// SQLite, which describes them better.
     pub fn at(path: &Path) -> Claimed {
         let path = FilePlace::of(path).map_or_else(|_| path.to_owned(), |place| place.real);

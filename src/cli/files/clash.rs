@@ -1,5 +1,5 @@
-//! Finds two flags that lead to one file, where one would overwrite the other. They may lead to the
-//! same device (`/dev/null`), pipe or socket.
+//! Finds two flags that lead to the same file, where one would overwrite the other. Two flags may lead
+//! to the same device (`/dev/null`), pipe or socket.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const VIEWS: [&str; 3] = ["html", "css", "js"];
 pub enum Use {
     /// Writes or reads this one file.
     File,
-    /// Keeps a SQLite database there, with its side files beside it.
+    /// Keeps a SQLite database at this path, with its side files beside it.
     Database,
     /// Reads the views in this folder.
     Views,
@@ -34,7 +34,8 @@ pub(super) fn side_files(database: &Path) -> Vec<PathBuf> {
     SIDE_FILES.iter().map(beside).collect()
 }
 
-/// Names the first two of these flags that lead to one file, in a line that says what to do.
+/// Returns a line that names the first two of these flags that lead to the same file, and says what to
+/// do.
 pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
     let mut before: Vec<(&str, Vec<FilePlace>)> = Vec::new();
     for (flag, what, path) in flags {
@@ -43,10 +44,12 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
         for (first, theirs) in &before {
             let shared = theirs.iter().find(|other| files.iter().any(|file| is_same(file, other)));
             if let Some(shared) = shared {
-                // `/dev/stdout` tells the user more than `/proc/PID/fd/1`.
+                // For the user, `/dev/stdout` is clearer than `/proc/PID/fd/1`.
                 let name = if shared.kind == FileKind::Special { &shared.given } else { &shared.real };
                 let name = name.display();
-                return Some(format!("{first} and {flag} name the same file, {name}; give each its own"));
+                return Some(format!(
+                    "{first} and {flag} name the same file, {name}; give two different files"
+                ));
             }
         }
         before.push((flag, files));
@@ -64,12 +67,12 @@ fn files_of(what: Use, path: &Path) -> Vec<FilePlace> {
         Use::Database => std::iter::once(path.to_owned()).chain(side_files(path)).collect(),
         Use::Views => views_in(path),
     };
-    // An invalid path is reported when it is opened. A write to a stream replaces nothing.
+    // An invalid path is reported when it is opened. A write to a stream does not replace anything.
     let can_be_lost = |place: &FilePlace| place.kind != FileKind::Folder && !place.is_a_stream();
     paths.iter().filter_map(|path| FilePlace::of(path).ok()).filter(can_be_lost).collect()
 }
 
-/// The views in this folder and in the folders in it.
+/// The views in this folder and in its direct subfolders.
 fn views_in(folder: &Path) -> Vec<PathBuf> {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
     let is_view = |path: &PathBuf| path.extension().is_some_and(|end| VIEWS.iter().any(|it| end == *it));

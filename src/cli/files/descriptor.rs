@@ -1,8 +1,8 @@
 //! A path that names an open descriptor of this process, such as `/dev/stdout`.
 //!
-//! On Linux, opening such a path makes a new description of the file, which begins at offset 0 and
-//! does not append, so that a write to it would replace the start of the user's file. A duplicate
-//! shares the offset and the flags of the descriptor, so that it behaves like standard output itself.
+//! On Linux, opening such a path creates a new open file description, which begins at offset 0 and does
+//! not append. A write to it would overwrite the start of the user's file. A duplicate shares the
+//! offset and the flags of the descriptor, so it behaves like standard output itself.
 
 use std::fs::{self, File};
 use std::io;
@@ -33,8 +33,8 @@ pub(super) fn number(path: &Path) -> Option<i32> {
     name.parse().ok()
 }
 
-/// A second descriptor for the same description, or `None` if the system has no way to duplicate this
-/// number.
+/// A second descriptor for the same open file description, or `None` if the system cannot duplicate
+/// this number.
 pub(super) fn duplicate(number: i32) -> Result<Option<File>, FileError> {
     let descriptor = match number {
         0 => Some(io::stdin().as_fd().try_clone_to_owned()?),
@@ -49,8 +49,8 @@ pub(super) fn duplicate(number: i32) -> Result<Option<File>, FileError> {
     Ok(Some(descriptor.into()))
 }
 
-/// Only unsafe code can borrow a descriptor by its number. Since Linux 5.6, the kernel duplicates one
-/// for a given process and number.
+/// Only unsafe code can borrow a descriptor by its number. Since Linux 5.6, however, the kernel can
+/// duplicate a descriptor for a given process and number.
 #[cfg(target_os = "linux")]
 fn duplicate_any(number: i32) -> Option<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};

@@ -10,10 +10,10 @@
 //! | a descriptor of this process (`/dev/stdout`) | after what was already written to it (`descriptor`) | never |
 //! | a folder | refused | never |
 //!
-//! Opening never blocks: a pipe without a reader is an error. A write to a pipe waits for its reader,
-//! for as long as the caller allows. A link in a folder where every user can create one (`/tmp`) is
-//! refused wherever it is in the path, since another user could have created it. [`clash`] finds flags
-//! that name the same file, and [`claimed`] removes a database that a refused start created.
+//! Opening never blocks: a pipe without a reader is an error. A write to a pipe waits for its reader as long as the
+//! caller allows. A link in a folder where every user can create one (`/tmp`) is refused at any position in the path,
+//! since another user could have created it. [`clash`] finds flags that name the same file, and [`claimed`] removes a
+//! database that a refused start created.
 
 pub mod access;
 pub mod claimed;
@@ -36,9 +36,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// How many links are followed, which is the limit of Linux.
+/// How many links are followed: the same limit as in Linux.
 const MOST_LINKS: usize = 40;
-/// The mode bits of a folder in which every user creates files and only an owner removes them.
+/// The mode bits of a folder in which every user can create files, and only their owner can remove them.
 const SHARED: u32 = 0o1002;
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -58,7 +58,7 @@ pub enum FileError {
     Socket,
     #[error("this descriptor is open for reading only")]
     ReadOnly,
-    #[error("no data came through it within {SMALL_WITHIN:?}")]
+    #[error("no data arrived through it within {SMALL_WITHIN:?}")]
     Silent,
     #[error("it did not end within {SMALL_WITHIN:?}")]
     Unended,
@@ -120,7 +120,7 @@ pub struct FilePlace {
 }
 
 impl FilePlace {
-    /// Examines a path. Returns an error if no file can be there, such as below another file.
+    /// Examines a path. Returns an error if there cannot be a file at the path, such as below another file.
     pub fn of(path: &Path) -> io::Result<FilePlace> {
         let Followed { real, end, behind_a_shared_link } = follow(path);
         let there = match fs::metadata(path) {
@@ -147,13 +147,12 @@ impl FilePlace {
         self.there.as_ref().is_some_and(|there| kind(&there.file_type()))
     }
 
-    /// Whether a write to it never replaces an earlier one: it is a character device, a pipe or a
-    /// socket.
+    /// Whether it is a character device, a pipe or a socket, where a write never replaces an earlier one.
     fn is_a_stream(&self) -> bool {
         self.is(|it| it.is_char_device() || it.is_fifo() || it.is_socket())
     }
 
-    /// Like `of`, for a path that will be written. Refuses what must not be written.
+    /// Like `of`, for a path that will be written to. Refuses a path that must not be written to.
     pub fn to_write(path: &Path) -> Result<FilePlace, FileError> {
         let place = FilePlace::of(path)?;
         if place.behind_a_shared_link {
@@ -166,8 +165,8 @@ impl FilePlace {
         }
     }
 
-    /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and never makes a
-    /// terminal the controlling one of this process.
+    /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and never makes a terminal the
+    /// controlling terminal of this process.
     fn open_special(&self) -> Result<OpenedOutput, FileError> {
         // Opening the path of a descriptor starts at offset 0 of its file, and fails for a socket.
         let is_file = self.is(FileType::is_file);
@@ -182,7 +181,7 @@ impl FilePlace {
         }
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
         let mut options = OpenOptions::new();
-        // It is a descriptor of another process, which may write to the same file.
+        // The file is a descriptor of another process, which may write to the same file.
         if is_file {
             options.append(true)
         } else {
@@ -191,7 +190,7 @@ impl FilePlace {
         match options.custom_flags(flags as i32).open(&self.given) {
             Ok(file) => Ok(OpenedOutput { file, is_shared: false }),
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Err(FileError::Unread),
-            // It is a pipe or terminal of another user, which this process has inherited.
+            // The path leads to a pipe or terminal of another user, which this process has inherited.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 match self.descriptor.map(descriptor::duplicate).transpose()?.flatten() {
                     Some(file) => Ok(OpenedOutput { file, is_shared: true }),
@@ -202,8 +201,8 @@ impl FilePlace {
         }
     }
 
-    /// Opens the existing file for writing, and changes nothing in it. If a link has taken its place in
-    /// the meantime, it is not followed. Does not wait for a pipe.
+    /// Opens the existing file for writing, without changing its contents. If a link has replaced the file in the
+    /// meantime, the link is not followed. Does not wait for a pipe.
     fn open_file(&self) -> io::Result<File> {
         let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
         OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.real)
@@ -213,8 +212,8 @@ impl FilePlace {
 /// A device, a pipe or a descriptor that is open for writing.
 struct OpenedOutput {
     file: File,
-    /// It is a duplicate. Its flags belong to other processes as well and cannot be changed, so a write
-    /// may block.
+    /// Whether it is a duplicate. Other processes may share its flags, so they cannot be changed, and a write may
+    /// block.
     is_shared: bool,
 }
 
@@ -234,8 +233,8 @@ pub fn check_database(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Reads a small text. Does not wait until a pipe is opened at its other end, and waits at most 5 s for
-/// its contents.
+/// Reads a small text file. Does not wait until the other end of a pipe is opened, and waits at most 5 s for its
+/// contents.
 pub fn read_small(path: &Path) -> Result<String, FileError> {
     let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     let there = file.metadata()?;
@@ -264,8 +263,8 @@ pub fn read_small(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| FileError::Io(ErrorKind::InvalidData.into()))
 }
 
-/// Waits until a descriptor is ready, but for at most this time, and returns whether it is. The next
-/// read or write reports any error.
+/// Waits for at most this time until a descriptor is ready, and returns whether it is. The next read or write reports
+/// any error.
 fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) -> bool {
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
     poll(&mut [PollFd::new(&file, flags)], Some(&time)) != Ok(0)
@@ -307,7 +306,7 @@ fn follow(path: &Path) -> Followed {
                 };
                 links += 1;
                 behind_a_shared_link |= fs::metadata(&real).is_ok_and(|it| it.mode() & SHARED == SHARED);
-                // The text of such a link need not be a path.
+                // The text of a link below /proc need not be a path.
                 let is_of_a_process = real.starts_with("/proc") && real != Path::new("/proc");
                 if is_of_a_process && rest.is_empty() {
                     let end = descriptor::number(&at).map_or(PathEnd::Kernel, PathEnd::Descriptor);

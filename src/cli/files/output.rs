@@ -12,10 +12,10 @@ use rustix::fs::OFlags;
 use super::access::{Access, beside};
 use super::{FileError, FileKind, FilePlace, OpenedOutput, wait_for};
 
-/// How often a write that waits for its reader checks whether it may continue.
+/// How often a write that waits for its reader checks whether to keep waiting.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// A pipe that is ready takes this many bytes without blocking: the minimum `PIPE_BUF` of POSIX.
+/// A pipe that is ready accepts this many bytes without blocking: the minimum `PIPE_BUF` of POSIX.
 const MOST_AT_ONCE: usize = 512;
 
 /// A file, device or pipe that is open for writing.
@@ -26,7 +26,8 @@ pub struct Output {
     is_shared: bool,
 }
 
-/// A path where an output can begin. An existing file is open, but unchanged until then.
+/// A path where an output can begin. An existing file is already open, but it is not changed before the
+/// output begins.
 #[derive(Debug)]
 pub struct PreparedOutput {
     place: FilePlace,
@@ -45,7 +46,7 @@ impl PreparedOutput {
         Ok(PreparedOutput { place, there })
     }
 
-    /// Whether it is a device, pipe or descriptor: nothing there is replaced.
+    /// Whether it is a device, pipe or descriptor, so that no file is replaced.
     pub fn is_special(&self) -> bool {
         self.place.kind == FileKind::Special
     }
@@ -77,7 +78,7 @@ impl Output {
         Ok(Output { file, can_be_cut, is_shared: false })
     }
 
-    /// Writes all of it. While a pipe is full, calls `goes_on` every 50 ms, and gives up once that
+    /// Writes all bytes. While a pipe is full, calls `goes_on` every 50 ms, and gives up once it
     /// returns `false`.
     pub fn write_all(&mut self, mut bytes: &[u8], mut goes_on: impl FnMut() -> bool) -> io::Result<()> {
         while !bytes.is_empty() {

@@ -58,7 +58,7 @@ fn output(path: &Path) -> Result<Output, FileError> {
 }
 
 #[test]
-fn a_file_is_replaced_whole_and_removed() {
+fn a_file_is_replaced_as_a_whole_and_removed() {
     let desk = Desk::new().with("file", "old");
     for name in ["file", "new"] {
         let file = state(&desk.at(name)).unwrap();
@@ -77,11 +77,11 @@ fn a_file_of_another_process_is_never_removed() {
     assert_eq!(ours.remove().unwrap(), Removal::NotOurs);
     assert_eq!(fs::read(desk.at("file")).unwrap(), b"theirs");
     assert_eq!(theirs.remove().unwrap(), Removal::Removed);
-    assert_eq!(theirs.remove().unwrap(), Removal::NotOurs, "it is gone already");
+    assert_eq!(theirs.remove().unwrap(), Removal::NotOurs, "the file has already been removed");
 }
 
 #[test]
-fn a_link_stays_and_its_target_is_written() {
+fn a_link_is_kept_and_its_target_is_written() {
     let desk = Desk::new().with("real", "old");
     symlink("real", desk.at("link")).unwrap();
     symlink(desk.at("link"), desk.at("link to link")).unwrap();
@@ -136,7 +136,7 @@ fn a_link_anywhere_in_a_path_through_a_shared_folder_is_not_followed() {
 }
 
 #[test]
-fn a_file_that_is_replaced_passes_its_mode_and_owner_on() {
+fn a_file_gets_the_mode_and_owner_of_the_one_that_it_replaces() {
     let desk = Desk::new().with("report", "old").with("state", "old");
     let is_root = rustix::process::geteuid().is_root();
     let (us, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -152,7 +152,7 @@ fn a_file_that_is_replaced_passes_its_mode_and_owner_on() {
         (there.mode() & 0o777, (there.uid(), there.gid()))
     };
     assert_eq!(of("report"), (0o664, owner));
-    // The owner of a file that was there before must not see the token.
+    // The owner of the previous file must not be able to read the token.
     assert_eq!(of("state"), (0o600, (us, group)));
 }
 
@@ -196,7 +196,7 @@ fn a_prepared_output_changes_nothing_before_it_begins() {
 }
 
 #[test]
-fn a_claimed_database_is_removed_unless_it_was_there_or_is_in_use() {
+fn a_claimed_database_is_removed_unless_it_existed_before_or_is_in_use() {
     let desk = Desk::new().with("old", "");
     for (name, side_file, stays) in
         [("new", None, false), ("old", None, true), ("used", Some("used-wal"), true)]
@@ -251,7 +251,7 @@ fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
     assert!(matches!(output(&desk.at("socket")), Err(FileError::Socket)));
     let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
-    // This is more than a socket holds, so the writer waits for its reader.
+    // This is more than a socket can buffer, so the writer waits for its reader.
     let bytes = vec![b'x'; 1 << 20];
     let read = thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -262,7 +262,7 @@ fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
     drop(writer);
     assert_eq!(read.join().unwrap(), bytes.len());
 
-    // The wait for a reader that does not read has an end, although the socket blocks.
+    // The wait for a reader that reads nothing is bounded, although the socket is blocking.
     let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
     let written = output(&path).unwrap().write_all(&bytes, || false);
@@ -279,12 +279,12 @@ fn a_pipe_without_data_is_reported_after_the_time_limit() {
     io::Write::write_all(&mut writer, b"text").unwrap();
     let waits = [silent, unended].map(|path| thread::spawn(move || read_small(&path)));
     let [silent, unended] = waits.map(|it| it.join().unwrap().unwrap_err().to_string());
-    assert_eq!(silent, "no data came through it within 5s");
+    assert_eq!(silent, "no data arrived through it within 5s");
     assert_eq!(unended, "it did not end within 5s");
 }
 
 #[test]
-fn a_device_is_written_to_and_stays() {
+fn a_device_is_written_to_and_not_replaced() {
     let desk = Desk::new();
     let Some(device) = desk.device("null") else { return };
     assert_eq!(state(&device).unwrap().remove().unwrap(), Removal::NotOurs);
@@ -297,7 +297,7 @@ fn a_device_is_written_to_and_stays() {
 }
 
 #[test]
-fn a_pipe_without_a_reader_is_refused_at_once() {
+fn a_pipe_without_a_reader_is_refused_immediately() {
     let desk = Desk::new();
     let fifo = desk.fifo("fifo");
     assert!(matches!(state(&fifo), Err(FileError::Unread)));
@@ -311,7 +311,7 @@ fn a_pipe_without_a_reader_is_refused_at_once() {
 }
 
 #[test]
-fn a_pipe_with_a_reader_is_written_to_and_stays() {
+fn a_pipe_with_a_reader_is_written_to_and_not_replaced() {
     let desk = Desk::new();
     let fifo = desk.fifo("fifo");
     let read = || {
@@ -334,7 +334,7 @@ fn a_pipe_with_a_reader_is_written_to_and_stays() {
     let file = put(&fifo, b"state.").unwrap();
     assert_eq!(reader(), "state.");
     assert_eq!(file.remove().unwrap(), Removal::NotOurs);
-    // This is more than a pipe holds, so the writer waits for its reader.
+    // This is more than a pipe can buffer, so the writer waits for its reader.
     let text = "x".repeat(300_000) + ".";
     let reader = read();
     let file = WholeFile::at("--svg", &fifo).unwrap();

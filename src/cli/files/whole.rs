@@ -1,8 +1,9 @@
 //! A file that is written completely or not at all, and is removed by the process that created it.
 //!
-//! A new file is written beside its path and then moved there: no program reads half of it, and a run
-//! that is interrupted or killed leaves the previous file. A file that cannot be replaced (another file
-//! system is mounted on it, or its folder belongs to another user) is written in place.
+//! A new file is written beside its path and then moved to it. No program therefore reads an incomplete
+//! file, and a run that is interrupted or killed leaves the previous file unchanged. A file that cannot
+//! be replaced (another file system is mounted on it, or its folder belongs to another user) is written
+//! in place.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -36,8 +37,8 @@ pub fn unwritable(error: &FileError) -> String {
     }
 }
 
-/// A path where a file can be put. This is tested before the work begins, so that no run of two
-/// minutes is lost and no start is refused late.
+/// A path at which a file can be written. The path is tested before any other work: the result of a
+/// long run must not be lost at its end, and a start must not fail halfway.
 #[derive(Debug)]
 pub struct ReservedFile {
     path: PathBuf,
@@ -63,12 +64,12 @@ impl ReservedFile {
         &self.path
     }
 
-    /// Whether it is a device, pipe or descriptor: nothing there is replaced.
+    /// Whether it is a device, pipe or descriptor, so that no file is replaced.
     pub fn is_special(&self) -> bool {
         self.special.is_some()
     }
 
-    /// Writes a complete file there. Waits at most 5 s for the reader of a full pipe.
+    /// Writes the complete file. Waits at most 5 s for the reader of a full pipe.
     pub fn put(self, bytes: &[u8]) -> Result<Put, FileError> {
         if let Some(mut output) = self.special {
             let deadline = Instant::now() + READ_WITHIN;
@@ -131,9 +132,10 @@ enum PutWhere {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removal {
     Removed,
-    /// It was written in place, and is empty now.
+    /// The file had been written in place, and is now empty.
     Emptied,
-    /// It was gone already, it is another file now, or it is a device or pipe.
+    /// Nothing was removed: the file no longer exists, another file is at the path, or it is a device
+    /// or pipe.
     NotOurs,
 }
 
@@ -171,7 +173,7 @@ fn replace(place: &FilePlace, bytes: &[u8], access: Access) -> Result<FileId, Fi
 
 /// Whether writing in place is still possible after this error: a file is mounted on the path, or the
 /// folder is read-only or belongs to another user. The check uses the error's kind, because the error
-/// of a temporary file comes without a code.
+/// of a temporary file does not have a code.
 fn cannot_be_replaced(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -188,7 +190,7 @@ fn write_in_place(place: &FilePlace, bytes: &[u8], access: Access) -> Result<(),
     if Some(FileId::of(&there)) != place.id() {
         return Err(FileError::Io(ErrorKind::ResourceBusy.into()));
     }
-    // The mode is changed before the token is written. Only the owner of a file may do that.
+    // The mode is changed before the token is written. Only the owner of a file may change it.
     if access == Access::Secret && there.mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(there.mode() & access.mode()))?;
     }

@@ -38,7 +38,7 @@ fn line<'a>(text: &'a str, words: &str) -> &'a str {
 }
 
 #[test]
-fn the_defaults_need_nine_tabs_or_seven_on_one_address() {
+fn the_defaults_are_exhausted_by_nine_tabs_or_by_seven_on_one_address() {
     let wanted = format!(
         "\
 ninetabs {}: a model of Puma 8 with 8 threads
@@ -53,11 +53,11 @@ Ctrl-C stops.",
         env!("CARGO_PKG_VERSION")
     );
     assert_eq!(greeting().text(None), wanted);
-    assert_eq!(greeting().text(Some(80)), wanted, "it fits into 80 columns");
+    assert_eq!(greeting().text(Some(80)), wanted, "no line is wrapped at 80 columns");
 }
 
 #[test]
-fn three_threads_need_four_tabs_and_do_not_meet_the_browsers_limit() {
+fn three_threads_are_exhausted_by_four_tabs_below_the_browsers_limit() {
     let text = with(|it| it.threads = PoolSize::new(3, 3).unwrap());
     assert_eq!(line(&text, "Open"), "Open 4 tabs. 3 stream; tab 4 waits for a thread:");
     assert!(text.contains("with 3 threads\n") && text.contains("tab4.localhost"), "{text}");
@@ -77,7 +77,7 @@ fn io_bound_threads_raise_the_number_of_streams() {
 }
 
 #[test]
-fn with_more_threads_than_a_user_opens_tabs_all_nine_stream() {
+fn with_more_threads_than_a_user_would_open_tabs_all_nine_stream() {
     let text = with(|it| (it.threads, it.leased_connections) = (PoolSize::new(64, 64).unwrap(), None));
     line(&text, "All nine tabs stream; the limit is 64.");
     assert!(text.contains("http://tab9.localhost:9292/?tab=9"), "{text}");
@@ -125,7 +125,7 @@ fn fewer_database_connections_than_threads_fail_a_tab_instead_of_letting_it_wait
 }
 
 #[test]
-fn each_change_of_a_streams_loop_or_front_is_one_sentence() {
+fn each_setting_of_the_loop_and_the_front_adds_one_sentence() {
     line(&with(|it| it.notices_by_poll = true), "The thread of a closed tab is freed within milliseconds.");
     line(
         &with(|it| it.is_faithful = true),

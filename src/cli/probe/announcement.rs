@@ -8,10 +8,10 @@ use super::target::PlannedRun;
 use crate::lab::narrator::wrapped;
 use crate::lab::probe::budget::Budget;
 
-/// Columns of a line.
+/// The maximum number of columns of a line.
 const WIDTH: usize = 80;
 
-/// Prints it to standard error, so that standard output has nothing but the result. A failed write is ignored.
+/// Prints the lines to standard error, so that standard output has only the result. A failed write is ignored.
 pub fn print(planned: &PlannedRun) {
     let text: String = lines(planned).iter().map(|line| format!("{line}\n")).collect();
     let _ = io::stderr().write_all(text.as_bytes());
@@ -39,8 +39,8 @@ fn lines(planned: &PlannedRun) -> Vec<String> {
         lines.extend(wrapped(
             &format!(
                 "probe: {host} is not this machine. Its streams are opened until a tab or a page gets no answer, and \
-                 are held for about {}, and longer if its pages or events are slow: meanwhile its pages hang, for \
-                 every visitor. Ctrl-C closes everything.",
+                 are held for about {}, or longer if its pages or events are slow. During this time, its pages hang \
+                 for every visitor. Ctrl-C closes every connection.",
                 time_of_a_run(planned)
             ),
             WIDTH,
@@ -49,10 +49,10 @@ fn lines(planned: &PlannedRun) -> Vec<String> {
     lines
 }
 
-/// How long a run takes against a server that answers soon, in words.
+/// How long a run takes if the server answers quickly, in words.
 fn time_of_a_run(planned: &PlannedRun) -> String {
     let plan = planned.plan();
-    // A climb takes half a second per tab; what follows a limit takes the rest.
+    // Opening the tabs takes half a second each; the steps after the limit take the rest.
     let mut seconds = 60 + plan.tabs as u64 / 2;
     seconds += plan.patience.map_or(0, |patience| patience.as_secs());
     if plan.zombies.is_some() {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_requests_are_always_stated() {
+    fn the_maximum_number_of_requests_is_always_stated() {
         let said = text(&["http://127.0.0.1/s"]);
         assert!(
             said.starts_with("probe: at most ") && said.ends_with(" 40 connections at the same time"),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_sent_for_more_tabs_pages_and_experiments() {
+    fn more_tabs_pages_and_experiments_raise_the_number_of_requests() {
         let most = |words: &[&str]| {
             let Ok(planned) = plan(wanted(&typed(&[&["http://127.0.0.1/s"], words].concat())).unwrap())
             else {

@@ -1,6 +1,7 @@
 //! The arguments of `probe`.
 //!
-//! Values that may be secrets are read as text, and checked in [`super::given`]: clap's own refusals repeat a value.
+//! Values that may be secrets are read as text and checked in [`super::given`], because clap's own errors repeat the
+//! value.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,10 +19,10 @@ use crate::lab::probe::thresholds::Thresholds;
 
 pub(in super::super) const EXAMPLES: &str = "\
 It opens the stream at URL in one tab after another, as browser tabs would, and
-requests the pages meanwhile, until a tab or a page gets no answer. Then it
-finds out why, closes everything, and names the limit. A run takes about a
-minute. Meanwhile the server's pages may hang for everyone, so probe a server of
-your own that is not in use.
+requests the pages in between, until a tab or a page gets no answer. Then it
+finds out why, closes every connection, and names the limit. A run takes about
+a minute. During this time the server's pages may hang for everyone, so probe a
+server of your own that is not in use.
 
 To begin, start your application and give the address that its JavaScript gives
 to EventSource, a page that does the usual work, and a cheap page:
@@ -32,9 +33,9 @@ to EventSource, a page that does the usual work, and a cheap page:
 Symbols: ● streams, ○ waits or was refused, ◌ open without an event, × cut by
 the server. \"/page 3/3\" is a page answered three times out of three, \"0/3\" one
 never answered. \"a slot\" is the time until the slot of a closed tab serves
-another. \"5 idle\" and \"5 kept\" are connections without a request, and kept alive
-after one: a page that they stop shows a connection limit. The last lines have
-the limit, its remedy, and a command to try.
+another. \"5 idle\" are connections without a request, and \"5 keep-alive\" are
+connections kept alive after one; if they stop a page, the server limits
+connections. The last lines have the limit, its remedy, and a command to try.
 
 Exit status: 0 if measured and every threshold holds, 1 if one does not, 2 for
 wrong usage, 3 if the server could not be measured, 130 if interrupted.
@@ -51,11 +52,11 @@ Examples:
 pub struct ProbeArgs {
     /// Address of the stream, as http://HOST:PORT/PATH or https://HOST/PATH
     ///
-    /// {tab} in it is replaced by the number of the tab, for applications that need an address per tab.
+    /// {tab} in the address is replaced by the number of the tab, for applications that need an address per tab.
     #[arg(value_name = "URL")]
     pub url: String,
 
-    /// Page of the same host to request meanwhile; repeatable [default: /]
+    /// Page of the same host to request as well; repeatable [default: /]
     ///
     /// A path or a whole URL. Give two: one that does the usual work, and a cheap one such as a health check or a
     /// static file. Comparing them shows in which layer the limit is.
@@ -71,8 +72,8 @@ pub struct ProbeArgs {
     /// How long waiting tabs and open streams are watched [seconds; default: 12 and 33]
     ///
     /// By default 12 s for the first tab and for tabs that wait, 33 s for the oldest stream once a limit is found, and
-    /// 60 s with --zombies. A stream that is cut at a greater age, or a queue that times out later, is seen only with
-    /// a greater value.
+    /// 60 s with --zombies. A stream that is cut off at a greater age, or a queue that times out later, is detected
+    /// only with a greater value.
     #[arg(long, value_name = "SECS", value_parser = patience)]
     pub patience: Option<Duration>,
 
@@ -140,7 +141,7 @@ pub struct ProbeArgs {
 
     /// Add an experiment with streams on one HTTP/2 connection
     ///
-    /// By ALPN on https, and by prior knowledge on http.
+    /// HTTP/2 is negotiated with ALPN on https, and used with prior knowledge on http.
     #[arg(long, help_heading = "Experiments")]
     pub http2: bool,
 
@@ -153,13 +154,13 @@ pub struct ProbeArgs {
 
     /// Exit 1 unless every page is answered with this many streams
     ///
-    /// A server with five threads passes 4, not 5: its pages need the fifth.
+    /// A server with five threads passes with 4 and fails with 5, because its pages need the fifth thread.
     #[arg(long, value_name = "N", value_parser = values::number(1..=*TABS.end()), help_heading = "Thresholds")]
     pub fail_below: Option<usize>,
 
     /// Exit 1 if a slot took longer to return [seconds; default: no limit]
     ///
-    /// A slot is what a stream holds: a thread, a worker, a connection. One that is lost exceeds every limit.
+    /// A slot is what a stream holds: a thread, a worker, a connection. A slot that is lost exceeds every limit.
     #[arg(long, value_name = "SECS", value_parser = values::some_time, help_heading = "Thresholds")]
     pub fail_slot: Option<Duration>,
 
@@ -185,7 +186,7 @@ pub struct ProbeArgs {
 }
 
 impl ProbeArgs {
-    /// What the exit status depends on.
+    /// The thresholds that decide the exit status.
     pub(super) fn thresholds(&self) -> Result<Thresholds, ProbeMistake> {
         if let Some(streams) = self.fail_below.filter(|streams| *streams > self.tabs) {
             return Err(ProbeMistake::FailBelow { streams, tabs: self.tabs });
@@ -208,7 +209,7 @@ fn kind(name: &str) -> Result<FindingKind, String> {
         let nearest = names.iter().filter(|other| strsim::osa_distance(name, other) <= 2);
         match nearest.min_by_key(|other| strsim::osa_distance(name, other)) {
             Some(nearest) => format!(
-                "there is no such kind. Did you mean {nearest}? Else give one of {}",
+                "there is no such kind. Did you mean {nearest}? If not, give one of {}",
                 names.join(", ")
             ),
             None => format!("give one of {}", names.join(", ")),

@@ -65,7 +65,7 @@ fn shown_header(header: &str) -> String {
     }
 }
 
-/// Commands that show one stream, and the server from inside.
+/// Commands to continue with: one follows a single stream, the other shows the server from inside.
 pub fn next(args: &ProbeArgs, wanted: &Wanted) -> Vec<String> {
     let mut commands = Vec::new();
     // `tab` sends what an EventSource sends.
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stream_can_be_looked_at() {
+    fn the_command_that_follows_one_stream_is_suggested() {
         let words = ["http://127.0.0.1/s?t={tab}", "-H", "X-Key: secret", "--cookie", "a=secret", "-k"];
         let args = typed(&words);
         let command = "ninetabs tab -H 'X-Key: …' -H 'Cookie: …' -k 'http://127.0.0.1/s?t=1'";

@@ -1,4 +1,5 @@
-//! Converts the typed requests: the stream, the pages, headers, cookies and body, as far as no name is resolved.
+//! Converts the typed arguments to requests: the stream, the pages, headers, cookies and body. Names are not
+//! resolved here.
 
 use data_encoding::BASE64;
 use url::Url;
@@ -14,19 +15,19 @@ use crate::lab::http::{FieldError, HttpError, Schemes, check_method, parse_field
 pub struct Wanted {
     /// The stream.
     pub url: Url,
-    /// At least one.
+    /// The pages; there is at least one.
     pub pages: Vec<Url>,
-    /// Of the streams.
+    /// Method of the streams.
     pub method: String,
-    /// Of the streams.
+    /// Body of the streams' requests.
     pub body: Option<Vec<u8>>,
-    /// Of every request.
+    /// Headers of every request.
     pub headers: Vec<(String, Vec<u8>)>,
     /// `--cookie`
     pub cookie: Option<String>,
     /// `--other-cookie`
     pub other_cookie: Option<String>,
-    /// Host and port, and the token.
+    /// Host, port and token of the control server.
     pub control: Option<(String, u16, Option<String>)>,
     /// `--tabs`
     pub tabs: usize,
@@ -65,7 +66,7 @@ pub fn wanted(args: &ProbeArgs) -> Result<Wanted, ProbeMistake> {
         headers.push(("Authorization".to_owned(), basic(user)?));
     }
     let body = args.data.as_deref().map(body).transpose()?;
-    // A header without a value is given as well: it is left out.
+    // A `-H` without a value counts as given, so no header of that name is added.
     if body.is_some() && !has(&headers, "content-type") {
         headers.push(("Content-Type".to_owned(), b"application/json".to_vec()));
     }
@@ -101,14 +102,14 @@ pub fn wanted(args: &ProbeArgs) -> Result<Wanted, ProbeMistake> {
 
 fn header(text: &str) -> Result<(String, Vec<u8>), ProbeMistake> {
     parse_field(text).map_err(|error| match error {
-        // The text before a colon may be a value.
+        // The error does not repeat the text, since even the part before a colon may be a secret value.
         FieldError::NoColon | FieldError::Name(_) => ProbeMistake::Header,
         error => ProbeMistake::HeaderValue(error),
     })
 }
 
 fn stream(text: &str) -> Result<Url, ProbeMistake> {
-    // The refusal of a URL repeats it.
+    // Checked first, because the error for an invalid URL repeats the URL.
     if has_userinfo(text) {
         return Err(ProbeMistake::Userinfo { what: "the URL" });
     }
@@ -121,7 +122,7 @@ fn stream(text: &str) -> Result<Url, ProbeMistake> {
     Ok(url)
 }
 
-/// Whether it is a URL but for its scheme, as curl accepts it: `localhost:3000/stream`.
+/// Whether only the scheme is missing from a URL, which curl accepts: `localhost:3000/stream`.
 fn lacks_scheme(text: &str) -> bool {
     let host = text.split('/').next().unwrap_or_default();
     let names_a_host = host.contains([':', '.']) || host == "localhost";
@@ -253,7 +254,7 @@ pub mod tests {
     }
 
     #[test]
-    fn data_implies_post_and_json_as_far_as_nothing_else_is_given() {
+    fn data_implies_post_and_json_unless_another_method_or_type_is_given() {
         let given = |more: &[&str]| wanted(&typed(&[&[URL, "-d", "{}"], more].concat())).unwrap();
         let plain = given(&[]);
         assert_eq!((plain.method.as_str(), plain.body.as_deref()), ("POST", Some(&b"{}"[..])));
@@ -311,7 +312,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_head_and_a_url_of_another_scheme_are_refused() {
+    fn the_method_head_and_urls_of_other_schemes_are_refused() {
         let said = refusal(&[URL, "-X", "HEAD"]);
         assert_eq!(said, "-X 'HEAD': its answer has no body; give a method such as GET or POST");
         assert!(refusal(&["ftp://127.0.0.1/"]).contains("http"));
@@ -319,11 +320,11 @@ pub mod tests {
     }
 
     #[test]
-    fn numbers_beyond_the_tabs_are_refused() {
+    fn numbers_that_exceed_the_tabs_are_refused() {
         let said = refusal(&[URL, "--tabs", "10", "--zombies", "9"]);
-        assert_eq!(said, "--zombies 9: give a number up to 8, or more --tabs");
+        assert_eq!(said, "--zombies 9: give a number up to 8, or a greater number of --tabs");
         let said = typed(&[URL, "--tabs", "10", "--fail-below", "11"]).thresholds().unwrap_err().to_string();
-        assert_eq!(said, "--fail-below 11: give a number up to that of --tabs, 10");
+        assert_eq!(said, "--fail-below 11: give a number up to the value of --tabs, 10");
         assert!(typed(&[URL, "--fail-below", "40"]).thresholds().is_ok());
     }
 

@@ -26,7 +26,7 @@ impl From<ProbeMistake> for ProbeError {
 pub enum ProbeMistake {
     #[error("{0}")]
     Url(String),
-    #[error("'{url}' does not say http or https; give http://{url}")]
+    #[error("'{url}' has no scheme; give http://{url}")]
     NoScheme { url: String },
     #[error("{what} has a user or a password; leave them out, and give -u USER:PASSWORD")]
     Userinfo { what: &'static str },
@@ -44,17 +44,17 @@ pub enum ProbeMistake {
     User,
     #[error("{flag}: give NAME=VALUE, without line breaks")]
     Cookie { flag: &'static str },
-    #[error("--cookie cannot be used with a Cookie that -H gives: give only one of them")]
+    #[error("--cookie cannot be used with a Cookie header given by -H: give only one of them")]
     TwoCookies,
-    #[error("--other-cookie: give the first user's as well, with --cookie")]
+    #[error("--other-cookie: give the first user's cookie as well, with --cookie")]
     OtherCookieAlone,
     #[error("cannot read -d @{path}: {error}; give the path of a file")]
     Data { path: String, error: FileError },
-    #[error("--zombies {zombies}: give a number up to {most}, or more --tabs")]
+    #[error("--zombies {zombies}: give a number up to {most}, or a greater number of --tabs")]
     Zombies { zombies: usize, most: usize },
-    #[error("--fail-below {streams}: give a number up to that of --tabs, {tabs}")]
+    #[error("--fail-below {streams}: give a number up to the value of --tabs, {tabs}")]
     FailBelow { streams: usize, tabs: usize },
-    #[error("--control-url: give tcp://HOST:PORT; a Unix socket cannot be asked here")]
+    #[error("--control-url: give tcp://HOST:PORT; probe cannot query a Unix socket")]
     ControlSocket,
     #[error("--control-url: cannot resolve {host}: {why}; give tcp://HOST:PORT")]
     ControlHost { host: String, why: String },

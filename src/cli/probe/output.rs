@@ -1,4 +1,4 @@
-//! Prints a run: facts while it goes on, then what was asked for.
+//! Prints a run: facts while it is in progress, then the result in the requested format.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::lab::probe::thresholds::ThresholdVerdict;
 /// How long the last facts wait for a paused terminal. Every connection is closed by then.
 const LAST_FACTS: Duration = Duration::from_secs(24 * 3600);
 
-/// Output was lost, or could not be made.
+/// Why output was lost.
 #[derive(Debug, Error)]
 pub enum OutputError {
     #[error(transparent)]
     Unwritten(#[from] Unwritten),
-    #[error("cannot make the JSON: {0}")]
+    #[error("cannot serialize the result as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
@@ -73,7 +73,7 @@ impl ProbeOutput {
         Ok(ProbeOutput { format, look, facts })
     }
 
-    /// Prints what has become known. Does not block.
+    /// Prints newly known facts. Does not block.
     pub fn hear(&mut self, progress: ProbeProgress<'_>) {
         if let Some((narration, _)) = &mut self.facts {
             narration.hear(progress);
@@ -103,7 +103,8 @@ impl ProbeOutput {
     }
 }
 
-/// Programs read the result, and people the reason for the exit status. A failed write is ignored.
+/// Prints the reason for the exit status to standard error, for people; standard output has the result, for programs.
+/// A failed write is ignored.
 fn complain(run: &ProbedRun<'_>) {
     let lines = match run.verdict {
         ThresholdVerdict::Fails(failures) => failures.iter().map(ToString::to_string).collect(),

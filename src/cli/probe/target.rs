@@ -1,4 +1,5 @@
-//! The addresses of a run: names are resolved once, and none but loopback is probed unless the user confirms it.
+//! The addresses of a run: names are resolved once, and only loopback addresses are probed unless the user confirms
+//! another host.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::lab::probe::plan::{ControlAddress, ProbePlan};
 /// How long each of several addresses is tried.
 const TRY_WITHIN: Duration = Duration::from_secs(1);
 
-/// A plan, and the addresses of which one is used.
+/// A plan, and the addresses to choose from.
 pub struct PlannedRun {
     plan: ProbePlan,
     addresses: Vec<SocketAddr>,
@@ -33,8 +34,8 @@ impl PlannedRun {
         self.is_this_machine
     }
 
-    /// Chooses the address: the first that accepts a connection, if the name has several. `localhost` has two, and a
-    /// server may listen on one of them. Blocks for at most 1 s per address.
+    /// Chooses the address: if the name has several, the first that accepts a connection. `localhost` has two, and a
+    /// server may listen on only one of them. Blocks for at most 1 s per address.
     pub fn connected(self) -> ProbePlan {
         let PlannedRun { mut plan, addresses, .. } = self;
         if addresses.len() > 1 {
@@ -93,7 +94,7 @@ pub fn plan(wanted: Wanted) -> Result<PlannedRun, ProbeError> {
     Ok(PlannedRun { plan, addresses, is_this_machine })
 }
 
-/// The control server's URL with an address, so that its name is resolved once as well.
+/// The control server's URL with an address instead of a name, so that the name is resolved only once.
 fn control(host: &str, port: u16, is_confirmed: bool) -> Result<Url, ProbeMistake> {
     let unresolved = |why: String| ProbeMistake::ControlHost { host: host.to_owned(), why };
     let found = resolve(host, port).map_err(|error| unresolved(cause(&error)))?;
@@ -115,7 +116,7 @@ fn addresses(host: Option<Host<&str>>, port: u16) -> std::io::Result<Vec<SocketA
     }
 }
 
-/// Whether it is this machine's loopback, also as an IPv4 address in IPv6.
+/// Whether this is a loopback address, including an IPv4 address mapped to IPv6.
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_one_that_accepts_is_used() {
+    fn if_there_are_several_addresses_the_one_that_accepts_is_used() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let planned =

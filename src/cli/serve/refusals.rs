@@ -1,4 +1,5 @@
-//! Arguments of `serve` that are valid alone and refused together. Each refusal is one line that says what to give.
+//! Refuses combinations of `serve` arguments that are each valid on their own. Each refusal is one line that says
+//! what to give instead.
 
 use std::path::Path;
 
@@ -59,18 +60,18 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
         ("--notice-close poll", args.notice_close == Notice::Poll),
     ];
     let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;
-    Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave it out"))
+    Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave the flag out"))
 }
 
-/// The refusal of a flag that cannot affect actions on threads of their own.
+/// The refusal of a flag that has no effect if each action has its own thread.
 fn beyond_own_threads(args: &ServeArgs) -> Option<String> {
     (args.live == LiveModel::Rails && args.notice_close == Notice::Poll).then(|| {
-        "--notice-close poll: not supported by --live rails, whose actions do not have the socket; give --notice-close write, or --live pool"
+        "--notice-close poll: not supported by --live rails, whose actions have no access to the socket; give --notice-close write, or --live pool"
             .to_owned()
     })
 }
 
-/// The refusal of two flags that lead to one file.
+/// The refusal of two flags that lead to the same file.
 fn clash(args: &ServeArgs) -> Option<String> {
     let database = Some(args.database.as_path()).filter(|path| *path != Path::new(MEMORY));
     same_file(&[

@@ -1,4 +1,4 @@
-//! Sends requests to the control server on a thread of its own, so that the keys work while no answer arrives.
+//! Queries the control server on a separate thread, so that keys work while no answer arrives.
 //!
 //! It reads `/stats` and `/timeline` of a ninetabs, and `/stats` of a Puma. Each request takes at most [`PATIENCE`].
 
@@ -40,7 +40,7 @@ pub enum AskerError {
     NoPuma { url: ControlUrl },
 }
 
-/// Sends the requests, and remembers the last event that it has.
+/// Sends the requests, and remembers the last event that it received.
 #[derive(Debug)]
 pub struct Asker {
     args: ControlServerArgs,
@@ -60,9 +60,9 @@ impl Asker {
         Asker { args, heard: LastHeard::default() }
     }
 
-    /// Asks for everything once. Blocks for at most three times [`PATIENCE`].
+    /// Requests everything once. Blocks for at most three times [`PATIENCE`].
     pub fn ask(&mut self) -> Result<Answers, AskerError> {
-        // A server with port 0 may listen on another port after a restart. Its state file has the new one.
+        // A server with port 0 may listen on another port after a restart. Its state file has the new port.
         let server = self.args.find()?;
         let url = server.url.clone();
         let get = |order, parameters| server.ask("GET", order, parameters, PATIENCE);
@@ -94,7 +94,7 @@ impl Asker {
         Ok(Answers { url, anew, stats, inside: Some(excerpt) })
     }
 
-    /// Asks repeatedly on a thread of its own, which ends when the receiver is dropped.
+    /// Sends the requests repeatedly on a separate thread, which ends when the receiver is dropped.
     pub fn go_on(mut self, every: Duration) -> Result<Receiver<Result<Answers, AskerError>>, SpawnError> {
         let (tell, told): (Sender<_>, _) = bounded(1);
         threads::spawn("asker", move || {

@@ -19,7 +19,7 @@ pub struct Canvas<'a> {
     pub colors: bool,
 }
 
-/// Writes on one row from left to right, up to its end.
+/// Writes on one row from left to right, up to the end of the row.
 pub struct Pen<'a> {
     pub buffer: &'a mut Buffer,
     pub x: u16,
@@ -28,7 +28,7 @@ pub struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    /// Appends a text, cut at the end of the row.
+    /// Appends a text, truncated at the end of the row.
     pub fn put(&mut self, text: &str, style: Style) -> &mut Self {
         let room = usize::from(self.right.saturating_sub(self.x));
         // Names and targets are text that the server's clients sent.
@@ -65,12 +65,12 @@ impl Canvas<'_> {
         if self.colors { style.fg(color) } else { style }
     }
 
-    /// The style of a number that needs attention, if it does.
+    /// The style of a number: highlighted if it needs attention.
     pub fn alarm(&self, is_on: bool) -> Style {
         if is_on { self.color(bold(), Color::Yellow) } else { Style::new() }
     }
 
-    /// Writes names and numbers. The first one that does not fit is left out, with all after it.
+    /// Writes names and numbers. The first one that does not fit is left out, as are all after it.
     pub fn items(&mut self, y: u16, label: &str, items: Vec<(&str, u64, bool)>) {
         let styles: Vec<Style> = items.iter().map(|(_, _, alarm)| self.alarm(*alarm)).collect();
         let mut pen = self.pen(y);
@@ -79,7 +79,7 @@ impl Canvas<'_> {
         }
         let mut gap = "";
         for ((name, value, _), style) in items.into_iter().zip(styles) {
-            // "database 8 of 8" is one item.
+            // "database 8 of 8" reads as one item, so one space separates its parts.
             let before = if name == "of" { " " } else { gap };
             if !pen.put_if_it_fits(&format!("{before}{name} {value}"), style) {
                 return;
@@ -102,7 +102,7 @@ impl Canvas<'_> {
         pen.put(" ", Style::new()).put(&lane.holder, Style::new());
     }
 
-    /// The legend of the cells, as far as it fits.
+    /// The legend of the cells, or as much of it as fits.
     pub fn legend(&mut self, y: u16) {
         let colors = self.colors;
         let mut pen = self.pen(y);
@@ -124,7 +124,7 @@ pub fn bar(count: u64, of: u64, width: u16) -> String {
     "█".repeat(full) + &"░".repeat(usize::from(width) - full)
 }
 
-/// A number as a bar of eighths of the maximum.
+/// A number as a vertical bar, in eighths of the maximum.
 pub fn level(value: Option<u64>, of: u64) -> char {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     match value {
@@ -152,7 +152,7 @@ pub(super) fn text_of(row: &[ratatui::buffer::Cell]) -> String {
     text
 }
 
-/// The colors of the lanes of `reproduce`.
+/// The same colors as in the lanes of `reproduce`.
 fn style(cell: Cell, colors: bool) -> Style {
     let (style, color) = match cell {
         Cell::Empty => return Style::new(),

@@ -1,12 +1,13 @@
-//! The warning that the numbers of a Puma allow: all of its threads are taken. A ninetabs has warnings of its own.
+//! The one warning that follows from the numbers of a Puma: all of its threads are held. A ninetabs reports its own
+//! warnings.
 
 use std::collections::VecDeque;
 
 use super::numbers::{Pool, WarningAnswer};
 use crate::lab::probe::findings::{LiveState, WatchedServer, live_remedy};
 
-/// The answers that all have to show it: those of five seconds, unless `--every` says otherwise. At the start, there
-/// are fewer.
+/// How many of the latest answers must all show a full pool: five seconds' worth at the default `--every`. At the
+/// start, there are fewer answers.
 const ANSWERS: usize = 10;
 
 /// The warning, if no thread was free in any of the latest answers.
@@ -22,15 +23,15 @@ pub fn full_pool(samples: &VecDeque<Pool>) -> Option<WarningAnswer> {
         return None;
     }
     let threads = match max {
-        1 => "The only thread is taken".to_owned(),
-        max => format!("All {max} threads are taken"),
+        1 => "The only thread is held".to_owned(),
+        max => format!("All {max} threads are held"),
     };
     let waits = match newest.backlog.unwrap_or_default() {
-        // In the kernel of a Puma 5, and in the queue of a Puma 8.
+        // With Puma 5 it waits in the kernel, with Puma 8 in the queue.
         0 => "the next request waits".to_owned(),
         1 => "1 request waits".to_owned(),
         many if latest().next_back().is_some_and(|oldest| oldest.backlog < Some(many)) => {
-            format!("{many} requests wait, and their number grows")
+            format!("{many} requests wait, and the number is growing")
         }
         many => format!("{many} requests wait"),
     };
@@ -54,29 +55,29 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_stays_full_is_a_warning_with_the_remedy_of_a_probe() {
-        let full = "All 5 threads are taken; the next request waits.";
+    fn a_pool_that_stays_full_gets_a_warning_with_the_remedy_of_a_probe() {
+        let full = "All 5 threads are held; the next request waits.";
         assert_eq!(text(&[pool(5, 0, 0); 10]).as_deref(), Some(full));
         let growing = [pool(5, 0, 1), pool(5, 0, 3)];
         assert_eq!(
             text(&growing).as_deref(),
-            Some("All 5 threads are taken; 3 requests wait, and their number grows.")
+            Some("All 5 threads are held; 3 requests wait, and the number is growing.")
         );
-        assert_eq!(text(&[pool(1, 0, 1)]).as_deref(), Some("The only thread is taken; 1 request waits."));
+        assert_eq!(text(&[pool(1, 0, 1)]).as_deref(), Some("The only thread is held; 1 request waits."));
         let remedy = full_pool(&VecDeque::from([pool(5, 0, 2)])).unwrap().remedy;
         assert!(remedy.contains("threads in puma.rb"), "{remedy}");
     }
 
     #[test]
     fn a_pool_with_io_threads_is_full_only_if_a_request_waits() {
-        // Nine streams of Puma 8 on eight threads, all marked IO-bound: a page is served.
+        // Nine streams of Puma 8 on eight threads, all marked IO-bound: a page is still served.
         let marked = |backlog| Pool { io_threads: Some(9), running: Some(9), ..pool(8, 0, backlog) };
         assert_eq!(text(&[marked(0)]), None);
-        assert_eq!(text(&[marked(1)]).as_deref(), Some("All 8 threads are taken; 1 request waits."));
+        assert_eq!(text(&[marked(1)]).as_deref(), Some("All 8 threads are held; 1 request waits."));
     }
 
     #[test]
-    fn a_pool_that_was_free_a_moment_ago_or_reports_no_numbers_is_none() {
+    fn a_pool_that_was_not_full_a_moment_ago_or_reports_no_numbers_gets_no_warning() {
         assert_eq!(text(&[pool(5, 1, 0), pool(5, 0, 2)]), None);
         assert_eq!(text(&[Pool::default()]), None);
         assert_eq!(text(&[]), None);

@@ -104,7 +104,7 @@ struct Shares {
     events: usize,
 }
 
-/// The threads come first, but at least two waiting requests and three events are shown if they fit.
+/// The threads have priority, but at least two waiting requests and three events are shown if they fit.
 fn share(room: usize, rows: usize, waiters: usize, events: usize) -> Shares {
     let some_waiters = waiters.min(2).min(room.saturating_sub(1));
     let some_events = if room >= 10 { events.min(3) } else { 0 };
@@ -114,9 +114,9 @@ fn share(room: usize, rows: usize, waiters: usize, events: usize) -> Shares {
     Shares { rows, waiters, events: events.min(left - waiters) }
 }
 
-/// The lanes up to now, one column per [`COLUMN_US`]. A young server has fewer columns.
+/// The lanes up to now, one column per [`COLUMN_US`]. A server that started recently has fewer columns.
 fn recent(record: &Record, columns: usize) -> Vec<Lane> {
-    // In whole columns, so that drawn cells move left without flicker.
+    // Aligned to whole columns, so that drawn cells move left without flicker.
     let end = record.now_us / COLUMN_US + 1;
     let columns = (columns as u64).min(end);
     let at = |column: u64| column.saturating_mul(COLUMN_US);
@@ -128,7 +128,7 @@ fn waiters(view: &TopView, record: &Record) -> Vec<String> {
     let line = |story: &Story| {
         let waits = span(record.now_us.saturating_sub(story.queued_us));
         match story.target.as_str() {
-            "" => format!("{} has waited {waits}, its request is unread", story.name()),
+            "" => format!("{} has waited {waits}; its request is unread", story.name()),
             target => format!("{} has waited {waits} for {target}", story.name()),
         }
     };

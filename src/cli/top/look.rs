@@ -11,9 +11,9 @@ pub struct Look<'a> {
     pub paused: bool,
     pub help: bool,
     pub colors: bool,
-    /// Whether there is a keyboard, so that the keys are shown.
+    /// Whether keys can be pressed, and are therefore shown.
     pub keys: bool,
-    /// Why no answers arrive now, which may also happen during a pause.
+    /// The reason why no answers are arriving, if there is one. It can also appear during a pause.
     pub silence: Option<&'a str>,
 }
 

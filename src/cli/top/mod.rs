@@ -1,8 +1,8 @@
 //! `top`: shows the lanes, the queue and the numbers of a server in the terminal.
 //!
-//! For a ninetabs it shows the record of the control server, for a Puma the numbers of `/stats`. Requests are sent on a
-//! thread of their own, so that the keys work while no answer arrives. The terminal is restored however the command
-//! ends, including by a panic or a signal.
+//! For a ninetabs it shows the event log of the control server, and for a Puma the numbers of `/stats`. Requests are
+//! sent on a separate thread, so that keys work while no answer arrives. The terminal is restored however the command
+//! ends, even by a panic or a signal.
 
 mod asker;
 mod canvas;
@@ -43,7 +43,7 @@ use view::TopView;
 pub(super) const EXAMPLES: &str = "\
 Keys: q, Esc or Ctrl-C quits; p pauses; arrows, PageUp and PageDown scroll the
 threads; ? explains the screen.
-It reads /stats, which resets backlog_max and reactor_max, as for every reader.
+It reads /stats, which resets backlog_max and reactor_max, as any reader does.
 
 Exit status: 0 if quit by a key, 1 if no server answers at the start, 2 without
 a terminal, 130 if ended by a signal.
@@ -53,7 +53,7 @@ Examples:
   ninetabs top --state tmp/puma.state
   ninetabs top --once | head -3";
 
-/// How often the screen is redrawn without news, since it shows for how long there has been none.
+/// How often the screen is redrawn if no answers arrive, since it shows how long there has been none.
 const REDRAW: Duration = Duration::from_secs(1);
 /// The number of events that `--once` prints, and its width without a terminal.
 const ONCE_EVENTS: usize = 10;
@@ -72,7 +72,7 @@ pub struct TopArgs {
     pub once: bool,
 }
 
-/// How it ended.
+/// How the command ended.
 enum TopEnd {
     ByKey,
     BySignal,
@@ -84,9 +84,9 @@ enum TopError {
     Terminal(#[from] io::Error),
     #[error(transparent)]
     Thread(#[from] SpawnError),
-    #[error("cannot read the terminal's keys any more")]
+    #[error("cannot read keys from the terminal any more")]
     NoKeys,
-    #[error("the thread that asks the server has ended")]
+    #[error("the thread that queries the server has ended")]
     NoAsker,
 }
 
@@ -145,7 +145,7 @@ fn show(
     news: &Receiver<Result<Answers, AskerError>>,
     signals: &Receiver<()>,
 ) -> Result<TopEnd, TopError> {
-    // From here on a panic also restores the terminal before it is printed.
+    // From here on, a panic restores the terminal before its message is printed.
     let mut terminal = ratatui::try_init()?;
     let keys = keys()?;
     let mut top = Top::new(view);
@@ -175,10 +175,10 @@ fn keys() -> Result<Receiver<Event>, SpawnError> {
     Ok(told)
 }
 
-/// What the screen shows, and how.
+/// The state of the command: what the screen shows, and how.
 struct Top {
     view: TopView,
-    /// The picture that is shown during a pause.
+    /// The view that is shown during a pause.
     paused: Option<TopView>,
     help: bool,
     scroll: usize,
@@ -218,13 +218,13 @@ impl Top {
         }
     }
 
-    /// Reacts to an event. Returns whether the command ends.
+    /// Reacts to an event. Returns whether the command must end.
     fn obey(&mut self, event: &Event) -> bool {
         let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else {
             return false;
         };
         let page = self.scrolled.shown.max(1);
-        // A terminal that has shrunk and grown again may have left it beyond the end.
+        // After the terminal has been resized, `scroll` may be beyond the end.
         let at = self.scroll.min(self.scrolled.last());
         match code {
             KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => return true,

@@ -21,7 +21,7 @@ pub struct StatsAnswer {
     pub connections: Option<ConnectionsAnswer>,
     /// From a ninetabs, the most serious first. For a Puma, [`super::full_pool`] adds its own.
     pub warnings: Vec<WarningAnswer>,
-    /// The workers of a cluster. It reports only their numbers.
+    /// The workers of a cluster, which reports no other numbers.
     pub worker_status: Option<Vec<WorkerAnswer>>,
 }
 
@@ -70,7 +70,7 @@ pub struct ConnectionsAnswer {
     pub open: Option<u64>,
 }
 
-/// What is wrong with a server, and what helps.
+/// What is wrong with a server, and the remedy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WarningAnswer {
@@ -97,7 +97,7 @@ pub struct WorkerAnswer {
 }
 
 impl StatsAnswer {
-    /// Whether this is an answer of a Puma or a ninetabs: each of them has at least one of these numbers.
+    /// Whether this is an answer of a Puma or a ninetabs: each of them reports at least one of these numbers.
     pub fn are_a_pumas(&self) -> bool {
         self.pool != Pool::default() || self.worker_status.is_some()
     }
@@ -110,7 +110,7 @@ impl StatsAnswer {
 }
 
 impl Pool {
-    /// Threads that cannot take a request. Puma reports how many can.
+    /// Threads that cannot take a request: Puma reports the maximum, and how many can.
     pub fn taken(&self) -> Option<u64> {
         Some(self.max_threads?.saturating_sub(self.pool_capacity?))
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_process_of_puma_5() {
+    fn the_stats_of_a_single_puma_5_process_are_read() {
         let said = r#"{"started_at":"2026-11-25T23:19:25Z","backlog":1,"running":2,"pool_capacity":0,"max_threads":2,"requests_count":7}"#;
         let stats: StatsAnswer = serde_json::from_str(said).unwrap();
         let pool = stats.whole();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_the_sum_of_its_workers() {
+    fn the_numbers_of_a_cluster_are_the_sums_over_its_workers() {
         let said = r#"{"started_at":"2026-11-25T23:19:15Z","workers":2,"phase":0,"booted_workers":1,"old_workers":0,
             "worker_status":[
             {"started_at":"2026-11-25T23:19:15Z","pid":6930,"index":0,"phase":0,"booted":true,

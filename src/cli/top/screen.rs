@@ -1,8 +1,9 @@
 //! The screen: a pure drawing of a [`TopView`] into cells.
 //!
-//! From top to bottom: the server, its gauge and its numbers ([`super::head`]); for a ninetabs its warnings
-//! ([`super::warnings`]), the lanes, the queue and the latest events ([`super::inside`]), for a Puma the history of
-//! its numbers ([`super::outside`]); the legend and the keys.
+//! The first rows show the server, its gauge and its numbers ([`super::head`]). The warnings follow
+//! ([`super::warnings`]). Below them, a ninetabs has its lanes, the queue and the latest events
+//! ([`super::inside`]), and a Puma has the history of its numbers ([`super::outside`]). The last rows are the
+//! legend and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -21,21 +22,21 @@ pub const LEAST: (u16, u16) = (40, 10);
 
 const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  quit",
-    "p  pause the screen; the server goes on",
+    "p  pause the screen; the server keeps running",
     "?  back to the lanes",
     "arrows, PageUp, PageDown, Home, End  scroll the threads",
     "",
-    "threads   threads that hold a request; for a Puma, the",
+    "threads   threads held by a request; for a Puma, the",
     "          maximum minus the capacity",
-    "busy      working and waiting, as Puma counts: above",
-    "          the maximum of threads, the excess waits",
+    "busy      held threads and queued requests, as in Puma:",
+    "          above the maximum of threads, the excess waits",
     "backlog   requests in the queue, without a thread",
-    "capacity  requests that could start now: at 0 they wait",
+    "capacity  requests that could start now; at 0, they wait",
     "running   threads that exist; io: marked as IO-bound",
-    "requests  started since the server started",
+    "requests  begun since the server started",
     "streams   open; opened, failed (a write) and reaped",
     "          since the server started",
-    "database  connections in use; waiting: actions for one",
+    "database  connections in use; waiting: actions without one",
     "",
     "It reads /stats, which resets backlog_max and reactor_max",
     "for every reader. Neither is shown here.",
@@ -92,7 +93,7 @@ pub fn height_of_all(view: &TopView, events: usize, width: u16) -> u16 {
     let rows = match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => {
             let rows = inside::height_of_all(view, record, events);
-            // As many as the warnings need, if they are to be whole.
+            // If there are warnings, enough rows to show them with their remedies.
             match warnings::height_of_all(view, width) {
                 0 => rows,
                 lines => rows.max(warnings::REST) + lines,
@@ -109,7 +110,7 @@ impl Canvas<'_> {
         let (width, height) = LEAST;
         let lines = [
             format!("{} x {} is too small:", self.area.width, self.area.height),
-            format!("{width} x {height} are needed"),
+            format!("at least {width} x {height} is needed"),
         ];
         for (y, line) in (0..self.area.height).zip(lines) {
             self.pen(y).put(&line, Style::new());
@@ -141,7 +142,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// While no answers arrive, everything above this row is outdated and dim.
+    /// While no answers arrive, everything above this row is outdated and drawn dim.
     fn fade(&mut self, look: &Look<'_>, bottom: u16) {
         if look.silence.is_some() {
             let old = Rect { height: bottom, ..self.area };

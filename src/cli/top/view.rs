@@ -1,4 +1,4 @@
-//! The data of the screen, for as far back as a screen is wide.
+//! The data of the screen, kept as far back as a wide screen can show.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -13,8 +13,8 @@ use ninetabs_server::timeline::Excerpt;
 
 /// How far back lanes can be drawn: the columns of a very wide screen.
 const KEPT_US: u64 = 180_000_000;
-/// The number of ended requests that are kept. A server under load has as many within seconds; its lanes then begin
-/// there.
+/// The number of ended requests that are kept. A server under load has that many within seconds, and its lanes then
+/// show less time.
 const KEPT_STORIES: usize = 50_000;
 /// The number of events that are kept, and of samples of a Puma's numbers.
 const KEPT_EVENTS: usize = 200;
@@ -54,19 +54,19 @@ impl TopView {
         view
     }
 
-    /// Takes in that no answer arrived.
+    /// Records that no answer arrived.
     pub fn miss(&mut self, why: String) {
         self.trouble = Some(why);
     }
 
-    /// How long there has been no answer, and why. None while answers arrive.
+    /// How long there has been no answer, and why. `None` while answers arrive.
     pub fn silence(&self, now: Instant) -> Option<String> {
         let why = self.trouble.as_ref()?;
         let silent = now.saturating_duration_since(self.answered).as_secs();
-        Some(format!("no answer for {}, asking again: {why}", long_span(silent)))
+        Some(format!("no answer for {}, retrying: {why}", long_span(silent)))
     }
 
-    /// Takes in the answers of this time.
+    /// Records the answers that arrived at this time.
     pub fn take(&mut self, answers: Answers, now: Instant) {
         let Answers { url, anew, stats, inside } = answers;
         if anew {
@@ -98,7 +98,7 @@ impl TopView {
             keep(&mut self.events, EventLine { at_us, text, tone: Tone::Plain }, KEPT_EVENTS);
         }
         record.take(excerpt);
-        // Only the text of the moments is shown. The stories have the rest.
+        // Only the text of the moments is needed; the lanes are drawn from the stories.
         let moments = mem::take(&mut record.moments);
         let events = moments.iter().rev().filter_map(|moment| words::tell(moment, record));
         let events: Vec<EventLine> = events.take(KEPT_EVENTS).collect();

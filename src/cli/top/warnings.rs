@@ -10,14 +10,14 @@ use super::view::TopView;
 use super::wrap::wrapped;
 use ninetabs_server::escape::printable;
 
-/// The most warnings that are shown.
+/// The maximum number of warnings that are shown.
 const MOST: usize = 3;
-/// What each begins with, and the columns that it takes.
+/// The sign before each warning, and the columns that it takes.
 const SIGN: &str = "▲ ";
 const INDENT: usize = 2;
-/// The rows that stay for lanes, queue and events, if there is too little space for everything.
+/// The rows that are reserved for lanes, queue and events if there is not enough space for everything.
 pub const REST: usize = 15;
-/// Those that stay for the history of a Puma, and some of its workers.
+/// The rows that are reserved for the history of a Puma and some of its workers.
 pub const REST_OF_A_PUMA: usize = 6;
 
 /// The rows of all warnings with their remedies, in this many columns.
@@ -34,8 +34,8 @@ fn lines(text: &str, width: u16) -> Vec<String> {
 }
 
 impl Canvas<'_> {
-    /// Draws the warnings below the numbers, and returns the first row below them. The remedies are left out if
-    /// they would take the `rest` of the rows, and so are warnings that find no row.
+    /// Draws the warnings below the numbers, and returns the first row below them. `rest` rows are reserved below
+    /// them: if the remedies do not fit, they are left out, and so are warnings that do not fit.
     pub fn warnings(&mut self, view: &TopView, bottom: u16, rest: usize) -> u16 {
         let width = self.area.width;
         let room = usize::from(bottom.saturating_sub(HEAD)).saturating_sub(rest);

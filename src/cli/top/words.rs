@@ -1,6 +1,6 @@
-//! The line of an event, for the last lines of the screen, in the [words] of the dashboard's log.
+//! The lines for events at the bottom of the screen, in the [words] of the dashboard's log.
 //!
-//! The lanes show what happens to each request all the time. These lines are for the other events.
+//! The lanes show the state of each request over time. These lines are for single events.
 
 use std::fmt::Display;
 
@@ -9,8 +9,8 @@ use crate::lab::record::Record;
 use crate::words;
 use ninetabs_server::timeline::{Moment, What, is_seen_close};
 
-/// A shorter wait in the queue, or a shorter response, gets no line: a server under load has thousands of them per
-/// second.
+/// A wait in the queue or a response that is shorter than this gets no line, since a server under load has
+/// thousands of them per second.
 const PASSING_US: u64 = 100_000;
 
 /// A line of the log.
@@ -32,17 +32,17 @@ pub enum Tone {
     Answered,
 }
 
-/// No further part of a line.
+/// A line without further parts.
 const NONE: [(&str, &dyn Display); 2] = [("", &""), ("", &"")];
 
-/// The line for a moment that the record has taken in, if it gets one.
+/// The line for a moment that is already in the record, if the moment gets a line.
 pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
     let lasting = |us: u64| (us >= PASSING_US).then_some(us);
     let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
     let name = match (story, moment.subject) {
         (Some(story), _) if !story.target.is_empty() => story.name(),
-        // An orphaned action may last longer than the story of its request is kept.
+        // An orphaned action may outlast the story of its request.
         (_, Some(subject)) => match record.actions.of_request(subject.request) {
             Some(action) => action.name.clone(),
             None => format!("request {}", subject.request),
@@ -152,7 +152,7 @@ mod tests {
             timeline.record(thread, subject, what);
         }
         let mut excerpt = timeline.after(0);
-        // It was in the reactor for a second, in the queue for two, and streamed for four.
+        // The request was in the reactor for a second and in the queue for two, and it streamed for four.
         let last_queued = excerpt.moments.iter().rposition(|moment| moment.what == What::Queued);
         for (at, moment) in excerpt.moments.iter_mut().enumerate() {
             moment.at_us = match moment.what {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_that_a_stream_saw_is_not_a_failed_write() {
+    fn a_detected_close_is_not_reported_as_a_failed_write() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
         timeline.record(Some(1), subject, What::accepted("GET", "/models/live_stream?tab=2"));
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(told, ["tp 001 saw that the client of tab 2 closed (POLLRDHUP)"]);
     }
 
-    /// A request that was refused, or is still in the reactor, gets no line of an answer.
+    /// A request that was refused or is still in the reactor does not get the line of an answered request.
     #[test]
     fn only_an_answered_request_gets_the_line_of_an_answer() {
         let told = |whats: &[What]| {
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(told(&[What::Queued, What::Started, What::Finished]), [""; 0]);
         assert_eq!(
             told(&[What::Queued, What::Started, up.clone(), What::Left, What::Finished]),
-            ["/up was not answered: its client closed while it waited"]
+            ["/up was not answered: its client closed while it was queued"]
         );
         let wrote = What::Wrote { bytes: 9 };
         let served = told(&[What::Queued, What::Started, up, wrote, answered, What::Finished]);

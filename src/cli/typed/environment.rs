@@ -1,4 +1,4 @@
-//! The variables of the environment: which of them are read, and which values came from one.
+//! Decides which environment variables are read, and records which values came from them.
 //!
 //! An empty variable counts as unset. A command reads only the variables of its own flags. The command line overrides
 //! the environment: the variable of a flag that was typed, or that conflicts with a flag that was typed, is not read.
@@ -41,7 +41,7 @@ impl FromEnvironment {
         self.0.iter().any(|(name, _)| name == flag)
     }
 
-    /// Appends to this message the variables that the flags in it came from.
+    /// Appends to a message the variables that set the flags in it.
     pub fn named(&self, message: &str) -> String {
         let is_in_it = |flag: &str| {
             message.split(' ').any(|word| word.trim_end_matches([':', ',', ';', ')', '.']) == flag)
@@ -55,7 +55,7 @@ impl FromEnvironment {
 /// The part of the typed words that decides which variables are read.
 #[derive(Debug, Default)]
 pub struct Overridden {
-    /// A command was typed, so the flags of the program without a command take no variables.
+    /// Whether a command was typed. In that case, the flags of the program itself do not read variables.
     has_command: bool,
     /// The ids of the arguments that were typed.
     typed: Vec<String>,
@@ -67,7 +67,7 @@ impl Overridden {
         let mut typed = Vec::new();
         let mut level = Some(matches);
         while let Some(matches) = level {
-            // A level also lists the ids of the global flags below it, but knows nothing about them.
+            // A level also lists the ids of the global flags below it, but has no values for them.
             let is_typed = |id: &&clap::Id| {
                 matches.try_contains_id(id.as_str()).is_ok()
                     && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
@@ -78,7 +78,7 @@ impl Overridden {
         Overridden { has_command: matches.subcommand().is_some(), typed }
     }
 
-    /// This definition without the variables that must not be read.
+    /// Removes the variables that must not be read from a definition.
     pub fn without_variables(&self, command: Command) -> Command {
         let command = if self.has_command { command.mut_args(without_variable) } else { command };
         self.without_typed(command)
@@ -118,8 +118,8 @@ pub fn variable_of(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
-/// One line for each unknown variable with our prefix, such as a misspelled one. They are not refused, since an
-/// orchestrator names variables after its services.
+/// One line for each unknown variable with our prefix, such as a misspelled one. Such variables are not refused,
+/// since an orchestrator names variables after its services.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let mut known = Vec::new();
     collect_variables(&Arguments::command(), &mut known);

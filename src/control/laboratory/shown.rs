@@ -65,7 +65,7 @@ pub fn zombie_target(number: usize) -> String {
     format!("/models/live_stream?tab=zombie-{number}")
 }
 
-/// A tab that has not connected yet is none.
+/// `None` for a tab that has not connected yet.
 pub fn client_of_tab(number: u32, tab: &Tab) -> Option<LabClient> {
     Some(LabClient { target: tab_target(number), local_port: tab.local_port()? })
 }

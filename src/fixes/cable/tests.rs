@@ -2,7 +2,7 @@ use super::*;
 use crate::app::announcements::tests::{announced, blocked_feed};
 use crate::app::model::Model;
 
-/// Everything that is sent to a client which sends this, and whether the connection ends.
+/// Returns everything that is sent to a client that sends these pieces, and whether the connection ends.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut feed = blocked_feed();
     let mut client = CableClient::new();
@@ -85,7 +85,7 @@ fn a_frame_that_arrives_byte_by_byte_costs_the_same_per_byte_whatever_its_length
     let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
     for byte in &frame {
         client.receive(&mut feed, &[*byte]);
-        assert!(client.socket.get_ref().incoming.is_empty(), "no byte is parsed twice");
+        assert!(client.socket.get_ref().incoming.is_empty(), "a byte is parsed again");
     }
     assert!(!client.has_left);
     let cost = |length: usize| {
@@ -154,6 +154,6 @@ fn an_identifier_that_a_client_chose_is_not_kept_among_the_shapes() {
         assert_eq!(announcement.shapes(), ["JSON lines"]);
     }
     let plain = || messages(&announcement, PLAIN_IDENTIFIER);
-    assert!(Rc::ptr_eq(&plain(), &plain()), "it is made once for all");
+    assert!(Rc::ptr_eq(&plain(), &plain()), "it is made once for all clients");
     assert_eq!(announcement.shapes(), ["JSON lines", "cable"]);
 }

@@ -1,6 +1,6 @@
-//! Reads and refuses requests of tiny_http by the rules of Puma's front.
+//! Reads or refuses requests from tiny_http, following the rules of Puma's front door.
 //!
-//! tiny_http itself does not check methods, targets, hosts and transfer codings.
+//! tiny_http itself does not check methods, targets, hosts or transfer codings.
 
 use std::io::{Read, Write};
 use std::mem;
@@ -12,7 +12,7 @@ use ninetabs_server::{Request, RequestBuilder, Response};
 
 /// Reads a request. Blocks while the client sends a wanted body.
 ///
-/// The head is checked before the body is read, because tiny_http reads any transfer coding as chunked.
+/// The head is checked before the body is read, because tiny_http treats every transfer coding as chunked.
 pub fn read(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<RequestBuilder, Refusal> {
     head(request).build()?;
     let body = read_body(request, max_body_bytes)?;
@@ -31,7 +31,7 @@ fn head(request: &tiny_http::Request) -> RequestBuilder {
         .fold(head, |head, header| head.header(header.field.as_str().as_str(), header.value.as_str()))
 }
 
-/// Reads the body. If the method wants none, the part that tiny_http has not read yet is refused instead.
+/// Reads the body. If the method does not take a body, one that tiny_http has not read yet is refused instead.
 fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, Refusal> {
     let wanted = max_body_bytes > 0 && matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
     let declared = declared_length(request)?;
@@ -40,10 +40,11 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
         return Err(Refusal::BodyTooLarge);
     }
     if says(request, "Connection", "upgrade") {
-        // tiny_http then returns the bare connection as the body, and it does not end with the body.
+        // tiny_http then returns the bare connection instead of a body, so a read would continue past the end of the
+        // body.
         return match declared {
             0 => Ok(Vec::new()),
-            _ => Err(Refusal::BadRequest("an upgrade with a body")),
+            _ => Err(Refusal::BadRequest("a request to upgrade must not have a body")),
         };
     }
     let counted = request.body_length().map_or(0, |length| length as u64);
@@ -57,8 +58,8 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
     }
 }
 
-/// Returns the declared Content-Length. tiny_http would ignore an invalid number, and use the first of two lengths, so
-/// both are refused.
+/// Returns the declared Content-Length. tiny_http would ignore an invalid number and use the first of two lengths, so
+/// both cases are refused.
 fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
     let mut lengths = lengths(request);
     let (first, second) = (lengths.next(), lengths.next());
@@ -80,16 +81,17 @@ fn lengths(request: &tiny_http::Request) -> impl Iterator<Item = &str> {
     all.map(|header| header.value.as_str())
 }
 
-/// Whether the first header with this name contains this word. tiny_http itself decides in the same way.
+/// Whether the first header with this name contains this word. tiny_http itself uses the same test.
 fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
     let first = request.headers().iter().find(|header| header.field.equiv(name));
     first.is_some_and(|header| header.value.as_str().to_ascii_lowercase().contains(word))
 }
 
-/// Answers a request whose body is not read to its end.
+/// Answers a request whose body has not been read completely.
 ///
-/// If tiny_http waits for that end before reading on, the connection is leaked. Otherwise it is not, since the
-/// response to the client's next request would wait on a pool thread forever for this one to end.
+/// If tiny_http would wait for the end of the body before it reads the next request, the connection is leaked.
+/// Otherwise it is not leaked, because the response to the client's next request would wait forever, on a pool thread,
+/// for this response to end.
 pub fn refuse(request: tiny_http::Request, refusal: Refusal) {
     let line = Response::status(refusal.status()).into_bytes().unwrap_or_default();
     if !holds_its_connection(&request) {
@@ -99,8 +101,8 @@ pub fn refuse(request: tiny_http::Request, refusal: Refusal) {
         return;
     }
     let is_head = *request.method() == tiny_http::Method::Head;
-    // An upgrade is the only way to keep a request. tiny_http then sends no length of the body, so the length follows in
-    // the value of the `Upgrade` header, after a line break.
+    // An upgrade is the only way to keep a request from being dropped. With an upgrade, tiny_http does not send a
+    // Content-Length, so it is appended to the value of the `Upgrade` header after a line break.
     let protocol =
         format!("close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}", line.len());
     let mut stream = request.upgrade(&protocol, tiny_http::Response::empty(refusal.status().as_u16()));
@@ -110,8 +112,8 @@ pub fn refuse(request: tiny_http::Request, refusal: Refusal) {
     mem::forget(stream);
 }
 
-/// Whether tiny_http reads no further request from this connection until the body of this one has been read or dropped.
-/// It copies only short bodies of a declared length.
+/// Whether tiny_http reads the next request from this connection only after the body of this one has been read or
+/// dropped. (tiny_http copies only short bodies of a declared length.)
 fn holds_its_connection(request: &tiny_http::Request) -> bool {
     is_unread(request) || says(request, "Connection", "upgrade")
 }

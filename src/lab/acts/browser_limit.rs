@@ -1,5 +1,5 @@
-//! Act 3: the browser's own limit. On one host the seventh tab waits in the browser, with idle threads; on one host
-//! per tab only the number of threads counts.
+//! Act 3: the browser's own limit. With all tabs on one host, the seventh waits in the browser although threads are
+//! idle. With one host per tab, only the number of threads matters.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The tabs on one host, as the server sees them.
 struct HostShares {
-    /// Pages that are requested.
+    /// Pages that the browser requests.
     asked: usize,
     streaming: usize,
     idle: usize,
@@ -56,8 +56,8 @@ pub(super) fn expects(plan: &Plan) -> String {
         kept => format!(", {kept} {} in the browser", if kept == 1 { "stays" } else { "stay" }),
     };
     format!(
-        "A browser opens six connections per host. With all {} on one host {streaming} {}{kept}, and {} {} idle. With one \
-         host per tab {spread} stream.",
+        "A browser opens six connections per host. With all {} on one host, {streaming} {}{kept}, and {} {} idle. With \
+         one host per tab, {spread} stream.",
         count(plan.tabs, "tab"),
         if streaming == 1 { "streams" } else { "stream" },
         count(idle, "thread"),
@@ -78,14 +78,14 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let tabs = open_all(&mut stage, &mut browser, one_host)?;
     let (asked, streaming) = seen(&stage);
     claims
-        .equal("one host: pages that the server was asked for", expected.asked, asked)
+        .equal("one host: pages requested from the server", expected.asked, asked)
         .says(format!("one host: {} reached the server", count(asked, "page request")));
     claims
         .equal("one host: streams", expected.streaming, streaming)
         .says(format!("one host: {}", count(streaming, "stream")));
     let idle = stage.stat("/pool_capacity")? as usize;
     claims
-        .equal("one host: threads idle meanwhile", expected.idle, idle)
+        .equal("one host: idle threads", expected.idle, idle)
         .says(format!("one host: {} idle", count(idle, "thread")));
     stage.finish_picture(4);
     browser.close(tabs)?;
@@ -99,7 +99,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let (spread, _) = nine_tabs::shares(plan);
     let streams = seen(&stage).1;
     claims
-        .equal("a host each: streams", spread, streams)
+        .equal("one host per tab: streams", spread, streams)
         .says(format!("one host per tab: {}", count(streams, "stream")));
     stage.finish_picture(4);
     browser.close(tabs)?;
@@ -131,14 +131,15 @@ fn why(plan: &Plan, browser: &str) -> String {
         )
     };
     let own_hosts = if plan.tabs > plan.most_threads() {
-        "the pool is exhausted instead. In a tab, both look the same."
+        "the pool is exhausted instead. In a tab, both limits look the same."
     } else {
         "the pool has a thread for each of them."
     };
-    format!("{one_host} With one host per tab no host has more than one stream, and {own_hosts}")
+    format!("{one_host} With one host per tab, no host has more than one stream, and {own_hosts}")
 }
 
-/// Opens the plan's tabs one by one. Each is opened when the previous one streams, or has had enough time to do so.
+/// Opens the plan's tabs one by one. Each is opened once the previous one streams or is queued, or has had enough time
+/// to do so.
 fn open_all(
     stage: &mut Stage<'_>,
     browser: &mut DrivenBrowser,
@@ -149,8 +150,8 @@ fn open_all(
     for tab in 1..=stage.plan.tabs {
         tabs.push(browser.open(&url(tab))?);
         let stream = format!("tab={tab}");
-        // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has waited without
-        // success, the tabs after it get less time.
+        // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has timed out, the tabs
+        // after it get less time.
         let patience = match tab {
             _ if is_full => PATIENCE / 10,
             1..=SIX => PATIENCE * JUDGED_AT,
@@ -179,7 +180,7 @@ fn seen(stage: &Stage<'_>) -> (usize, usize) {
     })
 }
 
-/// The real Chromium, or a model of a browser if it is not installed.
+/// The real Chromium, or a simulated browser if Chromium is not installed or does not start.
 enum DrivenBrowser {
     Real(Chromium),
     Simulated(Browser),

@@ -1,5 +1,5 @@
-//! Act 6: the database pool. A stream keeps its database connection, there are fewer connections than threads, and
-//! the next tab gets an empty 200.
+//! Act 6: the database pool. Each stream keeps its database connection, and there are fewer connections than threads.
+//! The next tab therefore gets an empty 200.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use super::{Played, answered, count, spelled};
 use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, Stage, Theater, in_seconds, spoken};
 
-/// The default of ActiveRecord.
+/// The default pool size of ActiveRecord.
 const CONNECTIONS: usize = 5;
 
 pub(super) fn title(_: &Plan) -> String {
@@ -29,14 +29,14 @@ pub(super) fn expects(plan: &Plan) -> String {
     if threads <= CONNECTIONS {
         return format!(
             "{} hold all {}, and no stream lacks a database connection. The next tab would wait for a thread; a page \
-             gets no byte.",
+             gets no response.",
             count(streaming, "stream"),
             count(threads, "thread"),
         );
     }
     format!(
         "{streaming} tabs stream. Tab {} gets a 200 with an empty body after {}, and a page that needs a query gets 500. \
-         /up is answered at once, and pool_capacity is {}.",
+         /up is answered, and pool_capacity is {}.",
         streaming + 1,
         spoken(plan.pace.checkout_timeout),
         threads - CONNECTIONS,
@@ -69,16 +69,17 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         let patience = stage.a_while();
         let page = stage.page("/up", patience)?;
         claims
-            .push("GET /up", "no byte", answered(page), page.is_none())
+            .push("GET /up", "no response", answered(page), page.is_none())
             .says(format!("GET /up: {}", answered(page)));
         let idle = stage.stat("/database/size")? - stage.stat("/database/busy")?;
         claims
             .equal("database connections idle", (CONNECTIONS - streaming) as u64, idle)
             .says(format!("{} idle", count(idle as usize, "database connection")));
         stage.finish_picture(plan.most_threads());
-        let why = "Streams hold every thread before the database pool is exhausted. The smaller of the two pools decides \
-                   what the next tab meets."
-            .to_owned();
+        let why =
+            "Streams hold every thread before the database pool is exhausted. The smaller of the two pools \
+             determines what the next tab waits for."
+                .to_owned();
         let conclusion = format!(
             "{} hold all {} before the database pool is exhausted",
             count(streams, "stream"),
@@ -90,12 +91,12 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let limit = pace.checkout_timeout * JUDGED_AT;
     let began = Instant::now();
     let next = CONNECTIONS + 1;
-    // The whole answer: its body ends at once, or this would wait for its limit.
+    // Reads the whole answer. If its body did not end immediately, this would wait until `limit`.
     let sixth = stage.page_body(&format!("/models/live_stream?tab={next}"), limit)?;
     let took = began.elapsed();
     let measured = sixth
         .as_ref()
-        .map_or("no end".to_owned(), |(status, body)| format!("{status}, {}", count(body.len(), "byte")));
+        .map_or("incomplete".to_owned(), |(status, body)| format!("{status}, {}", count(body.len(), "byte")));
     claims
         .push(format!("tab {next}"), "200, 0 bytes", &measured, measured == "200, 0 bytes")
         .says(format!("tab {next}: {measured}"));
@@ -108,7 +109,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
             is_in_time,
         )
         .says(format!(
-            "tab {next} was answered after {}, the checkout timeout being {}",
+            "tab {next} was answered after {} (checkout timeout: {})",
             spoken(took),
             spoken(pace.checkout_timeout)
         ));
@@ -132,7 +133,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         .equal("database connections busy in /stats", CONNECTIONS as u64, busy)
         .says(format!("{busy} of {CONNECTIONS} database connections are held"));
     claims
-        .equal("pool_capacity meanwhile", (plan.most_threads() - CONNECTIONS) as u64, capacity)
+        .equal("pool_capacity in /stats", (plan.most_threads() - CONNECTIONS) as u64, capacity)
         .says(format!("pool_capacity {capacity}"));
     let timeouts = stat("/database/checkout_timeouts");
     claims
@@ -142,8 +143,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
 
     let why = format!(
         "Each stream keeps the connection of its first query while it sleeps, as Rails up to 7.1 does, so tab {next} \
-         held a thread and waited {} for the database. Its action failed before its first write, which is a 200 without \
-         a body: an EventSource reconnects and waits again, forever.",
+         held a thread and waited {} for the database. Its action failed before its first write, so the answer was an \
+         empty 200, and an EventSource reconnects forever.",
         spoken(took),
     );
     let conclusion = format!(

@@ -1,8 +1,13 @@
 //! The acts of `reproduce`: the article's story, one file per act.
 //!
-//! Each act has the same parts: what it expects, derived from the plan before anything runs; the run, on a server of
-//! its own; its claims, measured on the wire and in the server's record; and the cause, in two sentences. Its texts
-//! and its claims follow from the plan, so that a claim can fail.
+//! Each act has the same parts:
+//!
+//! - the expectation, derived from the plan before anything runs
+//! - the run, on its own server
+//! - the claims, measured on the wire and in the server's record
+//! - the cause, in two sentences
+//!
+//! The expected values are computed from the plan, not from the run, so a claim can fail.
 
 mod browser_limit;
 mod database_pool;
@@ -27,7 +32,7 @@ pub struct Act {
     /// The title on screen.
     pub heading: fn(&Plan) -> String,
     pub expects: fn(&Plan) -> String,
-    /// Seconds that it took with the default plan, at the normal pace and at the fast one.
+    /// How many seconds the act takes with the default plan, at the normal pace and at the fast pace.
     pub took_s: [u64; 2],
     play: fn(&mut Theater<'_>) -> Result<Played, ActError>,
 }
@@ -125,8 +130,8 @@ impl Outcome {
 }
 
 impl Act {
-    /// Plays the act: prints what it expects, runs it, and prints its claims and the cause. `pause` is called
-    /// between the three, with the name of the next step.
+    /// Performs the act: prints its expectation, runs it, and prints its claims and the cause. `pause` is called
+    /// before the run and before the verdict, with the name of the next step.
     pub fn perform(
         &self,
         plan: &Plan,
@@ -154,7 +159,7 @@ pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// `one tab`, `nine tabs`, `16 tabs`: for titles.
+/// A count for titles, spelled out up to twelve: `one tab`, `nine tabs`, `16 tabs`.
 pub fn spelled(number: usize, thing: &str) -> String {
     const WORDS: [&str; 13] = [
         "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
@@ -164,7 +169,7 @@ pub fn spelled(number: usize, thing: &str) -> String {
     format!("{word} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The same text with a capital letter at its start, unless it begins with a name from the code.
+/// Capitalizes the first letter of a text, unless its first word is an identifier or a path.
 pub fn capitalized(text: &str) -> String {
     let word = text.split_whitespace().next().unwrap_or_default();
     let mut letters = text.chars();
@@ -174,7 +179,7 @@ pub fn capitalized(text: &str) -> String {
     }
 }
 
-/// The status of a page, or `no byte` if nothing of it arrived.
+/// The status of a page's response, or `no response` if nothing arrived.
 fn answered(page: Option<(u16, Duration)>) -> String {
-    page.map_or_else(|| "no byte".to_owned(), |(status, _)| status.to_string())
+    page.map_or_else(|| "no response".to_owned(), |(status, _)| status.to_string())
 }

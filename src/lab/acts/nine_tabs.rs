@@ -5,7 +5,7 @@ use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, Stage, Theater, spoken};
 use crate::lab::story::Story;
 
-/// The front that reads a request before the request is queued.
+/// The front that reads a request before queuing it.
 pub(super) const READS_FIRST: &str = "tiny-http";
 
 pub(super) fn title(plan: &Plan) -> String {
@@ -26,7 +26,7 @@ pub(super) fn expects(plan: &Plan) -> String {
     let (streaming, waiting) = shares(plan);
     let threads = count(plan.most_threads(), "thread");
     let tabs = count(plan.tabs, "tab");
-    let page = if plan.tabs < plan.most_threads() { "is answered" } else { "gets no byte" };
+    let page = if plan.tabs < plan.most_threads() { "is answered" } else { "gets no response" };
     let what = match waiting {
         0 if plan.tabs == 1 => format!("The tab streams, and holds one of {threads} until its stream ends."),
         0 => format!("All {tabs} stream. Each stream holds one of the {threads} until it ends."),
@@ -61,7 +61,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let stats = stage.stats()?;
     let stat = |name: &str| stats[name].as_u64().unwrap_or_default() as usize;
     let (busy, capacity) = (stat("busy_threads"), stat("pool_capacity"));
-    // Puma counts requests that wait as well.
+    // Puma's `busy_threads` includes the requests in the queue.
     claims
         .equal("busy_threads in /stats", plan.tabs, busy)
         .says(format!("busy_threads {busy}: Puma counts held threads and waiting requests"));
@@ -74,11 +74,11 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let patience = stage.a_while();
     let page = stage.page("/up", patience)?;
     let has_room = plan.tabs < plan.most_threads();
-    let expected = if has_room { "200" } else { "no byte" };
-    let what = format!("GET /up, for the {} that we watched", spoken(patience));
+    let expected = if has_room { "200" } else { "no response" };
+    let what = format!("GET /up, watched for {}", spoken(patience));
     let sentence = match page {
         Some((status, took)) => format!("GET /up: {status} after {}", spoken(took)),
-        None => format!("GET /up: no byte within {}", spoken(patience)),
+        None => format!("GET /up: no response within {}", spoken(patience)),
     };
     claims.push(what, expected, answered(page), answered(page) == expected).says(sentence);
     if page.is_none() {
@@ -86,7 +86,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         stage.wait_until(patience * JUDGED_AT, |_| (with_more() >= streaming).then_some(()))?;
         let more = with_more();
         claims
-            .equal("tabs that got more events meanwhile", streaming, more)
+            .equal("tabs that got more events while /up was watched", streaming, more)
             .says(format!("{} received more events in that time", count(more, "tab")));
     }
     stage.finish_picture(plan.most_threads());
@@ -96,8 +96,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         Some((_, took)) => {
             let idle = plan.most_threads() - streaming;
             let why = format!(
-                "Each stream holds a thread with its loop of write and sleep, so {} were idle. The page took one of \
-                 them, and was answered in {}.",
+                "Each stream holds a thread with its loop of write and sleep, which left {} idle. The page took one of \
+                 these, and was answered in {}.",
                 count(idle, "thread"),
                 spoken(took),
             );
@@ -118,7 +118,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
             let waits =
                 if queued > 0 { format!("{first} waits in the queue, and a page") } else { "a page".into() };
             let conclusion = format!(
-                "{came} of {} stream; {waits} got no byte within {}",
+                "{came} of {} stream; {waits} got no response within {}",
                 count(plan.tabs, "tab"),
                 spoken(patience)
             );
@@ -128,7 +128,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     Ok(Played { claims, why, conclusion, main: 0 })
 }
 
-/// Where the first request that waits is, which differs between the fronts.
+/// Describes where the first waiting request is, which depends on the front.
 fn in_the_queue(first: &str, front: &str) -> String {
     let behind = if first == "/up" { "" } else { ", with /up behind it" };
     let first = capitalized(first);

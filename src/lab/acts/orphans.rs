@@ -1,6 +1,6 @@
-//! Act 7: `ab`, as the article says. ab speaks HTTP/1.0. In Rails, an action of ActionController::Live has a thread of
-//! its own, and nothing tells it that an HTTP/1.0 client has got its answer and left. The action runs on without a
-//! client, and no number of Puma shows it.
+//! Act 7: `ab`, as in the article. ab speaks HTTP/1.0. In Rails, an action of ActionController::Live runs on its own
+//! thread, which is not notified when an HTTP/1.0 client has received its answer and left. The action continues
+//! without a client, and none of Puma's numbers show it.
 
 use std::time::Duration;
 
@@ -10,29 +10,30 @@ use crate::lab::program::find;
 use crate::lab::stage::{ActError, JUDGED_AT, Pace, Plan, Stage, Theater, in_seconds, spoken};
 use crate::lab::visitors::{self, Benchmark, VisitError};
 
-/// The article's way to test: `ab -n 100 -c 4`.
+/// The article's test: `ab -n 100 -c 4`.
 const REQUESTS: usize = 100;
 const CONCURRENCY: usize = 4;
-/// The default of ActiveRecord.
+/// The default pool size of ActiveRecord.
 const CONNECTIONS: usize = 5;
 
 pub(super) fn title(_: &Plan) -> String {
-    format!("ab, as the article says: {REQUESTS} requests over HTTP/1.0")
+    format!("ab, as in the article: {REQUESTS} requests over HTTP/1.0")
 }
 
 pub(super) fn heading(_: &Plan) -> String {
-    "ab, as the article says".to_owned()
+    "ab, as in the article".to_owned()
 }
 
 pub(super) fn expects(plan: &Plan) -> String {
     format!(
-        "With a thread per action, as on Rails, ab -n {REQUESTS} -c {CONCURRENCY} completes and leaves {REQUESTS} actions \
-         without a client, and {}. Five of them can hold all {CONNECTIONS} database connections. A maximum age ends them.",
+        "With a thread per action, as on Rails, ab -n {REQUESTS} -c {CONCURRENCY} completes and leaves {REQUESTS} \
+         actions without a client, and {}. Five such actions can hold all {CONNECTIONS} database connections. A maximum \
+         age ends them.",
         count(plan.most_threads(), "idle thread"),
     )
 }
 
-/// The checkout timeout of this act. All requests but the first few wait for it, [`CONCURRENCY`] at a time.
+/// The checkout timeout of this act. All requests except the first few wait for it, [`CONCURRENCY`] at a time.
 fn checkout_timeout(pace: &Pace) -> Duration {
     pace.checkout_timeout / 20
 }
@@ -41,15 +42,15 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let mut claims = Claims::default();
     if find("ab").is_none() {
         theater.narrator.say(
-            "(ab is not installed: it is in the package apache2-utils. Clients of our own request the same.)",
+            "(ab is not installed: it is in the package apache2-utils. Built-in clients send the same requests.)",
         );
     }
     let rate = endless_loops(theater, &mut claims)?;
     exhausted_database_pool(theater, &mut claims)?;
     maximum_age(theater, &mut claims)?;
     let why = format!(
-        "An HTTP/1.0 client gets the first write and a clean end, and nothing tells the action. Its further writes \
-         succeed and go nowhere, with {rate} queries per second, until a maximum age interrupts its sleep.",
+        "An HTTP/1.0 client gets the first write and a clean end, but the actions do not notice. Their later writes \
+         succeed and go nowhere, with {rate} queries per second, until a maximum age interrupts them.",
     );
     let conclusion =
         format!("ab finished, the pool was idle, and {REQUESTS} actions queried {rate} times per second");
@@ -81,7 +82,7 @@ fn endless_loops(theater: &mut Theater<'_>, claims: &mut Claims) -> Result<u64, 
         .says(format!("{rate} queries per second"));
     let orphaned = stage.stat("/live_threads/orphaned")?;
     claims
-        .equal("orphaned actions after that", REQUESTS as u64, orphaned)
+        .equal("orphaned actions after these queries", REQUESTS as u64, orphaned)
         .says(format!("{} orphaned", count(orphaned as usize, "action")));
     stage.finish_picture(1);
     Ok(rate)
@@ -106,7 +107,7 @@ fn exhausted_database_pool(theater: &mut Theater<'_>, claims: &mut Claims) -> Re
     claims
         .equal("checkouts that timed out", others, timeouts)
         .says(format!("{} timed out", count(timeouts as usize, "checkout")));
-    idle_pool(&mut stage, claims, " meanwhile")?;
+    idle_pool(&mut stage, claims, " while these actions run")?;
     let page = stage.page("/", limit)?;
     is_status(claims, "GET /, which needs a query", 500, page);
     let page = stage.page("/up", limit)?;
@@ -143,7 +144,7 @@ fn maximum_age(theater: &mut Theater<'_>, claims: &mut Claims) -> Result<(), Act
     Ok(())
 }
 
-/// A server with an action thread per stream, and the article's own loop, whose first event is always the same.
+/// Starts a server with an action thread per stream and the article's own loop, whose first event is always the same.
 fn serve<'a>(
     theater: &'a mut Theater<'_>,
     caption: &str,
@@ -161,14 +162,14 @@ fn kept_connections(plan: &Plan) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// How long the requests take that find no database connection.
+/// How long the requests that get no database connection take in total.
 fn rounds(pace: &Pace) -> Duration {
     checkout_timeout(pace) * (REQUESTS / CONCURRENCY) as u32
 }
 
-/// Runs ab, or clients of our own if it is not installed, and claims that it completed, under this name and
-/// with this label on screen. `takes` is how long it takes in
-/// addition to the requests themselves.
+/// Runs ab, or built-in clients if ab is not installed, and claims that all requests completed. `claim` is the name
+/// of the claim, and `label` its label on screen. `takes` is how long the run takes in addition to the requests
+/// themselves.
 fn complete(
     stage: &mut Stage<'_>,
     claims: &mut Claims,
@@ -184,9 +185,9 @@ fn complete(
             visitor.wait().ok().and_then(|visit| Benchmark::completed(&visit.stdout))
         }
         Err(error) => {
-            // The other error has been told.
+            // If ab is not installed, this was printed at the start of the act.
             if let VisitError::NotRun { .. } = error {
-                stage.say(&format!("({error}. Clients of our own request the same.)"));
+                stage.say(&format!("({error}. Built-in clients send the same requests.)"));
             }
             let running = benchmark.start_own_clients(&url)?;
             stage.wait_until(limit, |_| running.try_recv().ok())?
@@ -203,11 +204,11 @@ fn complete(
     Ok(())
 }
 
-/// Claims that Puma's own numbers show nothing.
+/// Claims that the pool looks idle in Puma's own numbers.
 fn idle_pool(stage: &mut Stage<'_>, claims: &mut Claims, when: &str) -> Result<(), ActError> {
     let threads = stage.plan.most_threads();
     let limit = stage.a_while() * JUDGED_AT;
-    // A pool thread ends its answer a moment after its client has seen the end.
+    // A pool thread is freed a moment after its client has seen the end of the answer.
     stage.wait_for_stat("/busy_threads", 0, limit)?;
     let stats = stage.stats()?;
     let stat = |key: &str| stats[key].as_u64().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Act 5: the reaper. The same zombies with a maximum age; then more tabs than threads, which take turns and lose no
-//! row.
+//! Act 5: the reaper. First, the zombies of act 4 with a maximum stream age. Then more tabs than threads, which take
+//! turns without losing a row.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use crate::lab::record::Record;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater, in_seconds, spoken};
 use crate::lab::tab::{Happens, Settings, Tab};
 
-/// The streams that each tab is to have.
+/// How many streams each tab has to open.
 const TURNS: u64 = 2;
 
 pub(super) fn title(plan: &Plan) -> String {
     format!("The reaper: no stream older than {}", spoken(plan.pace.max_stream_age))
 }
 
-/// No stream is older than this, apart from scheduling delays.
+/// The maximum age that a stream can reach, apart from scheduling delays.
 fn bound(plan: &Plan) -> Duration {
     plan.pace.max_stream_age + plan.pace.reap_every
 }
 
-/// About how long all tabs need for their streams.
+/// Roughly how long it takes until every tab has had its turns.
 fn rounds(plan: &Plan) -> Duration {
     let turns = plan.tabs.div_ceil(plan.most_threads()) as u32;
     (bound(plan) + plan.pace.retry) * turns * TURNS as u32
 }
 
-/// Whether tabs wait for each other's threads.
+/// Whether there are fewer threads than tabs, so that tabs take turns.
 fn is_shared(plan: &Plan) -> bool {
     plan.tabs > plan.most_threads()
 }
@@ -44,7 +44,7 @@ pub(super) fn expects(plan: &Plan) -> String {
     let turns = if is_shared(plan) {
         format!("{tabs} on {} take turns: each streams", count(plan.most_threads(), "thread"))
     } else {
-        format!("{tabs} reconnect at once each time: each streams")
+        format!("{tabs} reconnect without waiting: each streams")
     };
     format!(
         "Zombies lose their threads within {}. {turns} {}, and none misses or repeats a row.",
@@ -92,12 +92,12 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
             streams().filter(|it| it.gone.is_some()).count(),
         )
     };
-    // The record is fetched periodically, and may be behind the stats.
+    // The record is fetched periodically, so it may lag behind the stats.
     stage.wait_until(bound(plan) * JUDGED_AT, |stage| (stage.record(ends).0 >= threads).then_some(()))?;
     let (reaped, failed) = stage.record(ends);
     claims
         .push(
-            "zombies that the reaper ended, and those that a failed write ended",
+            "zombies ended by the reaper, and by a failed write",
             format!("{threads} and 0"),
             format!("{reaped} and {failed}"),
             (reaped, failed) == (threads, 0),
@@ -125,18 +125,18 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     ));
     let sum = |of: fn(&Turns) -> usize| seen.tabs.iter().map(of).sum::<usize>();
     let (missed, repeated) = (sum(|tab| tab.missed), sum(|tab| tab.repeated));
-    claims.equal("models missed by any tab", 0, missed).says(format!("{} missed", count(missed, "row")));
+    claims.equal("rows missed by any tab", 0, missed).says(format!("{} missed", count(missed, "row")));
     claims
-        .equal("models that any tab got twice", 0, repeated)
+        .equal("rows that any tab received twice", 0, repeated)
         .says(format!("{} received twice", count(repeated, "row")));
     let received = sum(|tab| tab.received);
     claims
-        .push("models received, by all tabs", "some", received.to_string(), received > 0)
+        .push("rows received by all tabs together", "some", received.to_string(), received > 0)
         .says(format!("{} received by all tabs together", count(received, "row")));
     claims
         .push(
-            "the oldest stream that was seen",
-            format!("no older than {}", spoken(bound(plan))),
+            "age of the oldest stream",
+            format!("about {} at most", spoken(bound(plan))),
             spoken(seen.oldest),
             !seen.oldest.is_zero() && seen.oldest < bound(plan) * JUDGED_AT,
         )
@@ -180,13 +180,13 @@ struct Turns {
     repeated: usize,
 }
 
-/// Opens the tabs, all of which begin after the same row.
+/// Opens the tabs, which all begin after the same row, and waits until each has had its turns.
 fn take_turns(stage: &mut Stage<'_>) -> Result<SeenTurns, ActError> {
     let plan = stage.plan;
     let began = Instant::now();
     let mut tabs = Vec::new();
     for number in 1..=plan.tabs {
-        // From the first row on, so that each tab's whole sequence is known.
+        // Every tab begins with the first row, so the rows that it must receive are known.
         let url = stage.url(&format!("/models/live_stream?tab={number}&last_event_id=0"));
         tabs.push(Tab::open(&url, Settings { name: format!("tab {number}"), ..Settings::default() })?);
         stage.watch(Duration::from_millis(20))?;

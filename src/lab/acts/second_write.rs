@@ -8,10 +8,10 @@ use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater, spoken};
 use crate::lab::story::Story;
 
-/// The front on which only a write can detect a close.
+/// The front with which only a write can detect a close.
 const HIDES_THE_SOCKET: &str = "tiny-http";
-/// The measured value of a thread that is still held when the act stops waiting for it.
-const DID_NOT_COME_BACK: &str = "it did not come back";
+/// The measured value if the thread is still held when the act stops waiting for it.
+const DID_NOT_COME_BACK: &str = "thread not freed";
 /// The tab that closes, as in the measurement of the real Puma.
 const LEAVER: usize = 3;
 
@@ -57,7 +57,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
 
     let mut tabs = stage.open_tabs(plan.tabs, "")?;
     let (tab, _) = tabs.remove(leaver - 1);
-    // A close right after an event leaves the whole sleep until the next write.
+    // Right after an event, the whole sleep until the next write is still ahead.
     let before = tab.progress().events;
     stage.wait_until(limit, |_| (tab.progress().events > before).then_some(()))?;
     let port = tab.local_port();
@@ -87,15 +87,15 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     } else {
         "no write failed".to_owned()
     });
-    claims.push("what that write met", "EPIPE", errno, errno == "EPIPE").says(if has_failed {
+    claims.push("error of the failed write", "EPIPE", errno, errno == "EPIPE").says(if has_failed {
         format!("it failed with {errno}")
     } else {
         "no write failed".to_owned()
     });
     claims
         .push(
-            "from the close to the thread's return",
-            format!("in about two updates, {}", spoken(bound)),
+            "time from the close until the thread is freed",
+            format!("about two updates, {}", spoken(bound)),
             thread.map_or(DID_NOT_COME_BACK.to_owned(), |_| spoken(back_after)),
             thread.is_some() && back_after < limit,
         )
@@ -125,18 +125,18 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         claims
             .push(
                 format!("first byte of {name}, after the close"),
-                format!("in about two updates, {}", spoken(bound)),
-                if came { spoken(first_byte) } else { "no byte".to_owned() },
+                format!("about two updates, {}", spoken(bound)),
+                if came { spoken(first_byte) } else { "none".to_owned() },
                 came && first_byte < limit,
             )
             .says(if came {
                 format!("first byte of {name} after {}", spoken(first_byte))
             } else {
-                format!("{name} received no byte")
+                format!("{name} received nothing")
             });
         if by.is_some() {
             taken = format!("{measured} then took {name}.");
-            // The picture shows that it streams.
+            // Wait for another event, so that the picture shows the tab streaming.
             let first = ninth.progress().events;
             stage.wait_until(limit, |_| (ninth.progress().events > first).then_some(()))?;
         }
@@ -149,8 +149,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     // The server must first notice that the clients in the queue have closed as well.
     let capacity = stage.wait_for_stat("/pool_capacity", most, limit)?;
     claims
-        .equal("pool_capacity after all have left", most, capacity)
-        .says(format!("pool_capacity {capacity} after all closed"));
+        .equal("pool_capacity after all tabs closed", most, capacity)
+        .says(format!("pool_capacity {capacity} after all tabs closed"));
     let free_after = spoken(all_closed.elapsed());
     stage.finish_picture(plan.most_threads());
     drop(tabs);
@@ -192,7 +192,7 @@ enum StreamEnd {
         errno: String,
     },
     Otherwise,
-    /// It did not end within the time that was waited.
+    /// It did not end before the act stopped waiting.
     Never,
 }
 
@@ -200,8 +200,8 @@ fn why(end: &StreamEnd, after: Duration, taken: &str) -> String {
     let after = spoken(after);
     let why = match end {
         StreamEnd::Failed { write: 2, errno } => format!(
-            "The kernel accepted the first write after the close; the client's kernel answered with RST, which wakes no \
-             loop. The second write failed with {errno} and ended the loop after {after}."
+            "The kernel accepted the first write after the close. The client's kernel sent RST, which does not wake \
+             the loop. The second write failed with {errno} and ended the loop after {after}."
         ),
         StreamEnd::Failed { write, errno } => format!(
             "Write {write} after the close failed with {errno} and ended the loop after {after}. Nothing else wakes a \
@@ -234,7 +234,7 @@ fn by_poll(theater: &mut Theater<'_>, claims: &mut Claims, by_write: Duration) -
     let after = ended_us.map(|at_us| Duration::from_micros(at_us.saturating_sub(clock_us)));
     claims
         .push(
-            "with --notice-close poll: writes after the close until the thread was back",
+            "with --notice-close poll: writes after the close until the thread is freed",
             "0",
             after.map_or(DID_NOT_COME_BACK.to_owned(), |_| writes.to_string()),
             after.is_some() && writes == 0,
@@ -246,8 +246,8 @@ fn by_poll(theater: &mut Theater<'_>, claims: &mut Claims, by_write: Duration) -
         });
     claims
         .push(
-            "with --notice-close poll: from the close to the thread's return",
-            format!("at once; by write it took {}", spoken(by_write)),
+            "with --notice-close poll: time from the close until the thread is freed",
+            format!("sooner than by a failed write, {}", spoken(by_write)),
             after.map_or(DID_NOT_COME_BACK.to_owned(), spoken),
             after.is_some_and(|after| after < by_write),
         )

@@ -12,7 +12,7 @@ use crate::lab::visitors::{self, VisitError, Visitor};
 use crate::lab::zombies::Zombie;
 
 pub(super) fn title(plan: &Plan) -> String {
-    format!("Zombies: {} held for clients that left", count(plan.most_threads(), "thread"))
+    format!("Zombies: {} held by clients that never read", count(plan.most_threads(), "thread"))
 }
 
 pub(super) fn heading(plan: &Plan) -> String {
@@ -24,8 +24,8 @@ pub(super) fn heading(plan: &Plan) -> String {
 pub(super) fn expects(plan: &Plan) -> String {
     let threads = plan.most_threads();
     format!(
-        "{} (connected clients that never read) hold all {}. No write to them fails, and a page gets no byte. The \
-         second write detects that a client has closed, whether curl or ab.",
+        "{} (connected clients that never read) hold all {}. No write to them fails, and a page gets no response. \
+         After curl or ab has closed, the second write fails.",
         count(threads, "zombie"),
         count(threads, "thread"),
     )
@@ -42,13 +42,13 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let zombies = raise(&mut stage, threads)?;
     let held = stage.record(|record| record.open_streams());
     claims
-        .equal("threads that they hold", threads, held)
+        .equal("threads that the zombies hold", threads, held)
         .says(format!("zombies hold {held} of {}", count(threads, "thread")));
     let patience = stage.a_while();
     let page = stage.page("/up", patience)?;
-    let what = format!("GET /up, for the {} that we watched", spoken(patience));
-    claims.push(what, "no byte", answered(page), page.is_none()).says(match page {
-        None => format!("GET /up: no byte within {}", spoken(patience)),
+    let what = format!("GET /up, watched for {}", spoken(patience));
+    claims.push(what, "no response", answered(page), page.is_none()).says(match page {
+        None => format!("GET /up: no response within {}", spoken(patience)),
         Some((status, _)) => format!("GET /up: {status}"),
     });
     let (writes, failed) = stage.record(|record| {
@@ -60,7 +60,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     });
     claims
         .push(
-            "writes to them that failed",
+            "failed writes to the zombies",
             "0",
             format!("{failed} of {}", writes + failed),
             failed == 0 && writes > threads,
@@ -68,7 +68,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         .says(format!("{failed} of {} to them failed", count(writes + failed, "write")));
     let held = stage.record(|record| record.open_streams());
     claims
-        .equal("threads that they hold after that", threads, held)
+        .equal("threads that the zombies hold after these writes", threads, held)
         .says(format!("after that they hold {held} of {}", count(threads, "thread")));
     stage.finish_picture(3);
     stage.next_picture("the zombies are killed, then curl and ab connect");
@@ -77,8 +77,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     ports.into_iter().for_each(|port| stage.client_closed(Some(port)));
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, limit)?;
     claims
-        .equal("pool_capacity once they are killed", threads as u64, capacity)
-        .says(format!("pool_capacity {capacity} once they are killed"));
+        .equal("pool_capacity after the zombies are killed", threads as u64, capacity)
+        .says(format!("pool_capacity {capacity} after they are killed"));
 
     let met = stage.record(|record| {
         let gone = record.stories.values().filter_map(|story| story.gone.as_ref());
@@ -91,8 +91,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     stage.finish_picture(5);
 
     let why = format!(
-        "All {} to sockets that no client read succeeded, because the kernels of both sides buffer megabytes. After the \
-         zombies were killed with unread data, the next write failed with {met}.",
+        "All {} to unread sockets succeeded, because the kernels on both sides buffer megabytes. After the zombies \
+         were killed with unread data, the next write to each failed with {met}.",
         count(writes, "write"),
     );
     let conclusion = format!(
@@ -103,7 +103,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     Ok(Played { claims, why, conclusion, main: 0 })
 }
 
-/// Opens this many zombies, each when the one before holds its thread.
+/// Opens this many zombies, each once the previous one holds a thread.
 pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, ActError> {
     let mut zombies = Vec::new();
     for number in 1..=count {
@@ -117,25 +117,25 @@ pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, 
             if held.is_some() {
                 break;
             }
-            // tiny_http never reads its connection: it holds no thread, and stays open.
+            // tiny_http sometimes never reads a connection. This zombie stays open without a thread.
         }
     }
     Ok(zombies)
 }
 
-/// A curl that is killed during its stream.
+/// Runs curl, and kills it during its stream.
 fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(), ActError> {
     let url = stage.url("/models/live_stream?tab=curl");
     let Some(visitor) = sent(stage, visitors::curl(&url, limit * 2)) else { return Ok(()) };
     let story = |stage: &mut Stage<'_>| {
         stage.record(|record| record.stories.values().find(|story| story.name() == "curl").cloned())
     };
-    // Right after its second write, the thread has its whole sleep before it.
+    // Right after a write, the whole sleep until the next one is still ahead.
     stage.wait_until(limit, |stage| story(stage).filter(|story| story.writes_us.len() >= 2))?;
     let port = story(stage).map(|story| story.port);
     let from_us = stage.clock_us();
     let killed = visitor.leave();
-    // The estimate of the server's clock may go back when news arrives.
+    // The estimate of the server's clock may jump back when a new answer arrives.
     let until_us = stage.clock_us().max(from_us);
     stage.client_closed(port);
     if let Err(error) = killed {
@@ -153,8 +153,8 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
     Ok(())
 }
 
-/// The number of the failed write, counted from a close between these two times. A write between them may have been
-/// before the close or after it; then it is the second one if it can be.
+/// The number of the failed write, counted from a close that happened between these two times. A write between them
+/// may have come before or after the close. If one of these cases makes the number 2, it is 2.
 fn failed_write(story: &Story, from_us: u64, until_us: u64) -> u64 {
     let failed = story.gone.as_ref().map_or(0, |gone| gone.write);
     let since =
@@ -162,7 +162,7 @@ fn failed_write(story: &Story, from_us: u64, until_us: u64) -> u64 {
     2.clamp(since(until_us), since(from_us))
 }
 
-/// ab, which speaks HTTP/1.0 and waits for the end of an endless answer.
+/// Runs ab, which speaks HTTP/1.0 and waits for the end of an endless answer, and stops it.
 fn ab(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(), ActError> {
     let threads = stage.plan.most_threads();
     let url = stage.url("/models/live_stream?tab=ab");
@@ -217,7 +217,7 @@ mod tests {
         };
         // Two writes before the close, then one that succeeds and one that fails.
         assert_eq!(failed(4, 210, 220), 2);
-        // The third was during the close.
+        // The third write happened during the close.
         assert_eq!(failed(4, 210, 320), 2);
         assert_eq!(failed(5, 210, 320), 2);
         assert_eq!(failed(5, 210, 220), 3);

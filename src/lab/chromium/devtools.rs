@@ -1,7 +1,7 @@
 //! DevTools over a pipe: the messages that drive Chromium.
 //!
-//! With `--remote-debugging-pipe` Chromium reads them on descriptor 3 and writes on descriptor 4, each
-//! ended by a zero byte. No other process can use the pipe, whereas a port on loopback is open to
+//! With `--remote-debugging-pipe`, Chromium reads messages from descriptor 3 and writes messages to descriptor 4.
+//! Each message ends with a zero byte. No other process can use the pipe, whereas a port on loopback is open to
 //! every user of the machine.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -24,7 +24,7 @@ const MOST_BYTES: u64 = 16 * 1024 * 1024;
 /// Why a call failed.
 #[derive(Debug, Error)]
 pub enum CallError {
-    #[error("it has ended")]
+    #[error("the browser has ended")]
     Ended,
     #[error("no answer to {method} within {within:?}")]
     TimedOut { method: &'static str, within: Duration },
@@ -64,7 +64,7 @@ impl DevTools {
         Ok(DevTools(Mutex::new(Pipe { orders, answers, last_id: 0 })))
     }
 
-    /// Blocks until the answer or an interrupt comes, for at most `within`.
+    /// Sends a call. Blocks until the answer or an interrupt arrives, for at most `within`.
     pub fn call(
         &self,
         method: &'static str,
@@ -104,7 +104,7 @@ fn result(method: &'static str, mut answer: Value) -> Result<Value, CallError> {
     }
 }
 
-/// The next message. There is none at the end of the pipe, nor after a message that is not JSON.
+/// Reads the next message. Returns `None` at the end of the pipe, and for a message that is too long or is not JSON.
 fn next(output: &mut BufReader<ChildStdout>) -> Option<Value> {
     let mut message = Vec::new();
     io::Read::take(&mut *output, MOST_BYTES).read_until(0, &mut message).ok()?;

@@ -1,19 +1,19 @@
-//! The columns of a comparison: their heads, what they mean, and the cell of a row.
+//! The columns of a comparison: their heads, their meanings, and their cells.
 
 use super::{ComparePlan, Row, Spread};
 
-/// The meaning of a cell for its fix.
+/// Whether the value of a cell is good or bad for its fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CellTone {
     Neutral,
     Good,
     Bad,
-    /// It never came.
+    /// The value never arrived.
     Never,
 }
 
 impl CellTone {
-    /// The name of its class in a page.
+    /// The name of its CSS class in a page.
     pub fn class(self) -> &'static str {
         match self {
             CellTone::Neutral => "neutral",
@@ -24,7 +24,7 @@ impl CellTone {
     }
 }
 
-/// The text of a cell, and its meaning.
+/// The text and the tone of a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellText {
     pub text: String,
@@ -56,14 +56,14 @@ pub struct Column {
     pub head: &'static str,
     /// The heading in a report.
     pub heading: &'static str,
-    /// What it means.
+    /// What the column means.
     pub means: &'static str,
     pub group: Group,
     cell: fn(&Row, &ComparePlan) -> CellText,
 }
 
 impl Column {
-    /// The cell of a row. A row that was not measured has none.
+    /// The cell of a row, or a dash if the row was not measured.
     pub fn cell(&self, row: &Row, plan: &ComparePlan) -> CellText {
         if row.is_measured() { (self.cell)(row, plan) } else { neutral("–".to_owned()) }
     }
@@ -95,7 +95,7 @@ pub const COLUMNS: &[Column] = &[
     Column {
         head: "event ms",
         heading: "event latency, p50 / p99 ms",
-        means: "from the commit of a row to a tab that reads, p50/p99",
+        means: "from the commit of a row to its arrival in a tab that reads, p50/p99",
         group: Group::Viewers,
         cell: |row, _| spread(row.event_ms),
     },
@@ -109,7 +109,7 @@ pub const COLUMNS: &[Column] = &[
     Column {
         head: "twice",
         heading: "rows received twice",
-        means: "rows that a tab received again",
+        means: "rows that a tab received more than once",
         group: Group::Viewers,
         cell: |row, _| none_is_good(row.repeated),
     },
@@ -146,49 +146,49 @@ pub const COLUMNS: &[Column] = &[
     Column {
         head: "db",
         heading: "database connections held",
-        means: "database connections that are held",
+        means: "database connections held",
         group: Group::Cost,
         cell: |row, _| counted(row.db_connections_held),
     },
     Column {
         head: "free s",
-        heading: "time until zombies free the pool, s",
-        means: "until the pool is free although clients that never read stay connected",
+        heading: "time until the pool is free despite zombies, s",
+        means: "time until the pool is free, although clients that never read stay connected",
         group: Group::Stress,
         cell: |row, _| in_time(row.pool_free_s),
     },
     Column {
         head: "blind s",
-        heading: "blind over a restart, s",
-        means: "from the order to restart to the last tab's first row",
+        heading: "blind during a restart, s",
+        means: "from the order to restart until every tab has received a row again",
         group: Group::Stress,
         cell: |row, _| in_time(row.blind_s),
     },
     Column {
         head: "lost",
-        heading: "rows lost over a restart",
-        means: "rows of a restart that a tab never received",
+        heading: "rows lost in a restart",
+        means: "rows that a tab never received because of a restart",
         group: Group::Stress,
         cell: |row, _| none_is_good(row.lost_over_restart),
     },
     Column {
         head: "post ms",
         heading: "slowest POST, ms",
-        means: "from the commit of a posted row to its answer, at worst",
+        means: "longest time from the commit of a posted row to its answer",
         group: Group::Stress,
         cell: |row, _| in_time(row.sender_worst_ms),
     },
     Column {
         head: "stops",
         heading: "server stops by itself",
-        means: "the order to stop ends the server",
+        means: "the server stops when it is ordered to",
         group: Group::Stress,
         cell: |row, _| yes_is_good(row.stop_ends),
     },
     Column {
         head: "others",
         heading: "other program's row seen",
-        means: "tabs receive the row of another program",
+        means: "tabs receive a row that another program inserted",
         group: Group::Stress,
         cell: |row, _| yes_is_good(row.outside_writer_seen),
     },
@@ -238,8 +238,7 @@ fn in_time(value: Option<f64>) -> CellText {
     value.map_or_else(never, |value| neutral(format!("{value:.1}")))
 }
 
-/// The cell of a median and a p99. Without a median the event never happened, and without a p99 it happened
-/// too rarely.
+/// The cell of a median and a p99. Without a median, the event never happened. Without a p99, it happened too rarely.
 fn spread(Spread { p50, p99 }: Spread) -> CellText {
     match (p50, p99) {
         (None, _) => never(),
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_all_measured_rows_have_is_known() {
+    fn a_value_that_all_measured_rows_share_is_found() {
         let plan = super::super::tests::plan();
         let rows = super::super::tests::rows();
         let same = |head: &str| {

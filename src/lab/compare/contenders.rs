@@ -1,4 +1,4 @@
-//! The rows: how the server of each fix is started, how the tabs listen to it, and what it claims.
+//! The rows: how the server of each fix is started, how the tabs listen to it, and which claims the row makes.
 
 use super::super::acts::count;
 use super::super::claim::Claims;
@@ -6,7 +6,7 @@ use super::super::stage::{in_seconds, spoken};
 use super::listeners::{Hosts, Way, Words};
 use super::{ComparePlan, POST_EVERY, Row, THREADS};
 
-/// A bound times this is the time after which something counts as missing.
+/// A time limit is multiplied by this before something counts as missing.
 const JUDGED_AT: f64 = 10.0;
 /// With more tabs than this, the delays of the tabs' own threads exceed those of the server.
 const TABS_IN_TIME: usize = 100;
@@ -22,12 +22,12 @@ const STREAM: Way = Way::Stream("/models/live_stream", Words::Json);
 /// One row.
 pub struct Contender {
     pub name: &'static str,
-    /// Flags of its server, in addition to those of all servers.
+    /// Flags of its server, in addition to the flags of all servers.
     pub flags: fn(&ComparePlan) -> Vec<String>,
     pub way: Way,
     /// Whether the tabs listen to a second server.
     pub has_other_server: bool,
-    /// Whether it can have more tabs than threads.
+    /// Whether it can serve more tabs than it has threads.
     pub bears_many: bool,
     claims: fn(&ComparePlan, &Row, &mut Claims),
 }
@@ -45,7 +45,7 @@ const PLAIN: Contender = Contender {
 pub const ALL: &[Contender] = &[
     Contender { name: "naive", flags: |_| words("--loop faithful"), claims: naive, ..PLAIN },
     Contender {
-        // The same with the threads of Rails: a stream holds two.
+        // `naive` with the threads of Rails: a stream holds two.
         name: "naive-rails",
         flags: |_| words("--loop faithful --live rails"),
         claims: |plan, row, claims| {
@@ -53,7 +53,7 @@ pub const ALL: &[Contender] = &[
             let (streams, threads) = (plan.tabs.min(THREADS) as u64, row.action_threads);
             let measured = threads.map_or_else(not_measured, |threads| threads.to_string());
             claims
-                .push("action threads in addition", streams.to_string(), measured, threads == Some(streams))
+                .push("additional action threads", streams.to_string(), measured, threads == Some(streams))
                 .says(format!("the tabs hold {}", counted(threads.map(|it| it as usize), "action thread")));
         },
         ..PLAIN
@@ -66,7 +66,7 @@ pub const ALL: &[Contender] = &[
             words(&format!("--max-stream-age {age} --reap-every {every}"))
         },
         claims: |plan, row, claims| {
-            // With many more tabs than threads, a turn comes after the measurement.
+            // With many more tabs than threads, some tabs get their turn only after the measurement.
             if plan.tabs <= 2 * THREADS {
                 live(claims, row, plan.tabs);
             }
@@ -103,7 +103,7 @@ pub const ALL: &[Contender] = &[
         name: "leave",
         way: Way::Page("/fixes/leave", Hosts::Many),
         claims: |plan, row, claims| {
-            // It helps when tabs close, and here all of them stay.
+            // This fix helps when tabs close, but here all of them stay open.
             live(claims, row, plan.tabs.min(THREADS));
             dry(plan, claims, row, THREADS);
             stuck(claims, row);
@@ -147,7 +147,7 @@ pub const ALL: &[Contender] = &[
         claims: |plan, row, claims| {
             live(claims, row, plan.tabs.min(THREADS));
             answered(plan, claims, row, THREADS + plan.tabs);
-            // They are those of the second server.
+            // These are the threads of the second server.
             held(claims, row, plan.tabs.min(THREADS) as u64);
             exact(claims, row);
         },
@@ -228,7 +228,7 @@ impl Contender {
             .says(format!("a row of another program is seen: {seen}"));
         let stops = told(row.stop_ends);
         claims
-            .push("a stop ends", "yes", stops, row.stop_ends == Some(true))
+            .push("the server stops by itself", "yes", stops, row.stop_ends == Some(true))
             .says(format!("the server stops by itself: {stops}"));
         claims
     }
@@ -250,7 +250,7 @@ fn number(value: Option<u64>) -> String {
 
 fn live(claims: &mut Claims, row: &Row, tabs: usize) {
     let live = row.tabs_live.unwrap_or_default();
-    claims.equal("tabs that get models", tabs, live).says(format!("{} receive rows", count(live, "tab")));
+    claims.equal("tabs that receive rows", tabs, live).says(format!("{} receive rows", count(live, "tab")));
 }
 
 /// Claims that no page is answered, because no thread is idle.
@@ -259,7 +259,7 @@ fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
         let page = row.page_ms.p50;
         let measured = page.map_or_else(|| "no answer".to_owned(), |ms| format!("{ms:.1} ms"));
         claims
-            .push("a page meanwhile", "no answer", &measured, page.is_none())
+            .push("a page while the tabs are open", "no answer", &measured, page.is_none())
             .says(format!("pages while the tabs are open: {measured}"));
     }
 }
@@ -268,9 +268,9 @@ fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
 fn answered(plan: &ComparePlan, claims: &mut Claims, row: &Row, tabs: usize) {
     if plan.tabs < tabs {
         let page = row.page_ms.p99;
-        let measured = page.map_or_else(|| "some were not".to_owned(), |ms| format!("all, p99 {ms:.1} ms"));
+        let measured = page.map_or_else(|| "not all".to_owned(), |ms| format!("all, p99 {ms:.1} ms"));
         claims
-            .push("pages that are answered meanwhile", "all", &measured, page.is_some())
+            .push("pages answered while the tabs are open", "all", &measured, page.is_some())
             .says(format!("pages answered while the tabs are open: {measured}"));
     }
 }
@@ -285,9 +285,9 @@ fn held(claims: &mut Claims, row: &Row, threads: u64) {
 
 fn exact(claims: &mut Claims, row: &Row) {
     for (name, rows, what) in [
-        ("models missed", row.missed, "missed"),
-        ("models repeated", row.repeated, "received twice"),
-        ("models lost over a restart", row.lost_over_restart, "lost over a restart"),
+        ("rows missed", row.missed, "missed"),
+        ("rows received twice", row.repeated, "received twice"),
+        ("rows lost in a restart", row.lost_over_restart, "lost in a restart"),
     ] {
         let measured = rows.map_or_else(not_measured, |rows| rows.to_string());
         claims.push(name, "0", measured, rows == Some(0)).says(format!("{} {what}", counted(rows, "row")));
@@ -298,12 +298,12 @@ fn not_measured() -> String {
     "not measured".to_owned()
 }
 
-/// `3 rows`, or `a number of rows that was not measured`.
+/// `3 rows`, or `an unknown number of rows` if it was not measured.
 fn counted(measured: Option<usize>, thing: &str) -> String {
-    measured.map_or_else(|| format!("a number of {thing}s that was not measured"), |it| count(it, thing))
+    measured.map_or_else(|| format!("an unknown number of {thing}s"), |it| count(it, thing))
 }
 
-const ABANDONED: &str = "the pool, left to clients that never read";
+const ABANDONED: &str = "the pool with clients that never read";
 
 fn stuck(claims: &mut Claims, row: &Row) {
     let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.1} s"));
@@ -321,7 +321,7 @@ fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
         .says(format!("pool with clients that never read: {measured}"));
 }
 
-/// Claims that any number of tabs lose nothing, because no stream is in the pool.
+/// Claims that tabs lose nothing, however many there are, because no stream holds a pool thread.
 fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     live(claims, row, plan.tabs);
     answered(plan, claims, row, usize::MAX);
@@ -330,7 +330,7 @@ fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     free(claims, row, 0.5);
 }
 
-/// Claims in addition that a commit is delivered at once, with one query for all tabs.
+/// Like `outside_the_pool`, and also claims that a commit is delivered immediately, with one query for all tabs.
 fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     outside_the_pool(plan, claims, row);
     asks_once(plan, claims, row);
@@ -341,19 +341,19 @@ fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     let median = row.event_ms.p50;
     let measured = median.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"));
     let is_soon = median.is_some_and(|ms| ms < bound.as_secs_f64() * 1e3 / 2.0);
-    let expected = format!("far below an update’s {}", spoken(bound));
+    let expected = format!("less than half of the {} between updates", spoken(bound));
     claims
         .push("from commit to tab, median", expected, &measured, is_soon)
         .says(format!("median from commit to tab: {measured}"));
 }
 
-/// Changes per second: those of the server itself, and those that are posted.
+/// Changes per second: rows that the server inserts itself, and rows that are posted.
 fn changes(plan: &ComparePlan) -> f64 {
     1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / POST_EVERY.as_secs_f64()
 }
 
 fn asks_once(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
-    // Clients connect one by one, and each asks for the rows that exist.
+    // Clients connect one after the other, and each requests the rows that exist.
     let most = changes(plan) * 2.0 + 1.0;
     let expected = format!("one per change, at most {most:.0}, for all tabs");
     queries(claims, row, expected, |measured| measured <= most);
@@ -368,6 +368,6 @@ fn asks_for_each(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
 fn queries(claims: &mut Claims, row: &Row, expected: String, holds: impl Fn(f64) -> bool) {
     let measured = row.queries_per_s.map_or_else(not_measured, |measured| format!("{measured:.1}"));
     claims
-        .push("queries a second", expected, &measured, row.queries_per_s.is_some_and(holds))
+        .push("queries per second", expected, &measured, row.queries_per_s.is_some_and(holds))
         .says(format!("queries per second: {measured}"));
 }

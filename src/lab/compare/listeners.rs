@@ -1,8 +1,9 @@
-//! The clients of a measurement: nine tabs, each connected in the way of its fix.
+//! The clients of a measurement: nine tabs that connect in the way of the fix.
 //!
-//! A [`Listener`] notes which rows it received, and when. An EventSource is the lab's own [`Tab`]; pollers send one
-//! request after another; a cable client speaks Action Cable's protocol; two fixes are scripts of a page, and need a
-//! browser. All reconnect by themselves after a restart of their server, with their position if the protocol has one.
+//! A [`Listener`] notes which rows it received, and when. An EventSource is the lab's own [`Tab`]. Pollers send one
+//! request after another. A cable client speaks Action Cable's protocol. Two fixes are scripts in a page, and need a
+//! browser. All clients reconnect by themselves after a restart of their server, with their position if the protocol
+//! has one.
 
 use std::io;
 use std::net::TcpStream;
@@ -26,7 +27,7 @@ use super::super::zombies::Zombie;
 const ASK_WITHIN: Duration = Duration::from_secs(40);
 /// The delay before a client tries again, if the server has set none.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often a browser is asked for the titles of its pages.
+/// How often the titles of a browser's pages are read.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a thread checks whether it has to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub enum Way {
     /// An EventSource on this path, whose events carry rows in this form.
     Stream(&'static str, Words),
-    /// Requests the new rows at every update, with this rung.
+    /// Requests the new rows at every update, with this value of `rung`.
     Poll(&'static str),
     LongPoll,
     Cable,
@@ -107,7 +108,7 @@ impl Listener {
             Way::Stream(path, words) => {
                 let url = format!("{server}{path}?tab={number}");
                 let settings = Settings { name: format!("tab {number}"), ..Settings::default() };
-                // The tab reads only as fast as its events are taken.
+                // The tab reads only as fast as its events are received from this channel.
                 let (to, happenings) = bounded(1);
                 listener._tab = Some(Tab::open_into(&url, settings, to)?);
                 listener.spawn(move |it| listen(&happenings, words, it))?;
@@ -124,7 +125,7 @@ impl Listener {
                 let server = server.trim_start_matches("http://").to_owned();
                 listener.spawn(move |it| cable(&server, it))?;
             }
-            // The browser opens all of its tabs itself: see [`PageClients`].
+            // A browser opens these tabs: see [`PageClients`].
             Way::Page(..) => {}
         }
         Ok(listener)
@@ -137,12 +138,12 @@ impl Listener {
         Ok(())
     }
 
-    /// Makes it stop or continue reading.
+    /// Makes the tab stop or resume reading.
     pub fn stall(&self, is_stalled: bool) {
         self.stalled.store(is_stalled, Ordering::Release);
     }
 
-    /// Asks it to end, without waiting for it.
+    /// Asks the tab to end, without waiting for it.
     pub fn end(&self) {
         self.thread.iter().for_each(StoppableThread::stop);
     }
@@ -162,7 +163,7 @@ struct Within {
 }
 
 impl Within {
-    /// Waits for this time, and until a stall is over. Returns `false` once the listener has ended.
+    /// Waits for this long, and until a stall is over. Returns `false` once the listener has ended.
     fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.stop.has_come() {
@@ -194,7 +195,7 @@ fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
 fn poll(url: &str, every: Duration, it: &Within) {
     let (mut since, mut tag) = (0, String::new());
     let mut pacing = Pacing::default();
-    // The first answers have the rows that existed before.
+    // The first answers have rows that existed before the tab was opened.
     let mut is_new = true;
     loop {
         // After a full answer, the next one is requested without a pause, until the server has no more.
@@ -241,7 +242,7 @@ fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
 fn long_poll(url: &str, it: &Within) {
     let (mut since, mut pacing) = (None, Pacing::default());
     while it.sleep(pacing.next(Instant::now())) {
-        // Without an id, the answer has the next models, which show the client's position.
+        // A request without an id is answered with the next models, whose ids are then the client's position.
         let since_what = since.map(|id: i64| format!("&since={id}")).unwrap_or_default();
         match http::get(&format!("{url}{since_what}"), ASK_WITHIN) {
             Ok(answer) if answer.status() == 200 => {
@@ -265,7 +266,7 @@ fn cable(server: &str, it: &Within) {
     }
 }
 
-/// A connection that has subscribed to the models after this one.
+/// Opens a connection, and subscribes to the models after `since`.
 fn handshake(server: &str, since: Option<i64>) -> Result<WebSocket<TcpStream>, tungstenite::Error> {
     let stream = TcpStream::connect(server)?;
     let uri = format!("ws://{server}/cable").parse().map_err(tungstenite::http::Error::from)?;
@@ -310,7 +311,7 @@ pub struct PageClients {
 }
 
 impl PageClients {
-    /// Opens them, and follows their titles.
+    /// Opens the pages, and follows their titles.
     pub fn open(
         browser: Chromium,
         path: &str,
@@ -344,8 +345,8 @@ impl PageClients {
     }
 }
 
-/// Reads a title such as `row 17 (13), …`: the newest row, and how many have been received so far. Several may have
-/// been received since the last check: as many as the count says, up to the newest.
+/// Reads a title such as `row 17 (13), …`: the id of the newest row, and how many rows have been received so far. If
+/// several rows were received since the last check, they are assumed to have consecutive ids.
 fn follow(title: &str, notes: &Notes) {
     let parsed = title
         .strip_prefix("row ")
@@ -356,10 +357,10 @@ fn follow(title: &str, notes: &Notes) {
     notes.take((0..more).rev().map(|back| id - back));
 }
 
-/// A connection that requested a fix's stream, and from which nothing is read.
+/// A connection that requested a fix's stream and is never read.
 pub enum Abandoned {
-    Request(#[allow(dead_code, reason = "held, and not looked at")] Zombie),
-    Socket(#[allow(dead_code, reason = "held, and not looked at")] WebSocket<TcpStream>),
+    Request(#[allow(dead_code, reason = "kept open, never read")] Zombie),
+    Socket(#[allow(dead_code, reason = "kept open, never read")] WebSocket<TcpStream>),
 }
 
 impl Abandoned {
@@ -390,7 +391,7 @@ fn ids(json: &[u8]) -> Vec<i64> {
     models.iter().filter_map(|model| model["id"].as_i64()).collect()
 }
 
-/// The ids of the rows that are pushed as HTML.
+/// The ids of rows that were pushed as HTML.
 fn rows(html: &str) -> Vec<i64> {
     let rows = html.split("id=\"model_").skip(1);
     rows.filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()

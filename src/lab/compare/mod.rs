@@ -1,11 +1,16 @@
-//! Every fix under the same nine tabs, side by side: what `ninetabs compare` runs.
+//! Measures every fix under the same nine tabs, for `ninetabs compare`.
 //!
-//! Each row is a server of its own, started as its fix wants it, with a second one on the same database, which is
-//! "another program" to the first. All rows go through the same: nine tabs listen while rows are inserted, pages are
-//! requested, and rows are posted; one tab stops reading for a while; another program writes; the server restarts, with
-//! a row inserted in the meantime; and nine clients connect and never read. [`contenders`] has the claims of each row,
-//! [`listeners`] the tabs, [`round`] the measurement, and [`servers`] the servers. [`columns`], [`summary`] and
-//! [`report`] show the result.
+//! Each row has its own server, started with the flags of its fix, and a second server on the same database, which acts
+//! as "another program". All rows go through the same steps:
+//!
+//! 1. Nine tabs listen while rows are inserted, pages are requested, and rows are posted. One tab stops reading for a
+//!    while.
+//! 2. Another program writes.
+//! 3. The server restarts, and a row is inserted in the meantime.
+//! 4. Nine clients connect and never read.
+//!
+//! [`contenders`] has the claims of each row, [`listeners`] the tabs, [`round`] the measurement, and [`servers`] the
+//! servers. [`columns`], [`summary`] and [`report`] show the result.
 
 pub mod columns;
 pub mod contenders;
@@ -31,7 +36,7 @@ use super::subject::SubjectError;
 use super::tab::TabError;
 use ninetabs_server::threads::SpawnError;
 
-/// How fast everything goes.
+/// The pace of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct ComparePace {
     pub update_rate: Duration,
@@ -46,7 +51,7 @@ pub struct ComparePace {
 }
 
 impl ComparePace {
-    /// The article's: an update every two seconds.
+    /// The article's pace: an update every two seconds.
     pub const ARTICLE: ComparePace = ComparePace {
         update_rate: Duration::from_secs(2),
         produce_every: Duration::from_millis(500),
@@ -100,7 +105,7 @@ pub enum CompareError {
     Thread(#[from] SpawnError),
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
-    #[error("the second server inserted no row: it answered {0}")]
+    #[error("the second server did not insert a row: it answered {0}")]
     NoModel(u16),
 }
 
@@ -128,14 +133,14 @@ impl From<ChromiumError> for CompareError {
     }
 }
 
-/// Median and p99. Either is `None` if it would be a value that never came.
+/// Median and p99. Either is `None` if the value of that rank never arrived.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spread {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
 }
 
-/// The measured values of one fix. `None` if a value never came, or the fix cannot have it.
+/// The measured values of one fix. `None` if a value never arrived, or does not exist for the fix.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     pub fix: &'static str,
@@ -144,7 +149,7 @@ pub struct Row {
     /// Latency of a page, in milliseconds.
     pub page_ms: Spread,
     pub pool_threads_held: Option<u64>,
-    /// Threads of actions in addition, with `--live rails` only.
+    /// Additional action threads, with `--live rails` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action_threads: Option<u64>,
     pub os_threads: Option<u64>,
@@ -152,16 +157,16 @@ pub struct Row {
     pub queries_per_s: Option<f64>,
     /// From the commit of a row to its arrival in a tab, in milliseconds.
     pub event_ms: Spread,
-    /// Seconds until the pool is free again although nine clients that never read stay connected.
+    /// Seconds until the pool is free again, although nine clients that never read stay connected.
     pub pool_free_s: Option<f64>,
     pub missed: Option<usize>,
     pub repeated: Option<usize>,
     pub db_connections_held: Option<u64>,
-    /// From the commit of a posted row to its answer, at worst.
+    /// The longest time from the commit of a posted row to its answer, in milliseconds.
     pub sender_worst_ms: Option<f64>,
-    /// From the order to restart to the last tab's first row after it.
+    /// Seconds from the order to restart until every tab has received a row again.
     pub blind_s: Option<f64>,
-    /// The maximum number of rows of the restart that one tab never received.
+    /// How many rows a tab never received because of the restart: the largest number of any tab.
     pub lost_over_restart: Option<usize>,
     pub stop_ends: Option<bool>,
     pub outside_writer_seen: Option<bool>,
@@ -180,7 +185,7 @@ impl Row {
         self.claims.iter().all(|claim| claim.held)
     }
 
-    /// Whether it was measured: a row has claims only then.
+    /// Whether it was measured. Only a measured row has claims.
     pub fn is_measured(&self) -> bool {
         !self.claims.is_empty()
     }

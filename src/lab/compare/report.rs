@@ -25,8 +25,8 @@ const TEMPLATES: &[(&str, &str)] = &[
 /// The width of the tables and paragraphs in a terminal.
 const WIDTH: usize = 80;
 
-/// The tables for a terminal of 80 columns, and what their heads mean. A column in which all rows are the same is
-/// left out, and named in a sentence.
+/// The tables for a terminal of 80 columns, and the meanings of their heads. A column with the same value in all rows
+/// is left out, and named in a sentence.
 pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
     let (same, shown): (Vec<&Column>, Vec<&Column>) =
         COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
@@ -90,7 +90,7 @@ fn table(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> String {
         let blanks = " ".repeat(widths[column] - measure_text_width(text));
         let style = if *tone == CellTone::Never { Style::new().red() } else { Style::new() };
         let text = style.apply_to(text);
-        // Names to the left, numbers to the right.
+        // Names are aligned to the left, numbers to the right.
         if column == 0 { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
     };
     let line = |cells: &Vec<(String, CellTone)>| {
@@ -118,7 +118,7 @@ pub struct CompareReport<'a> {
     pub rows: &'a [Row],
     /// Why a row could not be measured, which ended the comparison.
     pub broken: Option<&'a str>,
-    /// The command that repeats it.
+    /// The command that repeats the comparison.
     pub command: &'a str,
     pub began: SystemTime,
     pub took: Duration,
@@ -132,7 +132,7 @@ impl CompareReport<'_> {
 
     fn render(&self, detail: Detail) -> Result<String, ReportError> {
         let CompareReport { plan, rows, .. } = self;
-        // All pictures have the same time span: that of the shortest one.
+        // All pictures have the time span of the shortest one.
         let scenes = || rows.iter().filter_map(|row| row.scene.as_ref());
         let span_us = scenes().map(|scene| scene.record.now_us.saturating_sub(scene.from_us)).min();
         let (same, shown): (Vec<&Column>, Vec<&Column>) =
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn markdown_has_every_column_and_says_never() {
+    fn markdown_has_every_column_and_shows_never() {
         let text = markdown(&with_unmeasured(), &plan());
         assert!(text.contains("| `naive` | 8 | never | 1012.5 / never |"), "{text}");
         let columns = text.lines().map(|line| line.matches('|').count()).collect::<Vec<_>>();

@@ -28,7 +28,7 @@ use figures::{gaps, median, millis, spread, worst};
 const ASK_EVERY: Duration = Duration::from_millis(50);
 /// A page that takes longer than this counts as not answered.
 const PAGE_WITHIN: Duration = Duration::from_secs(4);
-/// How often the server is asked for its numbers.
+/// How often the stats of the servers are read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// The pause between opening two tabs. It is shorter with many tabs.
 const OPEN_EVERY: Duration = Duration::from_millis(50);
@@ -74,7 +74,7 @@ impl Tabs {
         }
     }
 
-    /// The tab that stops reading for a while, if there are others.
+    /// The tab that stops reading for a while, if there are several tabs.
     fn stalled(&self) -> Option<usize> {
         match self {
             Tabs::Own(all) if all.len() > 1 => Some(all.len() / 2),
@@ -82,7 +82,7 @@ impl Tabs {
         }
     }
 
-    /// Stops or continues that tab's reading.
+    /// Makes this tab stop or resume reading.
     fn stall(&self, is_stalled: bool) {
         if let (Tabs::Own(all), Some(number)) = (self, self.stalled()) {
             all[number].stall(is_stalled);
@@ -96,7 +96,7 @@ impl Tabs {
     }
 }
 
-/// Waits until `look` returns something, the limit has passed, or an interrupt comes.
+/// Waits until `look` returns a value, the limit has passed, or an interrupt arrives.
 fn watch<T>(
     limit: Duration,
     interrupt: &Interrupt,
@@ -114,7 +114,7 @@ fn watch<T>(
     }
 }
 
-/// Measures one row. `tell` receives each step.
+/// Measures one row. `tell` is called with the name of each step.
 pub fn measure(
     plan: &ComparePlan,
     contender: &Contender,
@@ -127,8 +127,7 @@ pub fn measure(
             Ok(browser) => Some(browser),
             Err(ChromiumError::NotInstalled) => {
                 row.note = Some(
-                    "not measured, because it is the script of a page and Chromium is not installed"
-                        .to_owned(),
+                    "not measured, because it is a script in a page and Chromium is not installed".to_owned(),
                 );
                 return Ok(row);
             }
@@ -184,11 +183,11 @@ pub fn measure(
     let blind = |at: &SystemTime| at.duration_since(ordered).unwrap_or_default().as_secs_f64();
     row.blind_s = all_back.map(|times| times.iter().map(blind).fold(0.0, f64::max));
 
-    // When each row was committed, from a server that always has an idle thread.
+    // The commit times of the rows are read from a server that always has an idle thread.
     let created = created(&servers.other)?;
     tell("the tabs leave");
     let got: Vec<Vec<Seen>> = live.iter().map(|notes| notes.all()).collect();
-    // The tab that stopped reading is left out, because its rows are late for that reason.
+    // The tab that stopped reading is left out, because its rows arrive late for that reason.
     let stalled = tabs.stalled();
     let steady = notes.iter().enumerate().filter(|(number, _)| Some(*number) != stalled);
     let steady: Vec<Seen> = steady.flat_map(|(_, notes)| notes.all()).collect();
@@ -214,7 +213,7 @@ pub fn measure(
     (row.missed, row.repeated, row.lost_over_restart) = (Some(missed), Some(repeated), Some(lost));
     drop(servers);
 
-    tell("clients ask and never read");
+    tell("clients connect and never read");
     row.pool_free_s = free_after_nine_abandoned(plan, contender, interrupt)?;
     row.claims = contender.judge(plan, &row).into_vec();
     Ok(row)
@@ -226,7 +225,7 @@ struct Observations {
     pages: Vec<Option<f64>>,
     senders: Vec<Option<f64>>,
     held: Vec<u64>,
-    /// Actions on threads of their own. Empty if the server has none.
+    /// Actions that run on their own threads. Empty if the server has no such threads.
     actions: Vec<u64>,
     database: Vec<u64>,
     threads: Option<u64>,
@@ -278,7 +277,7 @@ fn while_tabs_listen(
     Ok((seen, Scene { caption, record, from_us }))
 }
 
-/// Reads the numbers repeatedly. For a third of the time, one of the tabs reads nothing.
+/// Reads the stats of the servers repeatedly. For a third of the time, one of the tabs does not read.
 fn sample(
     servers: &Servers<'_>,
     tabs: &Tabs,
@@ -315,8 +314,8 @@ fn sample(
     }
 }
 
-/// As many clients as there are tabs connect to a new server and read nothing. Returns the seconds until all of its
-/// threads are free.
+/// Connects as many clients as there are tabs to a new server. They never read. Returns the seconds until all of the
+/// server's threads are free.
 fn free_after_nine_abandoned(
     plan: &ComparePlan,
     contender: &Contender,
@@ -324,7 +323,7 @@ fn free_after_nine_abandoned(
 ) -> Result<Option<f64>, CompareError> {
     let folder = Scratch::make("ninetabs")?;
     let servers = Servers::start(plan, contender, folder.path(), interrupt)?;
-    // In one browser they share one connection.
+    // Tabs that share a worker have one connection.
     let clients = match contender.way {
         Way::Page(_, super::listeners::Hosts::One) => 1,
         _ => plan.tabs,
@@ -334,7 +333,7 @@ fn free_after_nine_abandoned(
         (1..=clients).map(|n| Abandoned::open(contender.way, &server, n)).collect();
     let _abandoned = abandoned?;
     let began = Instant::now();
-    // They have connected when the server has counted all of them.
+    // All clients have connected once the server has counted them.
     let has_come = |stats: &Value| {
         let number = |at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
         number("/requests_count") + number("/backlog") >= clients as u64
@@ -355,7 +354,7 @@ fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
 }
 
-/// The time from a row's commit to the answer of its POST. `None` if no answer came.
+/// The time from a row's commit to the answer of its POST. `None` if there was no answer in time.
 fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     let form = "application/x-www-form-urlencoded";
     let answer =
@@ -377,7 +376,7 @@ fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareErr
         let answer = http::get(&server.url(&format!("/models.json?since={since}")), ANSWER_WITHIN)?;
         let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
         all.extend(models.iter().filter_map(one));
-        // An answer has a maximum length. One with a Link header is not the last.
+        // The length of an answer is limited. An answer with a Link header is not the last one.
         let has_more = answer.head.header("link").is_some();
         match models.last().and_then(|model| model["id"].as_i64()) {
             Some(last) if has_more && last > since => since = last,
@@ -386,7 +385,7 @@ fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareErr
     }
 }
 
-/// The threads of a process, if the system has /proc.
+/// The number of threads of a process, if the system has /proc.
 fn os_threads(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()

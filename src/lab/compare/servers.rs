@@ -8,14 +8,14 @@ use super::super::subject::{FREE_PORT, TestedServer};
 use super::contenders::Contender;
 use super::{CompareError, ComparePlan, THREADS};
 
-/// The servers of one row, and how they are started again.
+/// The servers of one row, and what is needed to restart them.
 pub struct Servers<'a> {
     pub plan: &'a ComparePlan,
     pub contender: &'a Contender,
     pub interrupt: &'a Interrupt,
     database: PathBuf,
     pub main: TestedServer,
-    /// The one with the streams, if the first has none.
+    /// The server with the streams, if `main` has none.
     streams: Option<TestedServer>,
     /// Another program on the same database, which always has an idle thread.
     pub other: TestedServer,
@@ -58,7 +58,7 @@ impl Servers<'_> {
         Ok(Servers { plan, contender, interrupt, database, main, streams, other })
     }
 
-    /// The servers whose threads and queries the fix needs.
+    /// The servers whose threads and queries count as the cost of the fix.
     pub fn measured(&self) -> impl Iterator<Item = &TestedServer> {
         std::iter::once(&self.main).chain(&self.streams)
     }
@@ -68,8 +68,8 @@ impl Servers<'_> {
         self.streams.as_ref().unwrap_or(&self.main)
     }
 
-    /// Stops the first server, and starts it again at its address. Also returns whether the stop ended by
-    /// itself.
+    /// Stops the main server, and starts it again at its address. Calls `meanwhile` with the other server in between.
+    /// Also returns whether the main server stopped by itself.
     pub fn restart(self, meanwhile: impl FnOnce(&TestedServer)) -> Result<(Self, bool), CompareError> {
         let Servers { plan, contender, interrupt, database, main, streams, other } = self;
         let bind = main.bind();

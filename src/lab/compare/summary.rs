@@ -34,21 +34,23 @@ pub fn headline(rows: &[Row], plan: &ComparePlan) -> Option<String> {
     match (measured.len(), best.as_slice()) {
         (0 | 1, _) => None,
         (_, []) => Some(first),
-        (_, [one]) => Some(format!("{first} One of them delivers at once and holds no thread: {}.", one.fix)),
+        (_, [one]) => {
+            Some(format!("{first} One of them delivers immediately and holds no thread: {}.", one.fix))
+        }
         (_, best) => Some(format!(
-            "{first} {} of them deliver at once and hold no thread: {}.",
+            "{first} {} of them deliver immediately and hold no thread: {}.",
             best.len(),
             joined(best)
         )),
     }
 }
 
-/// Pages are answered while the tabs are open.
+/// Whether pages are answered while the tabs are open.
 fn keeps_pages(row: &Row) -> bool {
     row.page_ms.p99.is_some()
 }
 
-/// Events come long before the next update would, and no tab holds a thread.
+/// Whether events arrive long before the next update would, while no tab holds a thread.
 fn is_at_once(row: &Row, plan: &ComparePlan) -> bool {
     let bound_ms = plan.pace.update_rate.as_secs_f64() * 1e3 / 4.0;
     keeps_pages(row) && holds_nothing(row) && row.event_ms.p50.is_some_and(|ms| ms < bound_ms)
@@ -58,13 +60,13 @@ fn holds_nothing(row: &Row) -> bool {
     row.pool_threads_held == Some(0)
 }
 
-/// The row that delivers first among those that hold no thread.
+/// The fix that delivers events soonest, among those that hold no thread.
 fn soonest(measured: &[&Row]) -> Option<String> {
     let timed =
         measured.iter().filter(|row| holds_nothing(row)).filter_map(|row| Some((row.event_ms.p50?, row)));
     let (ms, row) = timed.min_by(|a, b| a.0.total_cmp(&b.0))?;
     let naive = measured.iter().find(|row| row.fix == "naive").and_then(|row| row.event_ms.p50);
-    // Times are kept to a tenth of a millisecond.
+    // Times are rounded to a tenth of a millisecond.
     let ratio = naive.map(|naive| naive / ms.max(0.1)).filter(|ratio| *ratio >= 2.0);
     let sooner = ratio.map_or_else(String::new, |ratio| format!(", {ratio:.0} times sooner than naive"));
     Some(format!("{}: events after {ms:.1} ms (p50){sooner}, no thread held.", row.fix))
@@ -74,7 +76,7 @@ fn fewest_queries(measured: &[&Row]) -> Option<String> {
     let asked =
         measured.iter().filter(|row| holds_nothing(row)).filter_map(|row| Some((row.queries_per_s?, row)));
     let (queries, row) = asked.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(format!("Fewest queries among those that hold no thread: {}, {queries:.1} per second.", row.fix))
+    Some(format!("Fewest queries among fixes that hold no thread: {}, {queries:.1} per second.", row.fix))
 }
 
 fn joined(rows: &[&Row]) -> String {
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_counts_and_names() {
+    fn the_summary_counts_and_names_the_fixes() {
         let (plan, [naive, push]) = (super::super::tests::plan(), super::super::tests::rows());
         let leave = Row { fix: "leave", ..naive.clone() };
         let poll = Row {
@@ -111,12 +113,12 @@ mod tests {
             [
                 "2 of 4 keep pages answered with nine tabs open; naive and leave do not.",
                 "push: events after 1.2 ms (p50), 844 times sooner than naive, no thread held.",
-                "Fewest queries among those that hold no thread: poll-shared, 0.7 per second.",
+                "Fewest queries among fixes that hold no thread: poll-shared, 0.7 per second.",
             ]
         );
         assert_eq!(
             headline(&rows, &plan).unwrap(),
-            "2 of 4 keep pages answered. One of them delivers at once and holds no thread: push."
+            "2 of 4 keep pages answered. One of them delivers immediately and holds no thread: push."
         );
         assert!(lines(&rows[..1], &plan).is_empty() && headline(&rows[..1], &plan).is_none());
     }

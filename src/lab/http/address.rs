@@ -1,8 +1,8 @@
-//! Resolves host names. No other module of the client half does.
+//! Resolves host names, for the whole client half.
 //!
-//! `localhost` and every name under it are this machine, without asking a resolver, as in Chromium
+//! `localhost` and every name under it resolve to this machine without a resolver, as in Chromium
 //! and Firefox, so `tab3.localhost` needs no setup. They have two addresses, ::1 and 127.0.0.1,
-//! which are tried in this order: a server may listen on either. Other names are left to the
+//! which are tried in this order, because a server may listen on either. Other names are left to the
 //! system's resolver, which may block without a limit.
 
 use std::io;
@@ -50,9 +50,9 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// The time for the next address. The time until the deadline is shared equally among the addresses
-/// that have not been tried, so that one that never answers leaves time for the next. `None` if no
-/// time is left.
+/// How long to try the next address. The time until the deadline is shared equally among the
+/// addresses that have not been tried, so an address that never answers leaves time for the next.
+/// `None` if no time is left.
 pub fn share(deadline: Instant, untried: usize) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     (!left.is_zero()).then(|| left / u32::try_from(untried.max(1)).unwrap_or(u32::MAX))
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn localhost_and_names_under_it_are_both_loopback_addresses() {
+    fn localhost_and_names_under_it_resolve_to_both_loopback_addresses() {
         for name in ["localhost", "LOCALHOST.", "tab9.localhost", "a.b.Localhost."] {
             let found = resolve(name, 8).unwrap();
             assert_eq!(found, ["[::1]:8".parse().unwrap(), "127.0.0.1:8".parse().unwrap()], "{name}");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_tells_more_than_a_missing_address_family() {
+    fn a_refusal_takes_precedence_over_a_missing_address_family() {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let missing = || io::Error::from(io::ErrorKind::AddrNotAvailable);
         for failures in [vec![refused(), missing()], vec![missing(), refused()]] {

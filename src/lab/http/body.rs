@@ -16,12 +16,12 @@ use super::coding::Coding;
 use super::framing::Framing;
 use super::wire::{Closer, Wire};
 
-/// The rest of an answer. It owns the connection.
+/// The body of an answer. It owns the connection.
 #[derive(Debug)]
 pub struct Body {
     rest: Rest,
     codings: Vec<Coding>,
-    /// Counts the bytes that are read, before their codings are undone.
+    /// Counts the bytes that are read, before their codings are decoded.
     counter: Arc<AtomicUsize>,
 }
 
@@ -42,13 +42,13 @@ impl Body {
         Body { rest, codings, counter: Arc::default() }
     }
 
-    /// From now on, reading fails once `deadline` has passed. `None` means no deadline.
+    /// Makes reading fail once `deadline` has passed. `None` means no deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.rest.wire_mut().set_deadline(deadline);
     }
 
-    /// From now on, the bytes that are read are added to `counter`, before their codings are undone. A decoder may
-    /// have read bytes from which it cannot return anything yet.
+    /// Counts the bytes that are read into `counter`, before their codings are decoded. A decoder may have read bytes
+    /// from which it cannot return anything yet.
     pub fn count_into(&mut self, counter: Arc<AtomicUsize>) {
         self.counter = counter;
     }
@@ -58,14 +58,13 @@ impl Body {
         self.rest.wire().closer()
     }
 
-    /// Returns whether the server has neither closed nor reset the connection, also after the end of the body.
-    /// Never blocks. Outside Linux, bytes that have not been read hide the end.
+    /// Returns whether the server has neither closed nor reset the connection, even after the end of the body.
+    /// Never blocks. On systems other than Linux, unread bytes hide the end of the connection.
     pub fn is_open(&self) -> bool {
         self.rest.wire().is_open()
     }
 
-    /// Returns whether only the end of the connection ends the body, so that a body that was cut off looks
-    /// complete.
+    /// Returns whether only the end of the connection ends the body. If so, a body that was cut off looks complete.
     pub fn ends_with_connection(&self) -> bool {
         matches!(self.rest, Rest::UntilClose(_))
     }

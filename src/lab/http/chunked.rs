@@ -3,11 +3,11 @@
 //! A stream's client must pass on every byte as soon as it arrives, and must distinguish a body
 //! that has ended from one that was cut off. A decoder that waits for the line end after a chunk
 //! before it returns the chunk can do neither: the last event before a cut would be lost, and an
-//! event whose line end comes in the next packet would be late. This decoder returns what it has,
-//! accepts trailers, and limits everything that is not data.
+//! event whose line end arrives in the next packet would be late. This decoder returns data as soon
+//! as it has arrived, accepts trailers, and limits the size of everything that is not data.
 //!
-//! It blocks when the underlying reader blocks. A read that failed with a timeout may be repeated:
-//! nothing is lost.
+//! It blocks when the underlying reader blocks. A read that failed with a timeout can be repeated
+//! without losing data.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
@@ -41,12 +41,12 @@ impl<R: BufRead> ChunkedReader<R> {
         ChunkedReader { source, at: At::Size, line: Vec::new() }
     }
 
-    /// The reader below, whose bytes may be part of the coding.
+    /// The underlying reader, whose bytes may be part of the coding.
     pub(super) fn source(&self) -> &R {
         &self.source
     }
 
-    /// Like [`source`](Self::source). Reading from it would break the coding.
+    /// Like [`source`](Self::source), but mutable. Reading from it would break the decoding.
     pub(super) fn source_mut(&mut self) -> &mut R {
         &mut self.source
     }
@@ -155,7 +155,7 @@ mod tests {
 
     cases! {
         two_chunks: b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\nnext" => b"abc0123456789", Ok(b"next");
-        no_chunk: b"0\r\n\r\n" => b"", Ok(b"");
+        an_empty_body: b"0\r\n\r\n" => b"", Ok(b"");
         extensions_and_trailers: b"1;a=b\r\nx\r\n0;c\r\nA: b\r\nC: d\r\n\r\nnext" => b"x", Ok(b"next");
         bare_line_feeds: b"1\nx\n0\n\n" => b"x", Ok(b"");
         a_whole_chunk_before_a_cut: b"3\r\nabc" => b"abc", Err(ErrorKind::UnexpectedEof);
@@ -163,7 +163,7 @@ mod tests {
         a_cut_in_a_size: b"1\r\na\r\n1" => b"a", Err(ErrorKind::UnexpectedEof);
         a_cut_before_the_trailers_end: b"0\r\nA: b\r\n" => b"", Err(ErrorKind::UnexpectedEof);
         a_chunk_too_long: b"1\r\nab\r\n" => b"a", Err(ErrorKind::InvalidData);
-        no_number: b"x\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_size_that_is_not_a_number: b"x\r\n" => b"", Err(ErrorKind::InvalidData);
         a_signed_number: b"+1\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
         a_number_too_large: b"11111111111111111\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
         a_number_of_64_bits: b"ffffffffffffffff\r\na\r\n" => b"", Err(ErrorKind::InvalidData);

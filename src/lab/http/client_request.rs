@@ -13,13 +13,13 @@ use super::head::is_token_byte;
 /// The name and the value of a header field. Values are bytes: a `Last-Event-ID` is raw UTF-8.
 pub type Field = (Cow<'static, str>, Vec<u8>);
 
-/// A header field of this name and value.
+/// A header field with this name and value.
 pub fn field(name: impl Into<Cow<'static, str>>, value: impl Into<Vec<u8>>) -> Field {
     (name.into(), value.into())
 }
 
 /// Adds the fields that a user gave. They replace every field of the same name, in any case. As in curl, a
-/// given field without a value is not sent, but still removes the other.
+/// given field without a value is not sent, but still removes the default.
 pub fn replace_fields<N: Into<Cow<'static, str>>>(
     fields: &mut Vec<Field>,
     given: impl IntoIterator<Item = (N, Vec<u8>)>,
@@ -36,13 +36,13 @@ pub enum FieldError {
     #[error("a header needs a colon; give 'Name: value'")]
     NoColon,
     /// The name is not a token of RFC 9110.
-    #[error("{0:?} is not the name of a header; give 'Name: value'")]
+    #[error("{0:?} is not a valid header name; give 'Name: value'")]
     Name(String),
     /// The value has CR, LF or NUL.
     #[error("the value of {0} has a line break or a NUL, which a header cannot contain")]
     Value(String),
     /// The field belongs to the body's framing.
-    #[error("{0} cannot be given: it follows from the body")]
+    #[error("{0} cannot be given: it is determined by the body")]
     Framing(String),
 }
 
@@ -75,18 +75,18 @@ pub enum RequestVersion {
 /// A request, apart from its URL.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRequest {
-    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers come without a body.
+    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers have no body.
     pub method: Cow<'static, str>,
-    /// Sent in this order, after `Host`, unless it is among them.
+    /// Sent in this order. `Host` is sent before them, unless it is among them.
     pub headers: Vec<Field>,
-    /// The body, which is sent with its `Content-Length` if there is one.
+    /// The body, if there is one. It is sent with its `Content-Length`.
     pub body: Option<Vec<u8>>,
     /// The version of the request line.
     pub version: RequestVersion,
 }
 
 impl ClientRequest {
-    /// The bytes that ask for `url`.
+    /// The bytes of a request for `url`.
     pub(super) fn encode(&self, url: &Url) -> Result<Vec<u8>, HttpError> {
         let method = if self.method.is_empty() { "GET" } else { &self.method };
         check_method(method)?;
@@ -118,11 +118,11 @@ impl ClientRequest {
     }
 }
 
-/// Refuses a method that is not a token, and one whose answer comes without a body.
+/// Refuses a method that is not a token, and one whose answer has no body.
 pub fn check_method(method: &str) -> Result<(), HttpError> {
     let bad = |why| Err(HttpError::BadMethod { method: method.to_owned(), why });
     match method {
-        method if !is_token(method) => bad("it is not a word"),
+        method if !is_token(method) => bad("it is not a valid method"),
         "HEAD" | "CONNECT" => bad("its answer has no body"),
         _ => Ok(()),
     }

@@ -1,11 +1,11 @@
 //! The codings of a body: gzip, deflate and br are decoded, and any other is refused by name.
 //!
-//! A client that ignored a coding would take encoded bytes for a stream, and its tab would
-//! reconnect forever. Chromium ignores a coding that it does not know; this client does not.
+//! A client that ignored a coding would parse encoded bytes as a stream, and its tab would
+//! reconnect forever. Chromium ignores an unknown coding; this client does not.
 //!
-//! Flushed bytes are returned at once: a decoder reads more bytes only when it has returned
-//! everything that the previous ones contained. It returns at most one buffer at a time, so a
-//! decompression bomb costs time, not memory. The reader limits what it keeps.
+//! Flushed bytes are returned immediately: a decoder reads more bytes only when it has returned
+//! everything that the previous ones contained. It returns at most one buffer per read, so a
+//! decompression bomb costs time, not memory. Limiting the size of the content is left to the caller.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
@@ -132,8 +132,8 @@ impl<R: Read> Inflating<R> {
         (self.is_ended, self.owes) = (false, false);
     }
 
-    /// Continues after a member's end, with another member of gzip or with bytes that do not belong
-    /// to it, which Chromium skips. Returns `false` at the end of the body.
+    /// Continues after the end of a member. Another gzip member is decoded. Any other bytes are
+    /// skipped, as in Chromium. Returns `false` at the end of the body.
     fn goes_on(&mut self) -> io::Result<bool> {
         loop {
             let rest = self.source.fill_buf()?;
@@ -146,7 +146,7 @@ impl<R: Read> Inflating<R> {
                 _ => {
                     let length = rest.len();
                     self.source.consume(length);
-                    // Garbage is not searched for another member.
+                    // The skipped bytes are not searched for another member.
                     self.coding = Coding::Deflate;
                 }
             }
@@ -239,7 +239,7 @@ fn broken(coding: Coding) -> io::Error {
         Coding::Deflate => "deflate",
         Coding::Brotli => "br",
     };
-    io::Error::new(ErrorKind::InvalidData, format!("the body is not encoded as {name}"))
+    io::Error::new(ErrorKind::InvalidData, format!("the body is not valid {name}"))
 }
 
 #[cfg(test)]
@@ -324,7 +324,7 @@ mod tests {
 
     impl Read for Pieces {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            assert!(!self.0.is_empty(), "it reads more before it has returned everything that it has");
+            assert!(!self.0.is_empty(), "more input was read before all decoded bytes were returned");
             let piece = &mut self.0[0];
             let length = piece.len().min(buffer.len());
             buffer[..length].copy_from_slice(&piece[..length]);
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn flushed_bytes_are_returned_before_more_input_is_read() {
-        // Repetitive, so that few bytes of input hold more than a buffer of output.
+        // The events are repetitive, so few bytes of input decode to more than a buffer of output.
         let events: Vec<Vec<u8>> = [1, 100, 100_000].map(|size| vec![b'x'; size]).to_vec();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let mut pieces = Vec::new();

@@ -3,9 +3,9 @@
 //! The socket has one owner: when the [`Connection`] (or the [`Body`] that it became) is dropped, the socket
 //! is closed, even if a [`Closer`] still exists.
 //!
-//! Opening blocks for at most the timeout, however many addresses the host has (see [`super::address`]), and
-//! TLS included. Sending and reading block until the deadline, or forever without one. [`Closer::close`] ends
-//! any of them at once.
+//! Opening blocks for at most the timeout, including TLS, however many addresses the host has (see
+//! [`super::address`]). Sending and reading block until the deadline, or forever without one. [`Closer::close`] ends
+//! any of them immediately.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -34,14 +34,14 @@ pub struct Options {
     pub to: Option<SocketAddr>,
     /// The local address to connect from. `None` leaves it to the system.
     pub from: Option<IpAddr>,
-    /// Size of the socket's receive buffer in bytes, which the system may round. `None` means its default.
+    /// Size of the socket's receive buffer in bytes, which the system may round. `None` means the system's default.
     pub receive_buffer: Option<usize>,
-    /// Allows `https` URLs, and says how. `None` refuses them.
+    /// How `https` URLs are secured. `None` refuses them.
     pub tls: Option<Tls>,
 }
 
 impl Options {
-    /// Options with this timeout that read strictly.
+    /// Options with this timeout and strict reading.
     pub fn within(connect_timeout: Duration) -> Options {
         Options {
             connect_timeout,
@@ -144,13 +144,13 @@ impl Connection {
         self.wire.get_ref().local_addr()
     }
 
-    /// Returns whether the server has neither closed nor reset the connection. Never blocks. Outside Linux, bytes
-    /// that have not been read hide the end.
+    /// Returns whether the server has neither closed nor reset the connection. Never blocks. On systems other than
+    /// Linux, unread bytes hide the end of the connection.
     pub fn is_open(&self) -> bool {
         self.wire.get_ref().is_open()
     }
 
-    /// From now on, reading and writing fail once `deadline` has passed. `None` means no deadline.
+    /// Makes reading and writing fail once `deadline` has passed. `None` means no deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.wire.get_mut().set_deadline(deadline);
     }
@@ -161,8 +161,8 @@ impl Connection {
         self.write(&bytes)
     }
 
-    /// Sends an HTTP/1.0 request without a header, as pumactl does. No control server takes it for a
-    /// browser's request. `target` is a path with a query, already encoded.
+    /// Sends an HTTP/1.0 request without header fields, as pumactl does. A control server cannot mistake it for a
+    /// browser's request. `target` is an encoded path with a query.
     pub fn send_plain(&mut self, method: &str, target: &str) -> Result<(), HttpError> {
         let bytes = format!("{method} {target} HTTP/1.0\r\n\r\n");
         self.write(bytes.as_bytes())
@@ -196,7 +196,7 @@ impl Connection {
         let mut room = MAX_HEAD_BYTES;
         loop {
             let head = self.head(&mut room)?;
-            // 101 is not interim: it answers a request to change the protocol, which is never made.
+            // 101 is not interim: it answers a request to switch protocols, which this client never sends.
             let is_interim = (100..200).contains(&head.status) && head.status != 101;
             if !is_interim {
                 let framing = Framing::of(&head, self.reading)?;
@@ -217,7 +217,7 @@ impl Connection {
         let mut bytes = Vec::new();
         let mut start = 0;
         if self.reading == Reading::Browser {
-            // The first bytes show that an answer is not HTTP, without waiting for a line.
+            // The first bytes already show whether an answer is HTTP. Another protocol may never send a line.
             let read = self.wire.by_ref().take(TELLING as u64).read_to_end(&mut bytes);
             *room = room.saturating_sub(read.map_err(HttpError::from_body)?);
             match status_line_start(&bytes) {
@@ -290,7 +290,7 @@ fn connect_any(
     Err(connect_error(to(), options, failures))
 }
 
-/// Returns `None` if `attempt` does not allow it.
+/// Connects to one address. Returns `None` if `attempt` does not allow it.
 fn connect(
     address: &SockAddr,
     within: Duration,

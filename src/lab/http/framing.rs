@@ -1,4 +1,4 @@
-//! The length of an answer's body: counted, chunked, or up to the close.
+//! The framing of an answer's body: counted, chunked, or until the connection closes.
 
 use super::coding::{Coding, elements};
 use super::head::Reading;
@@ -41,7 +41,7 @@ impl Framing {
         let lengths = elements(head, "content-length");
         let Some(first) = lengths.first() else { return Ok((Framing::UntilClose, Vec::new())) };
         if let Some(other) = lengths.iter().find(|other| *other != first) {
-            let what = format!("Content-Length is {first} and {other}, two different numbers");
+            let what = format!("Content-Length has two different values, {first} and {other}");
             return Err(HttpError::BadFraming { what });
         }
         // A value that is not a number counts as missing.
@@ -65,7 +65,7 @@ impl Framing {
         match length.and_then(|text| text.parse().ok()) {
             Some(length) if lengths.all(|other| other == first) => Ok(Framing::Counted(length)),
             _ => Err(HttpError::BadFraming {
-                what: "Content-Length is not a number, or is two numbers".to_owned(),
+                what: "Content-Length is not a number, or has several values".to_owned(),
             }),
         }
     }

@@ -1,10 +1,10 @@
 //! The head of an answer, read strictly or as a browser reads it.
 //!
 //! [`Reading::Strict`] is for checks of a server: the syntax of RFC 9112, at most [`MAX_HEADERS`]
-//! fields. [`Reading::Browser`] accepts what Chromium accepts, on which servers may rely: up to
-//! four bytes before the status line, any version, no reason or status, lines that end in CR or LF,
-//! folded fields, lines without a field, and as many fields as fit. Each of its rules has a row in
-//! `tests/eventsource_cases.rs`, and was observed in Chromium 156.
+//! fields. [`Reading::Browser`] accepts what Chromium accepts, because servers may rely on it: up to
+//! four bytes before the status line, any version, a missing reason or status, lines that end in CR
+//! or LF, folded fields, lines without a field, and as many fields as fit. Each of its rules has a
+//! row in `tests/eventsource_cases.rs`, and was observed in Chromium 156.
 //!
 //! Nothing here blocks.
 
@@ -34,7 +34,7 @@ pub(super) fn status_line_start(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Whether an answer that ended after these bytes could have become a status line. Anything else,
-/// such as the alert of a TLS server, is another protocol, and the next attempt would get the same.
+/// such as the alert of a TLS server, is another protocol, and the next attempt would fail as well.
 pub(super) fn may_become_http(bytes: &[u8]) -> bool {
     let begun = bytes.trim_ascii_start();
     HTTP.get(..begun.len()).is_some_and(|word| word.eq_ignore_ascii_case(begun))
@@ -69,7 +69,7 @@ fn parse_as_browser(bytes: &[u8]) -> Result<Head, HttpError> {
     let bad = |what: &str| HttpError::BadHead { what: what.to_owned() };
     let start = status_line_start(bytes).ok_or_else(|| bad("it does not begin with HTTP/"))?;
     if bytes.contains(&0) {
-        return Err(bad("it has a NUL"));
+        return Err(bad("it contains a NUL"));
     }
     let mut lines =
         bytes[start..].split(|byte| matches!(byte, b'\r' | b'\n')).filter(|line| !line.is_empty());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strict_reading_stays_strict() {
+    fn strict_reading_refuses_what_a_browser_accepts() {
         for head in
             ["HTTP/2.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "abHTTP/1.1 200 OK\r\n\r\n"]
         {

@@ -1,9 +1,8 @@
-//! The type of an answer, as the Fetch standard extracts it from all values of
-//! `Content-Type`.
+//! The type of an answer, extracted from all values of `Content-Type` as in the Fetch standard.
 //!
 //! The values of all fields form one list, which is split at the commas outside quotes. The last
-//! element that is a MIME type other than `*/*` counts. Parameters do not matter to an EventSource:
-//! the HTML standard decodes every stream as UTF-8.
+//! element that is a MIME type other than `*/*` counts. Parameters do not matter to an EventSource,
+//! because the HTML standard decodes every stream as UTF-8.
 
 use super::Head;
 use super::head::is_token_byte;
@@ -15,7 +14,7 @@ pub fn essence(head: &Head) -> Option<String> {
     known.next_back()
 }
 
-/// The type that the answer states, for a message: each element without its parameters.
+/// The answer's type as it is shown in messages: each element without its parameters.
 pub fn spoken(head: &Head) -> String {
     let list = list(head);
     let plain = |element: &str| {

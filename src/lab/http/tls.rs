@@ -1,6 +1,6 @@
-//! TLS for the lab's client, by rustls, without a runtime.
+//! TLS for the lab's client, with rustls and without an async runtime.
 //!
-//! The system's certificates are loaded when the first connection needs them: for most runs nothing is read.
+//! The system's certificates are loaded when the first connection needs them, so most runs load nothing.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -34,13 +34,13 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS with this verification. Reads nothing yet.
+    /// TLS with this verification. Loads no certificates yet.
     pub fn new(verification: Verification) -> Tls {
         Tls { verification, config: Arc::default() }
     }
 
-    /// The configuration that offers these protocols, the first of which is preferred. Reads the system's
-    /// certificates the first time. `to` names the server in an error.
+    /// The configuration that offers these protocols, the preferred one first. The first call loads the system's
+    /// certificates. `to` names the server in an error.
     pub(crate) fn config(&self, protocols: &[&[u8]], to: &str) -> Result<Arc<ClientConfig>, HttpError> {
         let config = match self.config.get() {
             Some(config) => config,
@@ -62,7 +62,7 @@ impl Tls {
         }
     }
 
-    /// Performs the TLS handshake with the server `host`. Blocks until the wire's deadline at most.
+    /// Performs the TLS handshake with the server `host`. Blocks at most until the wire's deadline.
     pub(super) fn handshake(
         &self,
         mut wire: PlainWire,
@@ -79,15 +79,17 @@ impl Tls {
     }
 }
 
-/// The name by which a server's certificate is looked up. `host` is a name or an address without brackets.
+/// The name for which a server's certificate must be valid. `host` is a name or an address without brackets.
 pub(crate) fn server_name(host: &str, to: &str) -> Result<ServerName<'static>, HttpError> {
     let name = host.strip_suffix('.').unwrap_or(host).to_owned();
-    let bad =
-        |_| HttpError::Tls { to: to.to_owned(), why: "no certificate can have this host name".to_owned() };
+    let bad = |_| HttpError::Tls {
+        to: to.to_owned(),
+        why: "a certificate cannot be issued for this host name".to_owned(),
+    };
     ServerName::try_from(name).map_err(bad)
 }
 
-/// Why a handshake failed. An error of the socket is left to the caller's own rules.
+/// Why a handshake failed. A socket error is converted in the same way as without TLS.
 pub(crate) fn handshake_error(error: io::Error, to: &str) -> HttpError {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let to = to.to_owned();
@@ -96,7 +98,7 @@ pub(crate) fn handshake_error(error: io::Error, to: &str) -> HttpError {
             HttpError::Certificate { to, why: certificate_in_words(why) }
         }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            HttpError::Tls { to, why: "its answer is not TLS; give http:// in place of https://".to_owned() }
+            HttpError::Tls { to, why: "its answer is not TLS; give http:// instead of https://".to_owned() }
         }
         Some(other) => HttpError::Tls { to, why: other.to_string() },
         None if error.kind() == io::ErrorKind::UnexpectedEof => HttpError::NoAnswer,
@@ -106,7 +108,9 @@ pub(crate) fn handshake_error(error: io::Error, to: &str) -> HttpError {
 
 fn certificate_in_words(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "no authority that this system trusts has signed it".to_owned(),
+        CertificateError::UnknownIssuer => {
+            "it is not signed by an authority that this system trusts".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet".to_owned()
@@ -115,7 +119,7 @@ fn certificate_in_words(error: &CertificateError) -> String {
             "it is for another host".to_owned()
         }
         CertificateError::Revoked => "it was revoked".to_owned(),
-        // The server presents the certificate of an authority as its own, as self-signed ones often are.
+        // The server presents a CA certificate as its own. Self-signed certificates are often CA certificates.
         CertificateError::Other(other) => format!("it is self-signed or malformed ({other})"),
         other => other.to_string(),
     }
@@ -127,7 +131,7 @@ fn system_roots(to: &str) -> Result<RootCertStore, HttpError> {
     let (usable, _) = roots.add_parsable_certificates(loaded.certs);
     if usable == 0 {
         let cause = loaded.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        let why = format!("this system has no certificates of authorities{cause}");
+        let why = format!("no usable CA certificates on this system{cause}");
         return Err(HttpError::Certificate { to: to.to_owned(), why });
     }
     Ok(roots)
@@ -146,7 +150,7 @@ fn unverified() -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_custom_certificate_verifier(Arc::new(AcceptAny(provider))).with_no_client_auth())
 }
 
-/// The two methods of a verifier that check a signature, one per version of TLS: they differ by name only.
+/// The two methods of a verifier that check a signature, one per version of TLS. They differ only in their names.
 macro_rules! accept_signatures {
     ($($method:ident),+) => {$(
         fn $method(

@@ -1,4 +1,4 @@
-//! The bytes of a connection, plain or by TLS, with a deadline and an end that another thread can cause.
+//! The bytes of a connection, plain or over TLS, with a deadline. Another thread can end it.
 //!
 //! The socket has one owner, the [`Wire`]. When it is dropped, the socket is closed, even if a [`Closer`] still
 //! exists. Reading and writing block until the deadline, or forever without one, or until a closer is used.
@@ -42,12 +42,12 @@ impl Closer {
         Closer(Arc::downgrade(line))
     }
 
-    /// Sends FIN and wakes the thread that connects, reads or writes. Does nothing if the
-    /// connection has ended already. Never blocks.
+    /// Sends FIN and wakes the thread that connects, reads or writes. Does nothing if the connection has already
+    /// ended. Never blocks.
     pub fn close(&self) {
         if let Some(line) = self.0.upgrade() {
             line.is_over.store(true, Ordering::SeqCst);
-            // It fails if the peer closed first, and then there is nothing to do.
+            // This fails if the peer closed first. There is nothing to do in that case.
             let _ = line.socket.shutdown(Shutdown::Both);
         }
     }
@@ -59,14 +59,14 @@ impl Closer {
     }
 
     /// Wakes the thread that connects, reads or writes. RST is sent instead of FIN once that thread drops the
-    /// connection, which it has to do at once: reading from it returns the end, as if the server had closed.
-    /// Does nothing if the connection has ended already. Never blocks.
+    /// connection, which it must do immediately: reading from the connection returns its end, as if the server had
+    /// closed it. Does nothing if the connection has already ended. Never blocks.
     pub fn reset(&self) {
         if let Some(line) = self.0.upgrade() {
             // Both fail if the peer closed first.
             let _ = line.socket.set_linger(Some(Duration::ZERO));
             line.is_over.store(true, Ordering::SeqCst);
-            // Only a blocked write needs the FIN of `Both`, which cannot overtake the bytes that block it.
+            // Only `Both` wakes a blocked write. The FIN that it sends stays behind the bytes that block the write.
             let is_writing = line.is_writing.load(Ordering::SeqCst);
             let _ = line.socket.shutdown(if is_writing { Shutdown::Both } else { Shutdown::Read });
         }
@@ -88,7 +88,7 @@ impl PlainWire {
     fn time_left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(Instant::now());
-        // The kernel counts in microseconds, and takes 0 for no timeout.
+        // The kernel counts in microseconds, and treats 0 as no timeout.
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left.max(SHORTEST_WAIT))) }
     }
 
@@ -100,7 +100,7 @@ impl PlainWire {
 impl Read for PlainWire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.line.socket.set_read_timeout(self.time_left()?)?;
-        // The kernel may hold megabytes from a fast server.
+        // After a close, the kernel may still hold megabytes from a fast server, which are not read.
         if self.is_over() { Ok(0) } else { (&self.line.socket).read(buffer) }
     }
 }
@@ -137,7 +137,7 @@ impl Wire {
         }
     }
 
-    /// From now on, reading and writing fail once `deadline` has passed.
+    /// Makes reading and writing fail once `deadline` has passed.
     pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) {
         let plain = match self {
             Wire::Plain(wire) => wire,
@@ -155,8 +155,8 @@ impl Wire {
         self.plain().line.socket.local_addr().ok()?.as_socket()
     }
 
-    /// Whether the peer has neither closed nor reset the connection. Never blocks. Outside Linux, bytes that
-    /// have not been read hide the end.
+    /// Whether the peer has neither closed nor reset the connection. Never blocks. On systems other than Linux, unread
+    /// bytes hide the end of the connection.
     pub(super) fn is_open(&self) -> bool {
         const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let socket = &self.plain().line.socket;
@@ -165,7 +165,7 @@ impl Wire {
         #[cfg(not(target_os = "linux"))]
         let watched = PollFlags::IN;
         let mut polled = [PollFd::new(socket, watched)];
-        // A poll that fails shows nothing.
+        // If the poll fails, the connection counts as open.
         if !matches!(poll(&mut polled, Some(&NOW)), Ok(1..)) {
             return true;
         }
@@ -181,7 +181,8 @@ impl Read for Wire {
             Wire::Tls(stream) => stream,
         };
         match stream.read(buffer) {
-            // A server that closes without TLS's own end. As in browsers, the framing decides what it means.
+            // The server closed without TLS's close_notify. As in browsers, the framing decides whether the body is
+            // complete.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
             // A broken record or an alert ends the connection, and says nothing about the body.
             Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -220,7 +221,7 @@ mod tests {
         let mut wire = PlainWire::new(Arc::clone(&line), None);
         for _ in 0..200_000 {
             wire.deadline = Some(Instant::now() + Duration::from_nanos(900));
-            // It is not connected, so the read does not wait.
+            // The socket is not connected, so the read does not wait.
             let read = wire.read(&mut [0]).unwrap_err();
             if read.kind() != ErrorKind::TimedOut {
                 assert_ne!(line.socket.read_timeout().unwrap(), None);

@@ -61,7 +61,7 @@ fn a_name_is_placed_at_the_start_of_its_band() {
     // Requests that wait at the same time share a lane.
     let todo = lane("──────────────────", &[(0, 17, "tab 9"), (1, 17, "/up"), (2, 17, "tab 10 and more")]);
     assert_eq!(names(&todo), [(1, "tab 9".into()), (9, "/up".into())]);
-    // A character of two columns takes two.
+    // A double-width character takes two columns.
     assert_eq!(names(&lane("──────", &[(0, 5, "模型")])), [(1, "模型".into())]);
     assert_eq!(names(&lane("─────", &[(0, 4, "模型")])), []);
 }

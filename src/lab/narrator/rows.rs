@@ -12,7 +12,7 @@ use crate::words;
 
 /// Columns of a lane's label.
 pub const LABEL: usize = 10;
-/// Columns beside the cells, for a request that waits without a name in the lane.
+/// Columns to the right of the cells, for a waiting request whose name is not in the lane.
 const BESIDE: usize = 8;
 /// Maximum number of columns of a lane.
 const MOST_CELLS: usize = 100;
@@ -29,8 +29,7 @@ pub struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// The rows of a record, starting at this time, with at most `most` lanes of threads. The others are
-    /// folded.
+    /// The rows of a record, starting at this time, with at most `most` lanes of threads. Further lanes are folded.
     pub fn rows(&self, record: &Record, from_us: u64, most: usize) -> Vec<String> {
         let columns = self.width.saturating_sub(LABEL + BESIDE).clamp(10, MOST_CELLS);
         let lanes = lanes::draw(record, from_us, record.now_us, columns);
@@ -69,7 +68,8 @@ impl Picture<'_> {
         format!(" {:<1$}{cells}", lane.label, LABEL - 1).trim_end().to_owned()
     }
 
-    /// One row for the folded lanes: their number, the requests that hold them at the end, and how many are idle then.
+    /// One row for the folded lanes: how many they are, which requests hold them at the end, and how many are idle at
+    /// the end.
     fn folded(&self, lanes: &[&Lane]) -> String {
         let mut holders: Vec<(&str, usize)> = Vec::new();
         for lane in lanes.iter().filter(|lane| !lane.holder.is_empty()) {
@@ -128,7 +128,7 @@ impl Picture<'_> {
     }
 }
 
-/// As many names as fit into a line, and the number of the others.
+/// As many names as fit into a line, and how many more there are.
 fn first_line<S: Borrow<str>>(names: &[S], width: usize) -> String {
     let all = names.join(", ");
     if measure_text_width(&all) <= width {
@@ -166,7 +166,7 @@ mod tests {
         rows.iter().map(|row| console::strip_ansi_codes(row).trim_end().to_owned()).collect()
     }
 
-    /// The record of two threads as one second.
+    /// The record of two threads, spread over one second.
     fn second() -> Record {
         let mut record = two_threads();
         for story in record.stories.values_mut() {

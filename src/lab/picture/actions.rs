@@ -1,4 +1,4 @@
-//! The lanes of the threads of actions (`serve --live rails`), between those of the pool and the queue.
+//! The lanes of action threads (`serve --live rails`), between the lanes of the pool and the queue.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(super) struct ActionLanes<'a> {
 }
 
 impl<'a> ActionLanes<'a> {
-    /// A lane for each thread that ran an action while the picture is drawn.
+    /// A lane for each thread that ran an action during the time of the picture.
     pub fn of(record: &'a Record, scale: &PictureScale) -> ActionLanes<'a> {
         let mut lanes: BTreeMap<usize, Vec<&ActionStory>> = BTreeMap::new();
         for story in record.actions.all().filter(|story| bar(story, scale).is_some()) {
@@ -30,12 +30,12 @@ impl<'a> ActionLanes<'a> {
         ActionLanes { drawn, counted }
     }
 
-    /// The number of rows, with that of the count.
+    /// The number of rows, including the row of the count.
     pub fn rows(&self) -> usize {
         self.drawn.len() + usize::from(!self.counted.is_empty())
     }
 
-    /// The name of each lane, from this row on. A long number begins further to the left.
+    /// The name of each lane, starting at this row. A long number begins further to the left.
     pub fn names(&self, first_row: usize) -> impl Iterator<Item = Label> {
         self.drawn.iter().enumerate().map(move |(row, (worker, _))| {
             let text = action_name(*worker);
@@ -44,11 +44,11 @@ impl<'a> ActionLanes<'a> {
         })
     }
 
-    /// The threads that are counted, if there are any, and how many of them have an orphaned action when the picture
-    /// ends.
+    /// A text with the number of threads without a lane, and how many of them have an orphaned action when the picture
+    /// ends. `None` if every thread has a lane.
     pub fn count(&self, scale: &PictureScale) -> Option<String> {
         let orphaned = self.counted.iter().flat_map(|(_, stories)| stories).filter(|story| {
-            // A thread has at most one action that runs.
+            // A thread runs at most one action at a time.
             story.orphaned_us.is_some_and(|at_us| at_us <= scale.to_us)
                 && story.ended_us.is_none_or(|at_us| at_us > scale.to_us)
         });
@@ -60,7 +60,7 @@ impl<'a> ActionLanes<'a> {
         Some(format!("{threads}, {} {} at the end", orphaned.count(), words::ORPHANED))
     }
 
-    /// Draws the lanes, from this row on.
+    /// Draws the lanes, starting at this row.
     pub fn draw(&self, shapes: &mut Shapes, record: &Record, first_row: usize, scale: &PictureScale) {
         for (row, (_, stories)) in self.drawn.iter().enumerate() {
             let top = y(first_row + row);
@@ -97,7 +97,7 @@ fn action(shapes: &mut Shapes, story: &ActionStory, top: usize, scale: &PictureS
     let Some((x, width)) = bar(story, scale) else { return };
     let until_us = story.ended_us.unwrap_or(scale.to_us).min(scale.to_us);
     let orphaned_us = story.orphaned_us.filter(|at_us| *at_us < until_us);
-    // The whole bar, since the hollow part has the same edge.
+    // The filled bar is drawn in full length, because the hollow part has the same edge.
     shapes.held += &rect(x, top as f64 + 2.0, width, 20.0);
     let hollow = orphaned_us.and_then(|at_us| scale.bar(at_us.max(story.began_us), until_us));
     let filled = hollow.map_or(width, |(from, _)| from - x);
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(
             picture.matches("class=\"client-gone\"").count(),
             2,
-            "the lane's and the legend's: {picture}"
+            "one in the lane and one in the legend: {picture}"
         );
         assert!(!picture.contains("tab 2 orphaned") && !picture.contains("client gone"), "{picture}");
     }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_actions_lacks_their_sign() {
+    fn a_picture_without_actions_omits_their_sign() {
         let scene = scene(0);
         assert!(!svg("", &scene).unwrap().contains(words::ORPHANED));
         assert!(!legend([&scene].into_iter(), |_| None).unwrap().contains(words::ORPHANED));

@@ -1,4 +1,4 @@
-//! The legend below a picture, or below several: the signs that they show, and the word for each.
+//! The legend of one or several pictures: the signs that they show, and the word for each sign.
 
 use minijinja::{Environment, Value, context};
 
@@ -14,7 +14,7 @@ use crate::lab::stage::Scene;
 use crate::lab::story::Story;
 use crate::words;
 
-/// What a sign means, and its place below the picture.
+/// What a sign means, and its position in the legend.
 #[derive(Debug)]
 pub(super) struct LegendEntry {
     /// The name of its shape in the template.
@@ -30,7 +30,8 @@ impl LegendEntry {
     }
 }
 
-/// One legend for several scenes: what any of them shows. `until_us` is the end of its picture.
+/// Draws one legend for several scenes, with the signs that any of them shows. `until_us` returns the end of a scene's
+/// picture.
 pub fn legend<'a>(
     scenes: impl Iterator<Item = &'a Scene>,
     until_us: impl Fn(&Scene) -> Option<u64>,

@@ -1,8 +1,8 @@
-//! The shapes of a picture: all that look the same are one path, so that a report of many pictures stays small.
+//! The shapes of a picture. Shapes that look the same are one path, so that a report with many pictures stays small.
 
 use minijinja::{Value, context};
 
-/// The least distance of two strokes, in pixels: closer ones would touch each other.
+/// The minimum distance between two strokes, in pixels. Closer strokes would touch each other.
 const CLOSEST: f64 = 3.0;
 
 /// The paths of a picture, each drawn over the one before, and the labels.
@@ -31,7 +31,7 @@ pub(super) struct Shapes {
     pub labels: Vec<Label>,
 }
 
-/// A text at its left end.
+/// A text, and the position of its left end.
 #[derive(Debug)]
 pub(super) struct Label {
     pub x: f64,
@@ -50,7 +50,7 @@ pub(super) struct SignShapes {
 }
 
 impl Shapes {
-    /// All of them, for the template.
+    /// All shapes, as values for the template.
     pub fn value(self) -> Value {
         let Shapes {
             grid, idle, unknown, held, answered, pages, writes, hatching, gone, gone_writes, ..
@@ -103,18 +103,18 @@ pub(super) fn rect(x: f64, y: f64, width: f64, height: f64) -> String {
     format!("M{} {}h{width}v{}h-{width}z", round(x), round(y), round(height))
 }
 
-/// A line from the left to the right.
+/// A line from left to right.
 pub(super) fn across(x: f64, y: f64, width: f64) -> String {
     format!("M{} {}h{}", round(x), round(y), round(width))
 }
 
-/// A line from the top to the bottom.
+/// A line from top to bottom.
 pub(super) fn down(x: f64, y: usize, height: usize) -> String {
     format!("M{} {y}v{height}", round(x))
 }
 
-/// Lines from the top to the bottom. Of those that would touch each other, or stand closer than `least_gap` pixels,
-/// only the first is drawn.
+/// Lines from top to bottom. Of several lines that would touch each other, or are closer than `least_gap` pixels, only
+/// the first is drawn.
 pub(super) fn strokes(
     places: impl Iterator<Item = f64>,
     top: usize,
@@ -146,7 +146,7 @@ pub(super) fn stripes(x: f64, width: f64, y: usize) -> String {
     let mut path = String::new();
     let mut at = x - HEIGHT;
     while at < x + width {
-        // From the lower left to the upper right, cut at both edges of the bar.
+        // From the lower left to the upper right, clipped at both edges of the bar.
         let (from, to) = (at.max(x + 1.0), (at + HEIGHT).min(x + width - 1.0));
         if to > from {
             let low = y as f64 + 20.0 - (from - at);

@@ -1,4 +1,4 @@
-//! The time axis of a picture. Times are in microseconds on the server's clock, places in pixels.
+//! The time axis of a picture. Times are in microseconds on the server's clock, positions in pixels.
 
 use super::paths::round;
 use super::{LEFT, SPAN};
@@ -10,7 +10,7 @@ pub(super) const NARROWEST: f64 = 2.0;
 /// Maximum number of ticks.
 const TICKS: u64 = 12;
 
-/// Maps a time to its place in the picture.
+/// Maps a time to its position in the picture.
 pub(super) struct PictureScale {
     pub from_us: u64,
     pub to_us: u64,
@@ -28,13 +28,13 @@ impl PictureScale {
         self.to_us - self.from_us
     }
 
-    /// Whether the request held its thread while the picture is drawn.
+    /// Whether the request held its thread during the time of the picture.
     pub fn shows(&self, story: &Story) -> bool {
         story.started.is_some_and(|(at_us, _)| at_us <= self.to_us)
             && story.finished_us.is_none_or(|at_us| at_us >= self.from_us)
     }
 
-    /// The place of a time. `None` if it is not in the picture.
+    /// The position of a time. `None` if the time is not in the picture.
     pub fn x(&self, at_us: u64) -> Option<f64> {
         let since = at_us.checked_sub(self.from_us).filter(|since| *since <= self.span_us())?;
         Some(round(LEFT + since as f64 * SPAN / self.span_us() as f64))

@@ -65,7 +65,7 @@ fn a_stream_whose_client_closes_after_the_picture_keeps_its_name() {
 }
 
 #[test]
-fn idle_threads_are_counted_where_they_are_folded() {
+fn idle_threads_are_counted_if_they_are_folded() {
     let mut scene = spread();
     scene.record.stories.remove(&2);
     let look = PictureLook { folds_idle: true, ..PictureLook::default() };
@@ -130,7 +130,7 @@ fn a_long_queue_is_drawn_in_part_and_counted() {
 }
 
 #[test]
-fn an_empty_record_is_a_picture_as_well() {
+fn an_empty_record_can_be_drawn() {
     let scene = Scene { caption: String::new(), record: Record::default(), from_us: 0 };
     assert!(svg("nothing", &scene).unwrap().ends_with("</svg>"));
 }

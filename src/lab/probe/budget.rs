@@ -1,42 +1,45 @@
-//! The maximum number of requests of a run, which is printed before it begins.
+//! The maximum number of requests of a run, which is printed before the run begins.
 
 use super::plan::ProbePlan;
 
-/// Asks of the baseline per page.
+/// Requests for each page before the first tab, which measure its baseline.
 const BASELINE: usize = 6;
-/// Asks of a page beside a tab.
+/// Requests for a page beside each tab.
 const BESIDE: usize = 3;
-/// Climbs with all steps: the first, and two more if it may have been luck.
+/// Climbs with all steps: the first, and two more if the result of the first may be due to chance.
 const CLIMBS: usize = 3;
-/// Tabs beyond the last that flows, with those that replace them.
+/// Tabs beyond the last one that streams, including those that replace them.
 const BEYOND: usize = 8;
-/// Three asks with the other cookie, three from another address, and three from this one beside them: for each tab that
-/// gets nothing at first.
+/// Requests for each tab that gets nothing at first: three with the other cookie, three from another address, and three
+/// from this address at the same time.
 const OTHERS: usize = 9;
-/// Closed streams whose slots are waited for.
+/// Closed streams whose slot's return is measured.
 const RETURNS: usize = 3;
-/// Asks of a stream until a slot has returned: three tabs until one waits, every 200 ms for 15 s, and four fresh tabs.
+/// Requests for the stream until a slot has returned: three tabs until one waits, one request every 200 ms for 15 s,
+/// and four fresh tabs.
 const ASKS_OF_A_RETURN: usize = 82;
-/// Asks of a page, or of a stream, after everything has been closed: every 200 ms for 30 s, and a second one.
+/// Requests for a page, or for the stream, after everything has been closed: one every 200 ms for 30 s, and a second
+/// one at the end.
 const ASKS_AFTERWARDS: usize = 152;
-/// Experiments with held connections: idle ones twice, and kept ones.
+/// Experiments with held connections: two with idle ones, and one with keep-alive ones.
 const HELD: usize = 3;
-/// Each of them is made once more if the connections expired meanwhile.
+/// Runs of each of these experiments: it is repeated once if the connections expired during it.
 const TIMES_HELD: usize = 2;
-/// Two late tabs that may share the stream of the first, one with another coding, and one without it.
+/// Late tabs: two that may share the stream of the first tab, one that accepts compression, and one that does not.
 const LATE: usize = 4;
 
-/// The most requests of a run.
+/// The maximum number of requests of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Streams, with the method of the plan.
+    /// Requests for streams, with the method of the plan.
     pub streams: usize,
-    /// Pages, by GET.
+    /// Requests for pages, all by GET.
     pub pages: usize,
 }
 
 impl Budget {
-    /// That of a plan. The bound is for a server that refuses at once; most runs need [`Budget::usual`].
+    /// The budget of a plan. Only a server that refuses immediately can use up this bound; most runs stay below
+    /// [`Budget::usual`].
     pub fn of(plan: &ProbePlan) -> Budget {
         let (tabs, pages) = (plan.tabs, plan.pages.len().max(1));
         let leave = ASKS_AFTERWARDS;
@@ -51,7 +54,7 @@ impl Budget {
                 + CLIMBS * (pages * BESIDE * (tabs + BEYOND) + leave)
                 // Beside each tab that gets nothing at first: plain, and past a cache.
                 + pages * (BESIDE + 1) * tabs
-                // The page is waited for before each experiment, and after the last one.
+                // Each experiment is preceded by a wait for the page, and the last one is followed by another.
                 + (HELD + 1) * leave
                 + HELD * TIMES_HELD * pages
                 + TIMES_HELD * tabs
@@ -60,8 +63,8 @@ impl Budget {
         }
     }
 
-    /// How many requests most runs send at most: one climb up to `--tabs`, with the experiments that were asked for.
-    /// A run without a limit sends the most, and one that finds a limit of five sends forty.
+    /// The upper bound for most runs: one climb up to `--tabs`, with the requested experiments. A run that finds no
+    /// limit comes close to it; a run that finds a limit of five sends about forty requests.
     pub fn usual(plan: &ProbePlan) -> usize {
         let pages = plan.pages.len().max(1);
         let climb = plan.tabs * (1 + pages * BESIDE);
@@ -71,7 +74,7 @@ impl Budget {
         climb + pages * BASELINE + OTHERS + BEYOND + zombies + again + http2
     }
 
-    /// All of them.
+    /// All requests: streams and pages.
     pub fn requests(self) -> usize {
         self.streams + self.pages
     }

@@ -1,4 +1,4 @@
-//! The unit of a response: which bytes count as an event, and how many of them some bytes complete.
+//! The unit of a response: what counts as one event, and how many events a piece of the body completes.
 
 use crate::lab::event_stream::{EventTooLarge, Parser};
 use crate::lab::http::{Head, mime};
@@ -7,10 +7,10 @@ use crate::lab::probe::measured::Unit;
 /// Maximum size of an unfinished event: 1 MiB.
 pub(super) const MAX_EVENT_BYTES: usize = 1024 * 1024;
 
-/// The data of the last event of many LLM endpoints.
+/// The data with which many LLM endpoints mark their last event.
 const DONE: &str = "[DONE]";
 
-/// Types whose unit is a line.
+/// Content types whose unit is a line.
 const LINES: &[&str] = &[
     "application/x-ndjson",
     "application/ndjson",
@@ -22,18 +22,18 @@ const LINES: &[&str] = &[
     "application/stream+json",
 ];
 
-/// The contents of some bytes of a body.
+/// What a piece of the body contained.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Arrival {
-    /// Bytes, after the codings.
+    /// Number of bytes, after the transfer and content codings were removed.
     pub(super) bytes: usize,
-    /// Events that they completed.
+    /// Number of events that these bytes completed.
     pub(super) events: usize,
-    /// Comments and `retry:` fields.
+    /// Number of comments and `retry:` fields.
     pub(super) signs: usize,
     /// Whether a comment or a `retry:` came after the last event.
     pub(super) ends_with_sign: bool,
-    /// Whether one of the events says that the answer is complete.
+    /// Whether one of the events marks the answer as complete.
     pub(super) is_done: bool,
 }
 
@@ -53,7 +53,8 @@ pub(super) enum UnitReader {
 }
 
 impl UnitReader {
-    /// The reader for a response with this head. `is_open_ended`: chunked, or ended by the connection.
+    /// The reader for a response with this head. `is_open_ended` means that the body is chunked or ends with the
+    /// connection.
     pub(super) fn of(head: &Head, is_open_ended: bool) -> UnitReader {
         let essence = mime::essence(head).unwrap_or_default();
         match essence.as_str() {
@@ -81,7 +82,7 @@ impl UnitReader {
         let mut arrival = Arrival { bytes: bytes.len(), ..Arrival::default() };
         match self {
             UnitReader::Sse { parser, signs } => {
-                // Line by line, so that it is known whether a comment or an event came last.
+                // Line by line, to find out whether a comment or an event came last.
                 for line in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
                     let mut events = 0;
                     parser.feed(line, |event| {
@@ -118,7 +119,7 @@ impl UnitReader {
     }
 }
 
-/// Counts comments and `retry:` fields, which the parser of events does not report.
+/// Counts comments and `retry:` fields, which the event parser does not report.
 #[derive(Debug, Default)]
 pub(super) struct SignsOfLife {
     /// The first bytes of the unfinished line.
@@ -128,7 +129,8 @@ pub(super) struct SignsOfLife {
 impl SignsOfLife {
     const RETRY: &[u8] = b"retry:";
 
-    /// Takes a line, or a part of one, with its end if it has one.
+    /// Takes a line or a part of one, including the line end if it has arrived, and returns how many comments or
+    /// `retry:` fields were completed.
     fn feed(&mut self, part: &[u8]) -> usize {
         let is_whole = matches!(part.last(), Some(b'\n' | b'\r'));
         let text = part.strip_suffix(b"\n").or_else(|| part.strip_suffix(b"\r")).unwrap_or(part);
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_sse_needs_its_data_and_its_blank_line() {
+    fn an_sse_event_needs_data_and_a_blank_line() {
         let mut reader = UnitReader::of(&head("text/event-stream; charset=utf-8"), true);
         assert_eq!(fed(&mut reader, "event: x\n\nid: 1\ndata: 1\n"), (0, 0, false));
         assert_eq!(fed(&mut reader, "\n"), (1, 0, false));

@@ -1,9 +1,8 @@
-//! The results of a run of the probe, for people and for programs: lines on the terminal, JSON, Markdown, and an
-//! HTML page.
+//! The results of a probe run, for people and for programs: lines on the terminal, JSON, Markdown, and an HTML page.
 //!
 //! Every exporter is a pure function of a [`ProbedRun`], except for [`narration`], which prints the facts as they
-//! become known. Text of the server is escaped in all of them, and no secret reaches any of them: the command comes
-//! without its secrets, and measurements have none.
+//! become known. All exporters escape text that came from the server. None of them sees a secret: the command is passed
+//! without its secrets, and the measurements contain none.
 
 mod conclusion;
 mod extras;
@@ -43,6 +42,6 @@ pub struct ProbedRun<'a> {
     pub verdict: &'a ThresholdVerdict,
     /// The command that repeats the run, without secrets.
     pub command: &'a str,
-    /// Commands that show more: one stream, and the server from inside.
+    /// Commands that show more: the stream itself, and the server's own statistics.
     pub next: &'a [String],
 }

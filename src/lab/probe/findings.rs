@@ -1,8 +1,8 @@
-//! From what was measured to what it means: exactly one limit, and any number of notes.
+//! Infers what the measurements mean: exactly one limit, and any number of notes.
 //!
-//! [`infer`] is a pure function. A limit is the first kind, in the order of [`LimitKind`], whose rule holds. Each
-//! rule is a function of its own, in one file per group; `facts` has what they share, and every threshold is a
-//! named constant. [`kinds`] is the table of names and descriptions from which `docs/probe-kinds.md` is made.
+//! [`infer`] is a pure function. The limit is the first kind, in the order of [`LimitKind`], whose rule holds. Each
+//! rule is a separate function, in one file per group. `facts` has the code that the rules share, and every threshold
+//! is a named constant. [`kinds`] is the table of names and descriptions from which `docs/probe-kinds.md` is generated.
 
 mod evidence;
 mod facts;
@@ -32,8 +32,8 @@ use super::measured::{Measured, Zombies};
 
 /// The kinds of limit, in the order in which their rules are tried.
 ///
-/// [`Descriptors`](LimitKind::Descriptors) is the exception: it is [`Connections`](LimitKind::Connections) with
-/// the evidence of a full table of descriptors, so it is tried right before it.
+/// [`Descriptors`](LimitKind::Descriptors) is the exception. It is [`Connections`](LimitKind::Connections) with
+/// evidence that the process is out of descriptors, so its rule is tried right before that of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LimitKind {
     SessionLock,
@@ -78,23 +78,23 @@ pub enum NoteKind {
     Unreachable,
 }
 
-/// One finding.
+/// A limit or a note that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding<K> {
-    /// Which.
+    /// Its kind.
     pub kind: K,
-    /// Figures by name. Never adjectives.
+    /// Figures by name, never judgments.
     pub evidence: Map<String, Value>,
-    /// One to three sentences with those figures, for people. A note's text follows its name and a colon, so it
+    /// One to three sentences with these figures, for people. The text of a note follows its name and a colon, so it
     /// begins in lower case.
     pub text: String,
-    /// What to do, in the words of the server where it was recognized. Empty if there is nothing to do.
+    /// What to do. Names the settings of the server if it was recognized. Empty if there is nothing to do.
     pub remedy: String,
-    /// A name of `/fixes` that shows the remedy.
+    /// The name of the fix (`/fixes/NAME`) that shows the remedy.
     pub fix: Option<&'static str>,
     /// The act of `reproduce` that shows the failure.
     pub act: Option<u8>,
-    /// The command that shows it: `ninetabs reproduce --act 6`.
+    /// The command that shows the failure: `ninetabs reproduce --act 6`.
     pub see: Option<String>,
 }
 
@@ -103,12 +103,12 @@ pub struct Finding<K> {
 pub struct Findings {
     /// `None` only if nothing was measured.
     pub limit: Option<Finding<LimitKind>>,
-    /// Second readings that fit the evidence as well.
+    /// Other kinds of limit that fit the evidence as well.
     pub or: Vec<LimitKind>,
-    /// Whether one path stopped and another never did: the limit is behind the front that serves the second.
+    /// Whether one path stopped and another never did. The limit is then behind the front that serves the other path.
     pub behind: bool,
-    /// Whether that front can be a proxy. A database pool stops one path of two as well, and so can a server with
-    /// several pools.
+    /// Whether that front can be a proxy. If not, the paths differ for another reason: one of them does not use the
+    /// database, or the server has several pools.
     pub is_proxied: bool,
     /// In the order of [`NoteKind`].
     pub notes: Vec<Finding<NoteKind>>,
@@ -117,12 +117,12 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The note of a kind, if there is one.
+    /// The note of this kind, if there is one.
     pub fn note(&self, kind: NoteKind) -> Option<&Finding<NoteKind>> {
         self.notes.iter().find(|note| note.kind == kind)
     }
 
-    /// Whether the limit or a note is of a kind. A second reading does not count.
+    /// Whether the limit or a note is of this kind. Second readings (`or`) do not count.
     pub fn has(&self, kind: FindingKind) -> bool {
         match kind {
             FindingKind::Limit(kind) => self.limit.as_ref().is_some_and(|limit| limit.kind == kind),
@@ -147,13 +147,13 @@ pub fn infer(measured: &Measured) -> Findings {
     Findings { limit, or, behind, is_proxied, notes, advice }
 }
 
-/// Whether the program that answers can be a proxy, and the limit a setting of the server behind it.
+/// Whether the program that answers can be a proxy, so that the limit belongs to the server behind it.
 fn can_be_behind_a_proxy(limit: Option<&Finding<LimitKind>>, recognized: &Recognized) -> bool {
     let is_database = limit.is_some_and(|limit| limit.kind == LimitKind::DatabasePool);
     !is_database && (recognized.product.is_none() || recognized.is_front())
 }
 
-/// Lines that are not findings.
+/// Advice that is not part of a finding.
 fn advice(measured: &Measured, facts: Option<&Facts<'_>>) -> Vec<String> {
     let target = &measured.target;
     let mut lines = Vec::new();
@@ -162,7 +162,7 @@ fn advice(measured: &Measured, facts: Option<&Facts<'_>>) -> Vec<String> {
         // The server chooses the name, and users paste the command into a shell.
         let quoted = name.replace('\'', r"'\''");
         lines.push(format!(
-            "The server sets the cookie {name}, and none was given. Tabs of one browser share it: run again \
+            "The server sets the cookie {name}, and no cookie was given. All tabs of a browser share it: run again \
              with --cookie '{quoted}=VALUE' to test for a session lock."
         ));
     }
@@ -172,17 +172,19 @@ fn advice(measured: &Measured, facts: Option<&Facts<'_>>) -> Vec<String> {
     lines
 }
 
-/// Fewer zombies than slots leave one for the tab beside them, which therefore shows nothing.
+/// With fewer zombies than slots, a slot is left for the tab beside them, so that tab proves nothing.
 fn too_few_zombies(zombies: &Zombies, facts: &Facts<'_>) -> Option<String> {
     zombies.tab.zip(zombies.page)?;
     let held = facts.held();
     if facts.all_flow() {
-        return Some("No limit was found, so a tab beside zombies needs none of their slots.".to_owned());
+        return Some(
+            "No limit was found, so a tab beside zombies does not need one of their slots.".to_owned(),
+        );
     }
     (zombies.n < held).then(|| {
         format!(
             "--zombies {} leaves a slot free, because the server holds {held} streams: to see whether zombies keep \
-             theirs, give --zombies {held} or more.",
+             their slots, give --zombies {held} or more.",
             zombies.n
         )
     })

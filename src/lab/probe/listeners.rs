@@ -1,4 +1,4 @@
-//! The processes that hold the server's listening socket, as far as `/proc` shows them to this user.
+//! Finds the processes that hold the server's listening socket, as far as `/proc` shows them to this user.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -7,11 +7,11 @@ use std::path::Path;
 use super::measured::ListeningProcess;
 use super::place::{self, LISTEN, SocketRow};
 
-/// Characters of a process's name that are kept.
+/// Maximum length of a process name, in characters. Longer names are truncated.
 const MAX_NAME: usize = 32;
 
-/// The processes that listen at this address, by process id. Empty where that cannot be known. Blocks for as long
-/// as it takes to read the descriptors of all processes.
+/// The processes that listen at this address, sorted by process id. Empty if they cannot be determined. Blocks for as
+/// long as it takes to read the descriptors of all processes.
 pub(super) fn of(server: SocketAddr) -> Vec<ListeningProcess> {
     if !server.ip().to_canonical().is_loopback() {
         return Vec::new();
@@ -63,7 +63,7 @@ fn socket_inode(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// A process may give itself any name.
+/// Replaces control characters, because a process can choose any name for itself.
 fn plain(name: &str) -> String {
     name.chars().take(MAX_NAME).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -72,7 +72,7 @@ fn threads(status: &str) -> Option<usize> {
     status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
 }
 
-/// The soft limit of descriptors, from `/proc/PID/limits`.
+/// The soft descriptor limit, from `/proc/PID/limits`.
 fn soft_limit(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_ascii_whitespace().next()? {

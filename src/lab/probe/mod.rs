@@ -1,8 +1,8 @@
-//! How many streams a server can hold, and what limits it.
+//! Measures how many streams a server can hold, and finds out what limits it.
 //!
-//! Models what a person does who opens tabs until one stays empty: [`run`] opens one stream after
-//! another, asks for the pages beside each, and tries a few short experiments at the limit. It fills a
-//! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
+//! Models a person who opens tabs until one stays empty. [`run`] opens one stream after another, requests the pages
+//! beside each, and tries a few short experiments at the limit. It fills a [`Measured`](measured::Measured), from which
+//! [`findings`] infers the limit. [`export`] prints both.
 
 pub mod budget;
 mod events;

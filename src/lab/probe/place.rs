@@ -1,13 +1,13 @@
-//! Where a request waits, read from the kernel's table of sockets.
+//! Finds out where a request waits, from the kernel's table of sockets.
 //!
-//! On Linux, and on loopback, where the server's end of a connection is a socket of this machine. No privileges
-//! are needed. Elsewhere nothing is known.
+//! This works on Linux for loopback connections, because the server's end of such a connection is a socket of this
+//! machine. It needs no privileges. For other connections, the place is unknown.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::measured::WaitPlace;
 
-/// One row of the kernel's table.
+/// One row of the kernel's table of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SocketRow {
     pub(super) local: SocketAddr,
@@ -17,26 +17,26 @@ pub(super) struct SocketRow {
     pub(super) unsent: u64,
     /// Bytes that the program has not read. For a listening socket, the connections that it has not accepted.
     pub(super) unread: u64,
-    /// 0 for a connection that no program has accepted.
+    /// The inode of the socket, or 0 for a connection that no program has accepted.
     pub(super) inode: u64,
 }
 
-/// States as the kernel numbers them.
+/// TCP states, as the kernel numbers them.
 const ESTABLISHED: u8 = 0x01;
 const SYN_SENT: u8 = 0x02;
 const SYN_RECV: u8 = 0x03;
 const CLOSE_WAIT: u8 = 0x08;
 pub(super) const LISTEN: u8 = 0x0a;
 
-/// Where the requests from these addresses to `server` wait. `None` for those of which it cannot be known. Blocks for
-/// as long as it takes to read the kernel's table once.
+/// Where the requests from these addresses to `server` wait. `None` for a request whose place cannot be determined.
+/// Blocks for as long as it takes to read the kernel's table once.
 pub(super) fn of(server: SocketAddr, ours: &[Option<SocketAddr>]) -> Vec<Option<WaitPlace>> {
     let is_here = server.ip().to_canonical().is_loopback() && ours.iter().any(Option::is_some);
     let rows = if is_here { rows(server) } else { None };
     ours.iter().map(|ours| place_in(rows.as_deref()?, server, (*ours)?)).collect()
 }
 
-/// Bytes that the server has written to `ours`, and that the client's kernel has not taken.
+/// Bytes that the server has written to `ours` and that the client's kernel has not acknowledged.
 pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
     if !server.ip().to_canonical().is_loopback() {
         return None;
@@ -45,7 +45,7 @@ pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
     Some(ours.iter().filter_map(|ours| server_end(&rows, server, *ours)).map(|row| row.unsent).sum())
 }
 
-/// The TCP sockets of this machine of which one end has the server's port. `None` where the kernel has no such table.
+/// The TCP sockets of this machine that have the server's port at one end. `None` if the kernel has no such table.
 pub(super) fn rows(server: SocketAddr) -> Option<Vec<SocketRow>> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -55,14 +55,14 @@ pub(super) fn rows(server: SocketAddr) -> Option<Vec<SocketRow>> {
         return rows_of("/proc/net/tcp6", port);
     }
     let mut rows = rows_of("/proc/net/tcp", port)?;
-    // A server that listens on IPv6 can serve IPv4 too. Without IPv6 there is no second table.
+    // A server that listens on IPv6 can serve IPv4 as well. Without IPv6 support there is no second table.
     if !rows.iter().any(|row| row.local.port() == port) {
         rows.extend(rows_of("/proc/net/tcp6", port).unwrap_or_default());
     }
     Some(rows)
 }
 
-/// The kernel visits all its buckets for connections to write this table, which takes it milliseconds.
+/// Reads one of the kernel's tables. This takes milliseconds, because the kernel walks through its whole hash table.
 fn rows_of(table: &str, port: u16) -> Option<Vec<SocketRow>> {
     let port = format!(":{port:04X} ");
     let table = std::fs::read_to_string(table).ok()?;
@@ -93,7 +93,7 @@ fn place_in(rows: &[SocketRow], server: SocketAddr, ours: SocketAddr) -> Option<
     })
 }
 
-/// Reads a row. The heading and anything else is `None`.
+/// Parses a row. Returns `None` for the heading, and for anything else that is not a row.
 fn row(line: &str) -> Option<SocketRow> {
     let mut fields = line.split_ascii_whitespace();
     let local = address(fields.nth(1)?)?;
@@ -106,7 +106,7 @@ fn row(line: &str) -> Option<SocketRow> {
     Some(SocketRow { local, remote, state, unsent, unread, inode })
 }
 
-/// Reads `0100007F:1F90`: words of the machine's byte order, in hexadecimal. IPv4-mapped addresses become IPv4.
+/// Parses `0100007F:1F90`: words in the machine's byte order, in hexadecimal. IPv4-mapped addresses become IPv4.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_end_tells_where_a_request_waits() {
+    fn the_servers_end_shows_where_a_request_waits() {
         const SERVER: &str = "0100007F:1F90";
         for (state, queues, inode, place) in [
             ("01", "00000000:00000000", 7, WaitPlace::Read),

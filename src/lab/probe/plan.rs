@@ -1,4 +1,4 @@
-//! The plan of one run of the probe: its target, its limits, and the experiments that were asked for.
+//! The plan of one run of the probe: its target, its limits, and the requested experiments.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use url::Url;
 /// Default of `--tabs`.
 pub const DEFAULT_TABS: usize = 40;
 
-/// What `--tabs` accepts.
+/// The values that `--tabs` accepts.
 pub const TABS: std::ops::RangeInclusive<usize> = 2..=1000;
 
 /// The longest `--patience`.
@@ -17,24 +17,25 @@ pub const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long the first tab and waiting tabs are watched, unless `--patience` says otherwise.
 pub const WAITING_PATIENCE: Duration = Duration::from_secs(12);
 
-/// How old the oldest stream becomes once a limit is found, unless `--patience` says otherwise.
+/// Once a limit is found, the open streams are watched until the oldest one has this age, unless `--patience` says
+/// otherwise.
 pub const LISTENING_PATIENCE: Duration = Duration::from_secs(33);
 
 /// How long zombies are watched, unless `--patience` says otherwise.
 pub const ZOMBIE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The plan of a run. The command line has checked it.
+/// The plan of a run. The command line has already checked its values.
 #[derive(Clone)]
 pub struct ProbePlan {
-    /// The stream. It may contain `{tab}`, percent-encoded or not.
+    /// The URL of the stream. It may contain `{tab}`, percent-encoded or not.
     pub url: Url,
-    /// Pages of the same host, at least one.
+    /// URLs of pages on the same host, at least one.
     pub pages: Vec<Url>,
     /// The one address that every connection goes to.
     pub address: SocketAddr,
     /// Maximum number of connections held at the same time.
     pub tabs: usize,
-    /// `--patience`, in place of the three defaults above.
+    /// `--patience`, which replaces the three defaults above.
     pub patience: Option<Duration>,
     /// `--zombies`.
     pub zombies: Option<usize>,
@@ -50,7 +51,7 @@ pub struct ProbePlan {
     pub headers: Vec<(String, Vec<u8>)>,
     /// `--cookie`: sent with every request.
     pub cookie: Option<String>,
-    /// `--other-cookie`: sent in its place for the other user. `None` sends no cookie.
+    /// `--other-cookie`: sent instead of `cookie` by the other user. `None` sends no cookie.
     pub other_cookie: Option<String>,
     /// `--insecure`.
     pub is_insecure: bool,
@@ -94,7 +95,7 @@ impl ProbePlan {
         self.patience.unwrap_or(WAITING_PATIENCE)
     }
 
-    /// How old the oldest stream becomes once a limit is found.
+    /// The age of the oldest stream until which the open streams are watched, once a limit is found.
     pub fn listening_patience(&self) -> Duration {
         self.patience.unwrap_or(LISTENING_PATIENCE)
     }

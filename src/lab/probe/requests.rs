@@ -1,4 +1,4 @@
-//! The requests of a run: streams as an EventSource sends them, pages as a visitor does.
+//! The requests of a run: streams as an `EventSource` requests them, pages as a browser does.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use crate::lab::probe::plan::ProbePlan;
 /// Sent as `User-Agent`.
 pub(super) const AGENT: &str = concat!("ninetabs-probe/", env!("CARGO_PKG_VERSION"));
 
-/// What `{tab}` is in a URL, as users write it and as it is encoded.
+/// The placeholder for the tab's number in a URL, as users write it and as it is percent-encoded.
 const TAB: [&str; 3] = ["{tab}", "%7Btab%7D", "%7btab%7d"];
 
-/// Name of the query parameter that no cache knows.
+/// Name of the random query parameter that bypasses caches.
 const UNCACHED: &str = "ninetabs-probe";
 
-/// How a stream differs from the others.
+/// How a stream's request differs from the usual one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Variant {
-    /// `Accept-Encoding`, in place of `identity` or the given one.
+    /// `Accept-Encoding`, instead of `identity` or the given one.
     pub(super) encoding: Option<String>,
     /// Sends the other user's cookie.
     pub(super) is_other_user: bool,
@@ -28,7 +28,7 @@ pub(super) struct Variant {
     pub(super) is_http10: bool,
 }
 
-/// Stream number `tab`.
+/// The URL and the request for stream number `tab`.
 pub(super) fn stream(plan: &ProbePlan, tab: usize, variant: &Variant) -> (Url, ClientRequest) {
     let mut headers = vec![
         field("Accept", "text/event-stream"),
@@ -51,7 +51,7 @@ pub(super) fn stream(plan: &ProbePlan, tab: usize, variant: &Variant) -> (Url, C
     (url, ClientRequest { method, headers, body: plan.body.clone(), version })
 }
 
-/// The page at this URL, on a connection that ends with it, or is kept.
+/// The request for a page, on a keep-alive connection or on one that ends with the response.
 pub(super) fn page(plan: &ProbePlan, is_kept: bool) -> ClientRequest {
     let connection = if is_kept { "keep-alive" } else { "close" };
     let mut headers =
@@ -67,7 +67,7 @@ fn add_given(plan: &ProbePlan, headers: &mut Vec<Field>) {
     }
 }
 
-/// The given `Accept-Encoding`, if it allows anything but identity.
+/// The given `Accept-Encoding`, if it allows a coding other than identity.
 pub(super) fn given_encoding(plan: &ProbePlan) -> Option<String> {
     let given = plan.headers.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"))?;
     let value = String::from_utf8_lossy(&given.1).into_owned();
@@ -80,7 +80,7 @@ pub(super) fn given_encoding(plan: &ProbePlan) -> Option<String> {
     value.split(',').any(allows).then_some(value)
 }
 
-/// The URL with the tab's number.
+/// The URL with the tab's number inserted.
 fn numbered(url: &Url, tab: usize) -> Url {
     let mut text = url.to_string();
     for name in TAB {
@@ -97,7 +97,7 @@ pub(super) fn uncached(url: &Url) -> Url {
     url
 }
 
-/// Path and query, as the output names a page.
+/// Path and query, which are how the output names a page.
 pub(super) fn path_of(url: &Url) -> String {
     url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
 }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tab_may_have_an_address_of_its_own() {
+    fn the_placeholder_is_replaced_with_the_tabs_number() {
         for url in ["http://a.test/s/{tab}?n={tab}", "http://a.test/s/%7Btab%7D?n=%7btab%7d"] {
             let (url, _) = stream(&plan(url), 12, &Variant::default());
             assert_eq!(url.as_str(), "http://a.test/s/12?n=12");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_past_the_cache_keeps_its_own_query() {
+    fn an_uncached_url_keeps_its_own_query() {
         let url = uncached(&Url::parse("http://a.test/p?a=b").unwrap());
         assert!(url.as_str().starts_with("http://a.test/p?a=b&ninetabs-probe="));
         assert_ne!(url, uncached(&Url::parse("http://a.test/p?a=b").unwrap()));

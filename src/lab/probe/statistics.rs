@@ -11,14 +11,15 @@ use super::plan::ControlAddress;
 use super::requests::AGENT;
 use crate::lab::http::{ClientRequest, Connection, field};
 
-/// How long an answer may take. Later ones are none.
+/// How long an answer may take. A later one counts as missing.
 pub(super) const WITHIN: Duration = Duration::from_secs(2);
 
-/// Larger answers are none. JSON takes up to sixteen times as much once it is parsed.
+/// Maximum size of an answer. A larger one counts as missing, because parsed JSON takes up to sixteen times as much
+/// memory.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// Asks for the statistics. `None` if no usable answer came in time, which is a finding and not an error. Blocks
-/// for at most [`WITHIN`].
+/// Requests the statistics. Returns `None` if no usable answer arrives in time, which is a finding and not an error.
+/// Blocks for at most [`WITHIN`].
 pub(super) fn ask(control: &ControlAddress) -> Option<StatFigures> {
     let mut url = control.url.clone();
     url.path_segments_mut().ok()?.pop_if_empty().push("stats");
@@ -59,7 +60,7 @@ fn figures(stats: &Value) -> Option<StatFigures> {
         backlog: sum("backlog"),
         pool_capacity: sum("pool_capacity"),
     };
-    // Any other JSON is not of such a server.
+    // JSON without these figures is not from Puma or ninetabs.
     (figures.max_threads.is_some() || figures.backlog.is_some()).then_some(figures)
 }
 
@@ -72,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks a control server that answers this, and returns the figures and the request.
+    /// Queries a control server that answers with this body, and returns the figures and the request.
     fn asked(body: String) -> (Option<StatFigures>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -80,7 +81,7 @@ mod tests {
             let (mut client, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
             let read = client.read(&mut request).unwrap();
-            // The client may leave before the end.
+            // The client may close the connection before the end.
             let _ = client.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes());
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_too_large_is_none() {
+    fn an_answer_that_is_too_large_counts_as_missing() {
         let with = |number: usize| {
             format!("{{\"backlog\":0,\"max_threads\":5,\"list\":[{}0]}}", "0,".repeat(number))
         };
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_puma_has_its_own_figures() {
+    fn the_figures_of_a_single_puma_are_read() {
         let stats = json!({"started_at": "2026-01-01T00:00:00Z", "backlog": 0, "running": 8,
             "pool_capacity": 3, "max_threads": 8, "requests_count": 17});
         let figures = figures(&stats).unwrap();
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_summed_over_its_workers() {
+    fn the_figures_of_a_cluster_are_summed_over_its_workers() {
         let worker = |backlog, capacity| {
             json!({"pid": 1, "index": 0, "booted": true,
                 "last_status": {"backlog": backlog, "running": 5, "pool_capacity": capacity, "max_threads": 5}})
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn ninetabs_names_itself_and_other_json_is_not_an_answer() {
+    fn ninetabs_is_recognized_and_other_json_is_not_an_answer() {
         let stats = json!({"backlog": 0, "max_threads": 8, "busy_threads": 2,
             "versions": {"puma": "8.0.2", "ninetabs": "0.1.0"}});
         let found = figures(&stats).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a run holds what `--fail-below`, `--fail-slot` and `--fail-on` ask for.
+//! Compares a run with the thresholds of `--fail-below`, `--fail-slot` and `--fail-on`.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::measured::{Measured, Stopped};
 /// The thresholds of the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Thresholds {
-    /// `--fail-below`: the streams beside which every page has to be answered.
+    /// `--fail-below`: the minimum number of streams beside which every page has to be answered.
     pub streams: Option<usize>,
-    /// `--fail-slot`: the longest time that a slot may take to return.
+    /// `--fail-slot`: the maximum time that a slot may take to return.
     pub slot: Option<Duration>,
     /// `--fail-on`: kinds that must not be found.
     pub kinds: Vec<FindingKind>,
@@ -20,9 +20,9 @@ pub struct Thresholds {
 /// Whether the thresholds hold, which determines the exit status of the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ThresholdVerdict {
-    /// Measured, and every threshold holds.
+    /// The run was measured, and every threshold holds.
     Holds,
-    /// Measured, and these do not hold.
+    /// The run was measured, and these thresholds do not hold.
     Fails(Vec<FailedThreshold>),
     /// The server was not measured, or the figure of this threshold was not.
     NotMeasured(Option<Threshold>),
@@ -31,7 +31,7 @@ pub enum ThresholdVerdict {
 }
 
 impl ThresholdVerdict {
-    /// 0, 1, 3 or 130.
+    /// The exit status: 0, 1, 3 or 130.
     pub fn status(&self) -> u8 {
         match self {
             ThresholdVerdict::Holds => 0,
@@ -79,7 +79,7 @@ pub enum FoundFigure {
     PagesUntil(usize),
     /// The longest return of a slot.
     Slot(Duration),
-    /// A slot that did not return while it was watched.
+    /// A slot did not return while it was watched.
     LostSlot,
     /// The kind was found.
     Kind,
@@ -89,19 +89,19 @@ impl fmt::Display for FailedThreshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FailedThreshold { threshold, found } = self;
         match found {
-            FoundFigure::PagesUntil(0) => write!(f, "{threshold}: no stream leaves the pages answered"),
+            FoundFigure::PagesUntil(0) => write!(f, "{threshold}: pages are not answered beside any stream"),
             FoundFigure::PagesUntil(1) => write!(f, "{threshold}: pages are answered beside 1 stream"),
             FoundFigure::PagesUntil(n) => write!(f, "{threshold}: pages are answered beside {n} streams"),
             FoundFigure::Slot(time) => {
                 write!(f, "{threshold}: a slot took {:.1} s to return", time.as_secs_f64())
             }
             FoundFigure::LostSlot => write!(f, "{threshold}: a slot did not return"),
-            FoundFigure::Kind => write!(f, "{threshold}: it was found"),
+            FoundFigure::Kind => write!(f, "{threshold}: the run found it"),
         }
     }
 }
 
-/// Compares a run with its thresholds. A threshold that fails counts more than one whose figure is missing.
+/// Compares a run with its thresholds. A threshold that fails takes precedence over one whose figure is missing.
 pub fn held(measured: &Measured, findings: &Findings, thresholds: &Thresholds) -> ThresholdVerdict {
     match &measured.stopped {
         Some(Stopped::Interrupted) => return ThresholdVerdict::Interrupted,
@@ -128,7 +128,7 @@ pub fn held(measured: &Measured, findings: &Findings, thresholds: &Thresholds) -
                 failures.push(FailedThreshold { threshold, found: FoundFigure::Slot(worst) })
             }
             Some(None) => failures.push(FailedThreshold { threshold, found: FoundFigure::LostSlot }),
-            // Without a limit, no slot is waited for.
+            // If there is no limit, no tab waits for a slot, so no return is measured.
             None if limit.kind == LimitKind::NoneFound => {}
             None => missing = missing.or(Some(threshold)),
         }
@@ -145,7 +145,7 @@ pub fn held(measured: &Measured, findings: &Findings, thresholds: &Thresholds) -
     }
 }
 
-/// The longest return: `None` if none was measured, `Some(None)` if a slot was lost.
+/// The longest time that a slot took to return: `None` if none was measured, `Some(None)` if a slot was lost.
 fn worst_return(measured: &Measured) -> Option<Option<Duration>> {
     let returns = || measured.slot_returns.iter().filter(|it| !it.is_void);
     if returns().any(|it| it.after.is_none()) {
@@ -190,7 +190,7 @@ mod tests {
         SlotReturn { by: CloseBy::Fin, after, ends_between: 0, is_void }
     }
 
-    /// Five streams, and pages beside four; a later climb found one page less.
+    /// A run with five streams. Each climb found this number of streams beside which the pages answer.
     fn five(pages_until: &[usize], slot_returns: &[SlotReturn]) -> Measured {
         let climb = |until: &usize| Climb { streams: 5, pages_until: *until, ..Climb::default() };
         Measured {
@@ -259,13 +259,13 @@ mod tests {
             (verdict.status(), verdict),
             (3, ThresholdVerdict::NotMeasured(Some(Threshold::Slot(s(2)))))
         );
-        // A threshold that fails is a result.
+        // A threshold that fails is a result even if the figure of another one is missing.
         let both = Thresholds { streams: Some(5), ..slot(2) };
         assert_eq!(status(&void, &workers(), &both), 1);
     }
 
     #[test]
-    fn fail_on_looks_at_limit_and_notes() {
+    fn fail_on_checks_the_limit_and_the_notes() {
         let measured = five(&[4], &[]);
         for (kind, expected) in [
             (FindingKind::Limit(LimitKind::Workers), 1),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_was_measured() {
+    fn a_run_that_a_leak_ended_counts_as_measured() {
         let measured = Measured { stopped: Some(Stopped::Leak), ..five(&[4], &[]) };
         let findings = found(Some(LimitKind::Workers), &[NoteKind::Leak]);
         assert_eq!(status(&measured, &findings, &below(4)), 0);
@@ -309,12 +309,12 @@ mod tests {
             let findings = found(None, &[NoteKind::Unreachable]);
             assert_eq!(held(&measured, &findings, &all), ThresholdVerdict::NotMeasured(None), "{measured:?}");
         }
-        // Nothing flows and no page stops, or the stream is shared by a cache.
+        // The same holds for a run without a limit: no stream delivers an event and no page stops, or a cache answered.
         assert_eq!(status(&five(&[40], &[]), &found(None, &[NoteKind::Cached]), &all), 3);
     }
 
     #[test]
-    fn an_interrupted_run_has_the_status_of_an_interrupt() {
+    fn an_interrupted_run_has_exit_status_130() {
         let measured = Measured { stopped: Some(Stopped::Interrupted), ..five(&[2], &[]) };
         assert_eq!(held(&measured, &workers(), &below(5)).status(), 130);
     }

@@ -42,7 +42,7 @@ fn a_request_that_was_set_aside_belongs_to_its_next_thread() {
     };
     assert_eq!(say(None, What::Queued), (false, true));
     assert_eq!(say(Some(1), What::Started), (true, false));
-    // The reactor reads the rest before thread 1 continues with something else.
+    // The reactor reads the rest of the request before thread 1 has finished with it.
     assert_eq!(say(None, What::Queued), (false, true));
     assert_eq!(say(Some(2), What::Started), (true, false));
     assert_eq!(say(Some(1), What::Finished), (true, false));
@@ -82,12 +82,12 @@ fn a_request_that_is_refused_outside_the_pool_did_not_wait_and_holds_no_thread()
         timeline.record(thread, Some(Subject { connection: request, port: 40_001, request }), what);
     };
     let refused = || What::Rejected { status: 408, why: "too slow".into() };
-    // The rest of it never arrives in the reactor.
+    // The rest of request 1 never arrives in the reactor.
     say(None, 1, What::Queued);
     say(Some(1), 1, What::Started);
     say(Some(1), 1, What::Finished);
     say(None, 1, refused());
-    // The acceptor refuses it at once.
+    // The acceptor refuses request 2 immediately.
     say(None, 2, refused());
     let mut record = Record::default();
     record.take(timeline.after(0));
@@ -100,7 +100,7 @@ fn a_request_that_is_refused_outside_the_pool_did_not_wait_and_holds_no_thread()
 }
 
 #[test]
-fn requests_of_a_kept_connection_follow_each_other_on_one_thread() {
+fn requests_of_a_keep_alive_connection_follow_each_other_on_one_thread() {
     let timeline = Timeline::default();
     let say = |request, what| {
         timeline.record(Some(1), Some(Subject { connection: 1, port: 40_001, request }), what);
@@ -150,7 +150,7 @@ fn a_record_without_answers_ends_a_request_with_the_next_one_or_its_thread() {
 
 /// One record has all moments, the other only the newest ones.
 #[test]
-fn a_late_reader_knows_the_requests_in_flight() {
+fn a_late_reader_gets_the_requests_in_flight() {
     let timeline = Timeline::simulated();
     let say = |thread, request: u64, what| {
         let subject = Subject { connection: request, port: 40_000 + request as u16, request };
@@ -203,7 +203,7 @@ fn a_late_reader_knows_the_requests_in_flight() {
         assert_eq!(record.threads().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(record.stories[&5].writes_us.len(), CAPACITY);
     }
-    // The early record knows its start, and that it ended in the gap.
+    // The early record has the start of request 7, so it knows that the request ended in the gap.
     let ended = early.stories[&7].finished_us;
     assert_eq!((ended, early.unknown_us.len()), (Some(100_005_000), 1));
     // These requests end like any others.
@@ -237,7 +237,7 @@ fn only_the_newest_of_many_ended_stories_are_kept() {
 }
 
 #[test]
-fn forgotten_moments_are_a_gap() {
+fn dropped_moments_leave_a_gap() {
     let mut record = Record { now_us: 1000, ..Record::default() };
     let moment = Moment { seq: 9, at_us: 3000, thread: Some(1), subject: None, what: What::Spawned };
     record.take(Excerpt { now_us: 4000, forgotten: 8, moments: vec![moment], snapshot: None });

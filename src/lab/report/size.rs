@@ -1,5 +1,5 @@
-//! The size of a page. A report is sent by mail and opened on phones, so none exceeds [`MOST_BYTES`]: the more there is
-//! to draw, the less detailed its pictures are.
+//! The size of a page. Reports are sent by mail and opened on phones, so they should not exceed [`MOST_BYTES`]. The
+//! more there is to draw, the less detailed the pictures are.
 
 use super::super::picture::{self, PictureError, PictureLook};
 use super::super::stage::Scene;
@@ -7,7 +7,7 @@ use super::ReportError;
 
 /// Maximum size of a page, in bytes.
 pub const MOST_BYTES: usize = 100_000;
-/// Maximum number of rows of a table that grows with the server or with the time.
+/// Maximum number of rows of a table that grows with the number of threads or with time.
 pub const MOST_ROWS: usize = 200;
 
 /// How much the pictures of a page show.
@@ -19,7 +19,7 @@ pub enum Detail {
     NoPictures,
 }
 
-/// From the most detailed one.
+/// The levels of detail, the most detailed first.
 const DETAILS: [Detail; 5] =
     [Detail::Gap(0.0), Detail::Gap(6.0), Detail::Gap(20.0), Detail::Gap(80.0), Detail::NoPictures];
 
@@ -32,13 +32,13 @@ impl Detail {
         }
     }
 
-    /// The limit because of which the pictures are left out.
+    /// The limit that a page with pictures would exceed, if the pictures are left out.
     pub fn left_out(self) -> Option<usize> {
         (self == Detail::NoPictures).then_some(MOST_BYTES)
     }
 }
 
-/// Renders a page with the most detailed pictures that it has space for.
+/// Renders a page with the most detailed pictures that fit.
 pub fn fitting(render: impl Fn(Detail) -> Result<String, ReportError>) -> Result<String, ReportError> {
     let mut page = String::new();
     for detail in DETAILS {

@@ -1,5 +1,5 @@
-//! A window of a server's record as a page. It has the style of the other reports. It makes no claims: it shows the
-//! record, and the state at its end.
+//! A time window of a server's record as a page in the style of the other reports. It makes no claims. It shows the
+//! record, and the server's state at the end of the window.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use crate::lab::story::Story;
 use crate::words;
 
 const TEMPLATE: (&str, &str) = ("report/window.html", include_str!("../../../views/report/window.html"));
-/// With more threads than this, idle ones are counted and not drawn.
+/// With more threads than this, idle threads are counted instead of drawn.
 const MOST_IDLE: usize = 16;
 
 /// The contents of the page.
@@ -28,7 +28,7 @@ pub struct WindowReport<'a> {
     /// The end of the window by the system's clock.
     pub until: SystemTime,
     pub max_threads: usize,
-    /// Texts and remedies.
+    /// The text and the remedy of each warning.
     pub warnings: Vec<(String, String)>,
     /// Names and values.
     pub configuration: Vec<(&'static str, String)>,
@@ -93,7 +93,8 @@ impl WindowReport<'_> {
     }
 }
 
-/// The pool at the end, in one line. Actions without a client hold none of its threads.
+/// The state of the pool at the end, in one line. Actions without a client do not hold pool threads, so they are
+/// counted separately.
 fn headline(record: &Record, max_threads: usize) -> String {
     let held = record.held();
     let max = max_threads.max(record.threads().len());
@@ -104,7 +105,7 @@ fn headline(record: &Record, max_threads: usize) -> String {
         (1, _) => format!("1 of {max} threads is held."),
         _ => format!("{held} of {max} threads are held."),
     };
-    // A spare connection has asked for nothing.
+    // A spare connection has not sent a request.
     let waiting: Vec<_> = record.todo().filter(|story| !story.target.is_empty()).collect();
     let waits = match waiting.as_slice() {
         [] => "Nothing waits.".to_owned(),
@@ -212,7 +213,7 @@ mod tests {
             "ninetabs serve --threads &#x27;2:2&#x27;",
         ];
         assert_has(&page, &all);
-        // It was ordered before the window.
+        // This order was given before the window.
         assert!(!page.contains("opened tab") && !page.contains("ot recorded"), "{page}");
     }
 
@@ -252,14 +253,14 @@ mod tests {
             ">tab 1 orphaned</text>",
             ">992 more action threads, 992 orphaned at the end</text>",
             "<th scope=\"row\">action 200</th><td data-label=\"state\">orphaned</td>",
-            "800 more are not listed.",
+            "800 more rows are not listed.",
         ];
         assert_has(&page, &all);
         assert!(page.len() <= size::MOST_BYTES, "{}", page.len());
     }
 
     #[test]
-    fn an_empty_record_is_a_page_as_well() {
+    fn an_empty_record_can_be_rendered() {
         let mut record = Record::default();
         record.now_us = 1_000_000;
         let page = page(record, 0);

@@ -1,16 +1,17 @@
 //! Decides what an answer's head means to an EventSource, by the Fetch standard's rules for
-//! redirects, credentials and other origins. It uses no socket.
+//! redirects, credentials and other origins. This module does not use sockets.
 //!
 //! The tab belongs to a page with the origin of its URL. A [`Fetch`] is one request with its
 //! redirects and its repetition after a 401. It determines the additional header fields
 //! ([`Fetch::headers`]) and the next step ([`Fetch::judge`]).
 //!
-//! - An answer of another origin, the redirect itself included, must carry
+//! - An answer from another origin, including a redirect, must have an
 //!   `Access-Control-Allow-Origin` with `*` or the page's origin.
 //! - The user and password of a URL are sent after a 401, and only to the page's own origin. The
 //!   target of a redirect may have its own user and password, unless it is at another origin.
 //! - The header fields that a user gave are sent to every origin, except `Authorization` and `Cookie`.
-//! - A page by https reads no stream by http, unless that comes from this machine (mixed content).
+//! - A page that was loaded over https does not read a stream over http, unless the stream is on this
+//!   machine (mixed content).
 
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
@@ -25,15 +26,15 @@ pub(super) struct Fetch {
     page: Origin,
     url: Url,
     schemes: Schemes,
-    /// Whether it has been at another origin. If so, answers must allow the page's origin.
+    /// Whether the request was redirected to another origin. If so, answers must allow the page's origin.
     is_cross: bool,
-    /// Whether it went from one foreign origin to another. If so, the page's origin is not sent.
+    /// Whether one foreign origin redirected the request to another origin. If so, the page's origin is not sent.
     is_tainted: bool,
     /// Whether the user and the password are sent.
     is_authorized: bool,
 }
 
-/// The step after a head.
+/// The next step after an answer's head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Its body is the stream.
@@ -56,7 +57,7 @@ impl Fetch {
         &self.url
     }
 
-    /// Whether the URL's user and password are sent along.
+    /// Whether the URL's user and password are sent with the request.
     pub(super) fn is_authorized(&self) -> bool {
         self.is_authorized
     }
@@ -73,7 +74,7 @@ impl Fetch {
         headers
     }
 
-    /// Whether a header field that a user gave may be sent to where the request is now.
+    /// Whether a header field that a user gave may be sent to the current URL.
     pub(super) fn may_send(&self, name: &str) -> bool {
         let is_secret = ["authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret));
         !(is_secret && self.is_cross)
@@ -147,7 +148,7 @@ impl Fetch {
         // An answer that names no scheme can only mean Basic.
         if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
             return failed(format!(
-                "the server asks for {}, but only Basic is supported",
+                "the server requires {}, but only Basic is supported",
                 schemes.join(" or ")
             ));
         }
@@ -156,7 +157,7 @@ impl Fetch {
     }
 }
 
-/// Whether the page came by https, and the target would come over a network without it.
+/// Whether the page was loaded over https, and the target would be loaded over a network without TLS.
 fn is_mixed(page: &Origin, target: &Url) -> bool {
     let is_secure = matches!(page, Origin::Tuple(scheme, ..) if scheme == "https");
     let is_local = match target.host() {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_origin_must_allow_the_pages() {
+    fn an_answer_from_another_origin_must_allow_the_pages_origin() {
         let other = || {
             let mut fetch = fetch("http://a.test/");
             assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
@@ -309,9 +310,9 @@ mod tests {
             let next = other().judge(&head(200, &fields));
             assert_eq!(next == Next::Stream, is_read, "{allowed:?}: {next:?}");
         }
-        // Its status is not reported either.
+        // The status of an answer that does not allow the page's origin is not reported either.
         assert!(matches!(other().judge(&head(404, &[])), Next::Failed(Reason::OtherOrigin { .. })));
-        // A redirect back also passes through another origin, which is not told the page's origin.
+        // If the other origin redirects back, the page's origin is not sent, and answers must still allow the request.
         let back = || (302, [("Location", "http://a.test/"), ("Access-Control-Allow-Origin", "*")]);
         let mut there_and_back = other();
         assert_eq!(there_and_back.judge(&head(back().0, &back().1)), Next::Ask);
@@ -338,14 +339,14 @@ mod tests {
         assert_eq!(sent(&fetch, "Authorization"), None);
         assert_eq!(fetch.judge(&head(401, &[])), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization").as_deref(), Some("Basic eW91OnA6cQ=="));
-        // Another origin gets none, and its URL must have none.
+        // Another origin does not get credentials, and its URL must not have any.
         assert!(matches!(fetch.judge(&to("http://you:p@b.test/")), Next::Failed(Reason::Unusable(_))));
         assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization"), None);
     }
 
     #[test]
-    fn given_secrets_are_not_sent_to_another_origin_and_not_after_it() {
+    fn given_secrets_are_not_sent_to_another_origin_or_after_a_redirect_back() {
         let mut fetch = fetch("http://a.test/");
         assert_eq!(fetch.judge(&to("http://a.test/x")), Next::Ask);
         assert!(fetch.may_send("Authorization") && fetch.may_send("Cookie") && fetch.may_send("X"));
@@ -381,7 +382,7 @@ mod tests {
         };
         assert_eq!(next("http://a.test/", &["Basic realm=x"]), Next::Failed(Reason::Status(401)));
         let digest = next(HOME, &["Digest realm=\"Basic, Basic\", nonce = \"a\\\", b\"", "Bearer"]);
-        let says = "the server asks for Digest or Bearer, but only Basic is supported";
+        let says = "the server requires Digest or Bearer, but only Basic is supported";
         assert_eq!(digest, Next::Failed(Reason::Unauthorized(says.to_owned())));
         for challenge in ["basic", "Digest realm=x, BASIC realm=y", "Negotiate, Basic realm=\"x\""] {
             assert_eq!(next(HOME, &[challenge]), Next::Ask, "{challenge}");

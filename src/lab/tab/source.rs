@@ -1,4 +1,4 @@
-//! The thread of a tab: it connects, sends the request, reads, waits, and starts over.
+//! The thread of a tab: it connects, sends the request, reads the stream, waits, and starts over.
 //!
 //! Models the algorithm of the standard's EventSource constructor. Each round of [`Source::run`] is
 //! one connection with its redirects, and its result decides between "reestablish the connection"
@@ -41,7 +41,7 @@ pub(super) struct Source {
     parser: Parser,
     shared: Arc<Shared>,
     to: Sender<Happening>,
-    /// Received when the tab is closed.
+    /// Arrives when the tab is closed.
     stop: StopSignal,
 }
 
@@ -77,7 +77,7 @@ impl Source {
         })
     }
 
-    /// Runs until the tab fails for good or `stop` comes.
+    /// Runs until the tab fails for good or `stop` arrives.
     pub(super) fn run(mut self, stop: StopSignal) {
         self.stop = stop;
         loop {
@@ -90,7 +90,7 @@ impl Source {
             });
             match left {
                 SourceLeft::Again(cause) => {
-                    // Only ends that the server caused are counted.
+                    // The pacing counts only connections that the server ended.
                     if matches!(cause, Cause::Cut) {
                         self.pacing = Pacing::default();
                     }
@@ -228,7 +228,7 @@ impl Source {
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
             }
-            // The kernel may hold megabytes from a fast server, which are no longer needed.
+            // The kernel may still hold megabytes from a fast server, which are no longer needed.
             if self.is_cut_or_closing() {
                 return self.left_by(Cause::Cut);
             }

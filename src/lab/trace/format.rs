@@ -1,4 +1,4 @@
-//! The Trace Event Format: the form of an event, and how a file of events may end.
+//! The Trace Event Format: its events, and how a file of events is encoded.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -39,15 +39,15 @@ pub(super) enum Phase {
     Metadata,
 }
 
-/// The id by which a begin and its end belong together. The same id may be used in another process, and the pair is
-/// shown among the threads of its own process.
+/// The id that connects a begin with its end. Another process may use the same id. The pair is shown among the threads
+/// of its own process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct OfItsProcess {
     pub(super) local: String,
 }
 
-/// Encodes events as the bytes of a file: a JSON array with one event per line. Every piece ends after an event, so
-/// that a file that is cut off between two pieces can be opened.
+/// Encodes events as the bytes of a file: a JSON array with one event per line. Every piece ends after an event, so a
+/// file that is cut off between two pieces can still be opened.
 #[derive(Debug, Default)]
 pub struct Encoder {
     has_begun: bool,
@@ -65,7 +65,7 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// The end of the file, which may be missing according to the format.
+    /// The end of the file. The format allows it to be missing.
     pub fn end(&self) -> &'static [u8] {
         if self.has_begun { b"\n]\n" } else { b"[]\n" }
     }

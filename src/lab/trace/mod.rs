@@ -1,12 +1,15 @@
 //! Writes moments as a trace in the Trace Event Format, which Perfetto and chrome://tracing open.
 //!
-//! A server is a process, and a pool thread is a thread. Each request is an interval on its thread, from the time when the
-//! thread took it to its end. A request in the queue is not on a thread, so its wait is a pair of asynchronous events. The
-//! module does no I/O, and works moment by moment: it keeps only the requests in flight. It uses only the timeline's
-//! types, so that a server can be drawn from outside, or write its own trace.
+//! A server is a process, and a pool thread is a thread. Each request is an interval on its thread, from the time when
+//! the thread took it to its end. A request in the queue is not on a thread, so its wait is a pair of asynchronous
+//! events.
 //!
-//! Starts and ends follow from the [`RecordState`] before and after each moment. The ring may have dropped moments before
-//! they were fetched. Their number is written, and an interval whose start or end is missing gets one that says so.
+//! The module does no I/O. It processes one moment after another, and keeps only the requests in flight. It uses only
+//! the timeline's types, so both a server and an observer of a server can write a trace.
+//!
+//! Starts and ends follow from the [`RecordState`] before and after each moment. The server may have dropped moments
+//! before they were fetched. The trace states their number, and an interval whose start or end is missing gets one that
+//! is marked as not seen.
 
 mod format;
 mod tracks;
@@ -26,23 +29,23 @@ pub use format::{Encoder, TraceEvent};
 use format::Phase;
 use tracks::Tracks;
 
-/// The end of an interval that had not ended when the record did.
-const OPEN: &str = "had not ended when the record did";
-/// A start or an end in place of one that was forgotten.
+/// How an interval ended that is still open at the end of the record.
+const OPEN: &str = "still open at the end of the record";
+/// Marks a start or an end that was dropped from the record.
 const UNSEEN: &str = "not seen";
 
-/// A request on its thread whose begin has been written, with what the state does not have.
+/// A request on its thread whose begin has been written, with the values that the state does not have.
 #[derive(Debug, Default)]
 struct Begun {
     bytes: u64,
     panicked: bool,
 }
 
-/// One server, as far as its moments have been taken in.
+/// One server, up to the last moment that was taken in.
 #[derive(Debug)]
 pub struct TraceProcess {
     state: RecordState,
-    /// The begun requests by thread. A thread that has a request but is not in this map is still reading it.
+    /// The requests that have begun, by thread. A thread that has a request but is not in this map is still reading it.
     begun: BTreeMap<usize, Begun>,
     tracks: Tracks,
 }
@@ -53,7 +56,7 @@ impl TraceProcess {
         TraceProcess { state: RecordState::default(), begun: BTreeMap::new(), tracks: Tracks::new(pid, name) }
     }
 
-    /// Takes the events since the last call.
+    /// Returns the events since the last call.
     pub fn drain(&mut self) -> Vec<TraceEvent> {
         self.tracks.drain()
     }
@@ -125,7 +128,7 @@ impl TraceProcess {
                     begun.panicked = true;
                 }
             }
-            // The action is orphaned, so the reaper names no pool thread.
+            // The action is orphaned, so the reaper does not name a pool thread.
             What::Reaped { age_ms, why } => {
                 let args = json!({ "request": subject.request, "age_ms": age_ms, "why": why });
                 self.tracks.by_the_reaper("interrupted", at_us, args);
@@ -157,7 +160,7 @@ impl TraceProcess {
         let at_us = moment.at_us;
         match moment.what {
             What::Blocked { us } => self.see(thread, subject, at_us.saturating_sub(us)),
-            // It may not have been read completely. Then it has not begun.
+            // A request that is refused before it has been read completely has not begun.
             What::Rejected { .. } if !self.begun.contains_key(&thread) => {}
             What::Streaming
             | What::Wrote { .. }
@@ -172,7 +175,8 @@ impl TraceProcess {
             before.as_ref().filter(|held| !self.state.is_held_by(thread, held.subject.request))
         {
             let (at_us, how) = match &moment.what {
-                // The next request of a connection, in the record of an older server, which has no `answered`.
+                // In the record of an older server, which has no `answered`, the next request on the connection ends
+                // this one.
                 What::Accepted { .. } => (self.tracks.last_us(thread), "answered"),
                 What::Answered { .. } => (at_us, "answered"),
                 What::Finished => (at_us, "finished"),
@@ -206,7 +210,7 @@ impl TraceProcess {
                 ("panicked", json!({ "message": message }))
             }
             What::MarkedIoBound => ("marked as IO-bound", json!({})),
-            // The reaper records it, while the thread may be in the middle of a write.
+            // The reaper records this, while the thread may be in the middle of a write.
             What::Reaped { age_ms, why } => {
                 let args =
                     json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
@@ -222,8 +226,8 @@ impl TraceProcess {
         self.state.held_by(thread).is_some() && !self.begun.contains_key(&thread)
     }
 
-    /// Begins the request of the thread, once it has been read. `before` is what the thread had before, which may be
-    /// the same request, unread.
+    /// Begins the request of the thread, once it has been read. `before` is the thread's previous request, which may be
+    /// the same one before it was read.
     fn begin(&mut self, thread: usize, before: Option<&Held>, at_us: u64) {
         let Some(held) = self.state.held_by(thread).filter(|_| self.reads(thread)).cloned() else { return };
         let Some(target) = held.target.as_deref().filter(|_| !held.peeked) else { return };
@@ -238,7 +242,7 @@ impl TraceProcess {
         self.begun.insert(thread, Begun::default());
     }
 
-    /// Begins this request now if the thread has another one, because its own begin was forgotten.
+    /// Begins this request now, unless it has already begun: its begin may have been dropped from the record.
     fn see(&mut self, thread: usize, subject: Subject, at_us: u64) {
         let Subject { connection, request, .. } = subject;
         if self.state.is_held_by(thread, request) && !self.reads(thread) {

@@ -64,7 +64,7 @@ fn a_request_waits_in_todo_and_is_then_on_its_thread() {
 #[test]
 fn a_refused_request_ends_where_it_is_refused() {
     let refused = |thread| {
-        let rejected = What::Rejected { status: 400, why: "no HTTP".into() };
+        let rejected = What::Rejected { status: 400, why: "not HTTP".into() };
         (thread, Some(NINTH), rejected)
     };
     let (on, of) = (Some(1), Some(NINTH));
@@ -80,9 +80,9 @@ fn a_refused_request_ends_where_it_is_refused() {
         events(moments).iter().map(line).collect::<Vec<_>>()
     };
     let in_todo = lines(&[queued.clone(), refused(None)]);
-    assert_eq!(in_todo, ["todo: request 9 10", "todo: request 9 20 no HTTP", "refused 20"]);
+    assert_eq!(in_todo, ["todo: request 9 10", "todo: request 9 20 not HTTP", "refused 20"]);
     let unread = lines(&[queued.clone(), (on, of, What::Started), refused(on), finished.clone()]);
-    let reads = "reads an incomplete request 20 for 10 no HTTP";
+    let reads = "reads an incomplete request 20 for 10 not HTTP";
     let waits = ["todo: request 9 10", "todo: request 9 20 a thread took it"];
     assert_eq!(unread, [&waits[..], &[reads, "refused 30"]].concat());
     // The thread reads the next request of a connection, which does not pass through the queue.
@@ -201,7 +201,7 @@ fn dropped_moments_leave_starts_and_ends_in_pairs() {
     let lines = [
         ("tab 9", 10),
         ("todo: /up", 30),
-        ("5 moments were forgotten before they could be written", 100),
+        ("5 moments were dropped before they could be written", 100),
         ("todo: /up", 100),
         ("tab 9", 20),
         ("request 10", 100),

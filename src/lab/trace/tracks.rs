@@ -13,8 +13,8 @@ use ninetabs_server::timeline::{Held, Subject};
 pub(super) const FRONT_DOOR: usize = 1;
 /// The track for events that end streams.
 pub(super) const STREAM_REAPER: usize = 2;
-/// Added to the numbers of pool threads: a viewer would take a thread with the number of its
-/// process for the main thread.
+/// Added to the numbers of pool threads, because a viewer treats the thread that has the number of
+/// its process as the main thread.
 pub(super) const POOL: usize = 100;
 
 /// The events that were written, and the time of each thread's last event.
@@ -22,7 +22,7 @@ pub(super) const POOL: usize = 100;
 pub(super) struct Tracks {
     pid: u32,
     last_us: BTreeMap<usize, u64>,
-    /// No event is before this time.
+    /// Events are never earlier than this time.
     floor_us: u64,
     events: Vec<TraceEvent>,
 }
@@ -40,13 +40,13 @@ impl Tracks {
         mem::take(&mut self.events)
     }
 
-    /// Drops all events so far. Later intervals that began before this time begin at it.
+    /// Drops all events so far. An interval that began before this time and is written later begins at this time.
     pub fn skip_to(&mut self, at_us: u64) {
         self.events.retain(|event| event.phase == Phase::Metadata);
         self.floor_us = at_us;
     }
 
-    /// Gives the process a line of text beside its name.
+    /// Shows a line of text next to the process's name.
     pub fn label(&mut self, text: &str) {
         self.metadata(FRONT_DOOR, "process_labels", json!({ "labels": text }));
     }
@@ -81,7 +81,7 @@ impl Tracks {
         self.on_thread(thread, at_us, Phase::Instant { s: "t" }, name.to_owned(), args);
     }
 
-    /// Writes something that the thread did between these times.
+    /// Writes an interval on the thread between these times.
     pub fn lasted(&mut self, thread: usize, since_us: u64, until_us: u64, name: &str, args: Value) {
         let since_us = since_us.max(self.floor_us);
         let dur = until_us.saturating_sub(since_us);
@@ -99,7 +99,7 @@ impl Tracks {
         self.push("request", Phase::Instant { s: "t" }, at_us, FRONT_DOOR, name.to_owned(), args);
     }
 
-    /// An order to the server: a line through all of its tracks.
+    /// Writes an order to the server as a line through all of its tracks.
     pub fn ordered(&mut self, order: &str, at_us: u64) {
         self.push("order", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, order.to_owned(), json!({}));
     }
@@ -116,8 +116,8 @@ impl Tracks {
         self.push("todo", phase, queued_us(held), FRONT_DOOR, format!("todo: {name}"), args);
     }
 
-    /// Writes the end of a wait, and its begin unless the request was seen in todo earlier. `name`
-    /// is that of the request, if it has been read by now.
+    /// Writes the end of a wait, and its begin unless that was written when the request was peeked at
+    /// in todo. `name` is the request's name, if it has been read by now.
     pub fn wait(&mut self, held: &Held, name: Option<&str>, until_us: u64, how: &str) {
         let Subject { request, .. } = held.subject;
         let name = name.filter(|_| !held.peeked).map_or_else(|| called(held), str::to_owned);
@@ -132,7 +132,7 @@ impl Tracks {
     /// Writes that this many moments are missing here.
     pub fn forgotten(&mut self, count: u64, at_us: u64) {
         self.metadata(FRONT_DOOR, "forgotten", json!({ "moments": count }));
-        let name = format!("{count} moments were forgotten before they could be written");
+        let name = format!("{count} moments were dropped before they could be written");
         self.push("ninetabs", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, name, json!({}));
     }
 

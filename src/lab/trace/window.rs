@@ -1,5 +1,5 @@
-//! A window of a record as a trace. A request that lasts into the window begins at its left edge, with the time of its
-//! real start among its arguments.
+//! A time window of a record as a trace. A request that began before the window begins at the window's left edge, with
+//! its real start among its arguments.
 
 use super::format::Phase;
 use super::{Begun, TraceProcess, arguments};
@@ -8,12 +8,12 @@ use crate::lab::story::name_of;
 use ninetabs_server::timeline::Stretch;
 
 impl TraceProcess {
-    /// Gives the process a line of text beside its name.
+    /// Shows a line of text next to the process's name.
     pub fn label(&mut self, text: &str) {
         self.tracks.label(text);
     }
 
-    /// Takes in a stretch of a server's record, and leaves out everything that was over before this time.
+    /// Takes in a stretch of a server's record, and leaves out everything that ended before this time.
     pub fn take_window(&mut self, stretch: &Stretch, from_us: u64) {
         let since_us = stretch.since_us().unwrap_or(from_us);
         let from_us = from_us.max(since_us);
@@ -37,7 +37,7 @@ impl TraceProcess {
         self.state.threads().for_each(|thread| self.tracks.add(thread));
     }
 
-    /// Drops all events so far, and begins the intervals that are still open again.
+    /// Drops all events so far, and restarts the intervals that are still open.
     fn skip_to(&mut self, from_us: u64) {
         self.tracks.skip_to(from_us);
         for (thread, held) in self.state.held().filter(|(thread, _)| self.begun.contains_key(thread)) {
@@ -90,7 +90,7 @@ mod tests {
         timeline
     }
 
-    /// As `phase name seconds`, except for names of processes and threads; and the names of the threads.
+    /// The events as `phase name seconds`, without those that name processes and threads, and the names of the threads.
     fn window(timeline: &Timeline, from_us: u64, to_us: u64) -> (Vec<String>, Vec<String>) {
         let mut process = TraceProcess::new(1, "a server");
         process.take_window(&timeline.until(to_us), from_us);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_into_a_window_begins_at_its_edge_and_what_was_over_is_left_out() {
+    fn an_interval_that_began_before_a_window_begins_at_its_edge_and_one_that_ended_is_left_out() {
         let (events, threads) = window(&recorded(), 2_500_000, 9_000_000);
         assert_eq!(
             events,
@@ -168,7 +168,7 @@ mod tests {
             [
                 format!("B tab 1 {since}"),
                 format!("B tab 3 {since}"),
-                format!("i {forgotten} moments were forgotten before they could be written {since}")
+                format!("i {forgotten} moments were dropped before they could be written {since}")
             ]
         );
         let counts = events.iter().fold(BTreeMap::new(), |mut counts, event| {
@@ -176,9 +176,9 @@ mod tests {
             counts
         });
         assert_eq!((counts["B"], counts["E"], counts["i"]), (2, 2, stretch.moments.len() + 1));
-        // A later window lacks nothing.
+        // A later window is complete.
         let (events, _) = window(&timeline, now_us - 10_000, now_us);
-        assert!(events.iter().all(|event| !event.contains("forgotten")), "{events:?}");
+        assert!(events.iter().all(|event| !event.contains("dropped")), "{events:?}");
         assert_eq!(events.len(), 2 + 11 + 2);
     }
 }

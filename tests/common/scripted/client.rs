@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::record::{Record, has_left, is_readable};
 
-/// Between two events of a stream.
+/// The pause between two events of a stream.
 pub const GAP: Duration = Duration::from_millis(250);
 
 /// A request that was read.
@@ -59,7 +59,7 @@ pub struct Client {
     socket: Arc<TcpStream>,
     pub peer: SocketAddr,
     record: Arc<Record>,
-    /// Read, and not part of a request yet.
+    /// Bytes that were read but are not yet part of a request.
     rest: Vec<u8>,
     /// Whether the last request asked for a stream that has not received an event.
     waits: bool,
@@ -81,12 +81,12 @@ impl Client {
         &self.socket
     }
 
-    /// A write that blocks for this long ends the stream. `None` is never.
+    /// Makes a write fail after blocking for this long, which ends the stream. `None` means never.
     pub fn give_up_writes_after(&self, time: Option<Duration>) {
         let _ = self.socket.set_write_timeout(time);
     }
 
-    /// Blocks until there is something to read, and leaves it unread. Returns false if the connection ended.
+    /// Blocks until there is something to read, and does not read it. Returns false if the connection ended.
     pub fn wait_for_a_byte(&self) -> bool {
         !self.rest.is_empty() || self.socket.peek(&mut [0]).is_ok_and(|read| read > 0)
     }
@@ -126,7 +126,7 @@ impl Client {
         Some(())
     }
 
-    /// Answers requests until one says that the connection closes, or until the answer was not complete.
+    /// Answers requests until one asks for the connection to be closed, or until `answer` returns false.
     pub fn each(&mut self, mut answer: impl FnMut(&mut Client, &Request) -> bool) {
         while let Some(request) = self.request() {
             if !answer(self, &request) || request.wants_close() {
@@ -135,31 +135,31 @@ impl Client {
         }
     }
 
-    /// Sends these bytes. Returns whether the connection took them.
+    /// Sends these bytes. Returns false if the connection failed.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         (&*self.socket).write_all(bytes.as_ref()).is_ok()
     }
 
-    /// A complete answer. `fields` has lines that end in CRLF.
+    /// Sends a complete answer. `fields` has lines that end in CRLF.
     pub fn answer(&mut self, status: &str, fields: &str, body: &str) -> bool {
         let length = body.len();
         self.end_of_waiting();
         self.send(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {length}\r\n\r\n{body}"))
     }
 
-    /// The page: 200 and three bytes.
+    /// Sends the page: 200 and a body of three bytes.
     pub fn page(&mut self) -> bool {
         self.answer("200 OK", "Content-Type: text/plain\r\n", "up\n")
     }
 
-    /// The head of a stream. `fields` has lines that end in CRLF.
+    /// Sends the head of a stream. `fields` has lines that end in CRLF.
     pub fn begin(&mut self, fields: &str) -> bool {
         self.send(format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n{fields}\r\n"
         ))
     }
 
-    /// One chunk of a stream.
+    /// Sends one chunk of a stream.
     pub fn chunk(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
@@ -168,23 +168,23 @@ impl Client {
         self.send(chunk)
     }
 
-    /// One event, as a chunk.
+    /// Sends one event as a chunk.
     pub fn event(&mut self, number: usize) -> bool {
         self.end_of_waiting();
         self.chunk(format!("data: {number}\n\n"))
     }
 
-    /// The end of a stream by its framing.
+    /// Sends the last chunk, which ends the stream.
     pub fn finish(&mut self) -> bool {
         self.send("0\r\n\r\n")
     }
 
-    /// Events after a head, one per gap, until a write fails or the server is stopped.
+    /// Sends a head and then an event every [`GAP`], until a write fails or the server is stopped.
     pub fn ticks(&mut self) {
         self.ticks_while(|_| true);
     }
 
-    /// Head, and events as long as `go_on` says so of their number, from 1.
+    /// Like `ticks`, but only while `go_on` returns true for the number of the next event, which starts at 1.
     pub fn ticks_while(&mut self, mut go_on: impl FnMut(usize) -> bool) {
         let mut number = 1;
         let mut is_open = self.begin("");
@@ -194,12 +194,12 @@ impl Client {
         }
     }
 
-    /// Ends the connection by a reset.
+    /// Makes the connection end with a reset when it is closed.
     pub fn reset(&self) {
         let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Sleeps. Returns false if the server was stopped meanwhile.
+    /// Sleeps. Returns false if the server was stopped before the time was over.
     pub fn pause(&self, time: Duration) -> bool {
         self.record.sleep(time)
     }

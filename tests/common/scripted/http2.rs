@@ -1,4 +1,4 @@
-//! One connection by HTTP/2, after the preface of a client that knows it.
+//! Serves one connection over HTTP/2, for clients that start with its preface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use h2::{Reason, SendStream};
 
 use super::{Client, GAP, Slots};
 
-/// What one connection carries.
+/// The limits of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Http2 {
     /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
     pub announced: Option<u32>,
-    /// How many streams flow.
+    /// How many streams deliver events.
     pub streams: usize,
-    /// What happens to further ones.
+    /// What happens to further streams.
     pub beyond: Beyond,
 }
 
-/// What happens to a stream beyond those that flow.
+/// What happens to a stream beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beyond {
     /// `REFUSED_STREAM`.
@@ -30,7 +30,7 @@ pub enum Beyond {
 }
 
 impl Client {
-    /// Blocks until the first bytes have come. Whether they are the preface of HTTP/2.
+    /// Blocks until the first bytes arrive. Returns whether they are the HTTP/2 preface.
     pub fn speaks_http2(&self) -> bool {
         let mut first = [0; 3];
         loop {
@@ -46,9 +46,9 @@ impl Client {
     pub fn http2(&mut self, limits: Http2) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let Ok(socket) = self.socket().try_clone() else { return };
-        // An error is the end of the connection.
+        // An error means that the connection has ended.
         let _ = runtime.block_on(serve(socket, limits));
-        // The flag belongs to all handles of the socket.
+        // The flag is shared by all handles of the socket.
         let _ = self.socket().set_nonblocking(false);
     }
 }
@@ -66,7 +66,7 @@ async fn serve(socket: std::net::TcpStream, limits: Http2) -> Result<(), Box<dyn
         let is_stream = request.uri().path().starts_with("/stream");
         let streams = Arc::clone(&streams);
         tokio::spawn(async move {
-            // An error is a reset by the client.
+            // An error means that the client reset the stream.
             let _ = match is_stream {
                 true => stream(respond, &streams, beyond).await,
                 false => page(respond),

@@ -1,4 +1,4 @@
-//! What a scripted server saw.
+//! The connections and requests that a scripted server has seen.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Request;
 
-/// What happened until now. All figures count accepted connections.
+/// A record of what has happened so far. Connections count once they are accepted.
 #[derive(Default)]
 pub struct Record {
     state: Mutex<State>,
@@ -22,18 +22,18 @@ struct State {
     accepted: usize,
     most_open: usize,
     requests: Vec<Request>,
-    /// Streams that were asked for and have not received an event.
+    /// Streams that were requested and have not received an event.
     without_event: usize,
     most_without_event: usize,
 }
 
 impl Record {
-    /// The most connections that clients held at the same time.
+    /// The maximum number of connections that clients held at the same time.
     pub fn most_open(&self) -> usize {
         self.state.lock().unwrap().most_open
     }
 
-    /// Connections that clients hold now.
+    /// The number of connections that clients hold now.
     pub fn open(&self) -> usize {
         self.state.lock().unwrap().count_open()
     }
@@ -42,7 +42,7 @@ impl Record {
         self.state.lock().unwrap().accepted
     }
 
-    /// The most streams that were waiting for their first event at the same time.
+    /// The maximum number of streams that were waiting for their first event at the same time.
     pub fn most_without_event(&self) -> usize {
         self.state.lock().unwrap().most_without_event
     }
@@ -52,12 +52,12 @@ impl Record {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Requests of this path, without its query.
+    /// How many requests had this path, ignoring the query.
     pub fn asked(&self, path: &str) -> usize {
         self.state.lock().unwrap().requests.iter().filter(|request| request.path == path).count()
     }
 
-    /// Sleeps, unless the server is stopped. Returns whether it slept to the end.
+    /// Sleeps until the time is over or the server is stopped. Returns false if the server was stopped.
     pub fn sleep(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut state = self.state.lock().unwrap();
@@ -116,7 +116,7 @@ impl State {
     }
 }
 
-/// Whether the client has closed its end, also if something is unread.
+/// Whether the client has closed its end, even if some data is still unread.
 pub(super) fn has_left(socket: &TcpStream) -> bool {
     is_ready(socket, PollFlags::RDHUP)
 }

@@ -1,11 +1,11 @@
-//! A number of equal things, each of which one request has at a time: threads, connections of a pool, places
-//! in a queue.
+//! A limited number of identical resources, each held by one request at a time: threads, pooled connections, or
+//! queue entries.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// They are handed out in the order in which they were asked for. Clones share them.
+/// Slots are handed out in the order in which they were requested. Clones share the same slots.
 #[derive(Clone)]
 pub struct Slots(Arc<Shared>);
 
@@ -20,7 +20,7 @@ struct State {
     queue: VecDeque<u64>,
 }
 
-/// One of them, returned when it is dropped.
+/// One slot, which is returned when dropped.
 pub struct Slot(Arc<Shared>);
 
 impl Slots {
@@ -29,17 +29,17 @@ impl Slots {
         Slots(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }))
     }
 
-    /// Blocks until one is free.
+    /// Blocks until a slot is free.
     pub fn take(&self) -> Slot {
         self.wait(None).expect("no deadline")
     }
 
-    /// Blocks until one is free, at most this long.
+    /// Blocks until a slot is free, but for at most this long.
     pub fn take_within(&self, patience: Duration) -> Option<Slot> {
         self.wait(Some(Instant::now() + patience))
     }
 
-    /// Takes one if one is free and none is waited for.
+    /// Takes a slot if one is free and nothing is waiting for one.
     pub fn try_take(&self) -> Option<Slot> {
         let mut state = self.0.state.lock().unwrap();
         if state.free == 0 || !state.queue.is_empty() {
@@ -49,7 +49,7 @@ impl Slots {
         Some(Slot(Arc::clone(&self.0)))
     }
 
-    /// Blocks until one is free, and does not take it.
+    /// Blocks until a slot is free, and does not take it.
     pub fn until_free(&self) {
         let state = self.0.state.lock().unwrap();
         drop(self.0.changed.wait_while(state, |state| state.free == 0).unwrap());
@@ -59,7 +59,7 @@ impl Slots {
         self.0.state.lock().unwrap().free
     }
 
-    /// How many are being waited for.
+    /// How many requests are waiting for a slot.
     pub fn waiting(&self) -> usize {
         self.0.state.lock().unwrap().queue.len()
     }
@@ -89,7 +89,7 @@ impl Slots {
 }
 
 impl Slot {
-    /// Never returns it.
+    /// Never returns the slot.
     pub fn lose(self) {
         std::mem::forget(self);
     }

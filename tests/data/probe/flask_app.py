@@ -1,4 +1,4 @@
-"""A stream that writes an event per second, and a page that answers at once, on one thread."""
+"""A stream that writes an event per second, and a page that answers immediately, on one thread."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-// A stream that writes an event per second, and a page that answers at once. Argument: the port.
+// A stream that writes an event per second, and a page that answers immediately. Argument: the port.
 const http = require('http');
 
 http.createServer((request, response) => {

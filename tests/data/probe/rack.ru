@@ -1,4 +1,4 @@
-# A stream that writes an event per second, and a page that answers at once.
+# A stream that writes an event per second, and a page that answers immediately.
 class Ticks
   def each = (1..).each { |n| yield "data: #{n}\n\n"; sleep 1 }
 end

@@ -1,5 +1,5 @@
-# A Rails application in one file. Its stream holds a database connection; /page queries, /up does not.
-# RAILS_DB: the file of the SQLite database.
+# A Rails application in one file. Its stream holds a database connection. /page queries the database, and /up does
+# not. RAILS_DB: the file of the SQLite database.
 ENV['RAILS_ENV'] = 'production'
 ENV['SECRET_KEY_BASE'] ||= 'for a test on this machine only'
 ENV['DATABASE_URL'] = "sqlite3:#{ENV.fetch('RAILS_DB')}?pool=5&checkout_timeout=5"
@@ -23,7 +23,7 @@ class StreamsController < ActionController::Base
 
   def show
     response.headers['Content-Type'] = 'text/event-stream'
-    # Otherwise Rack::ETag reads the whole stream to compute its digest.
+    # Without this header, Rack::ETag would read the whole stream to compute its digest.
     response.headers['Last-Modified'] = Time.now.httpdate
     loop do
       response.stream.write "data: #{Model.count}\n\n"

@@ -1,4 +1,4 @@
-"""A stream that writes an event per second, and a page that answers at once."""
+"""A stream that writes an event per second, and a page that answers immediately."""
 
 import itertools
 import time

@@ -23,7 +23,7 @@ STEPS[0] = {
       act.claim('a plain page', 'answered with 200', pageAnswer(page), page.answered() === 200);
       return 'There is a thread for each tab, and one for the page.';
     }
-    act.says('A page was asked for. Waiting for two more writes to each tab.');
+    act.says('A page was requested. Waiting for two more writes to each tab.');
     const before = new Map(streamsAtServer().map(story => [story, story.writes]));
     const more = () => [...before].filter(([story, writes]) => story.writes >= writes + 2).length;
     await act.until(() => more() >= plan.streaming);

@@ -21,7 +21,7 @@ STEPS[1] = {
     const soFar = story.writes;
     await act.until(() => story.writes > soFar);
     tab.close();
-    act.says('Tab ' + leaver + ' is closed. Its thread sleeps and does not know.');
+    act.says('Tab ' + leaver + ' is closed. Its thread sleeps and has not noticed.');
     await act.until(() => story.endedAt !== null);
     const { writes, closedAt } = tab.closing;
     const count = story.gone ? story.gone.write - writes : null;
@@ -31,13 +31,13 @@ STEPS[1] = {
     if (first) {
       await act.until(() => first.startedAt !== null);
       act.claim('it took ' + first.name + ' from the queue', 'thread ' + story.lane, first.lane ? 'thread ' + first.lane : 'not taken', first.lane === story.lane);
-      // Several pages are answered one after the other; the stream that is asked for first gets the thread.
+      // Several pages are answered in turn; the stream that is requested first gets the thread.
       const next = () => wall.tabs.slice(plan.streaming).find(tab => tab.state === 'streaming');
       await act.until(next);
       const name = next() ? 'tab ' + next().number : 'none';
       act.claim('waited before and streams now', plan.waiting === 1 ? 'tab ' + (plan.streaming + 1) : 'one of the waiting tabs', name, name !== 'none');
     }
-    return 'The kernel accepts the first write after the close, and the browser’s side answers it with a reset. Nothing wakes a loop that sleeps, so only the second write fails.';
+    return 'The kernel accepts the first write after the close, and the browser’s side answers it with a reset. Nothing wakes the sleeping loop, so only the second write fails.';
   },
 };
 

@@ -13,7 +13,7 @@ STEPS[2] = {
     await act.look();
     const counts = wall.counts();
     const pages = [...feed.stories.values()].filter(story => story.namedSeq > before && story.path === '/' && /^\d+$/.test(story.tab ?? ''));
-    act.equal('pages that the server was asked for', plan.asked, feed.seq > before ? pages.length : 0);
+    act.equal('pages requested from the server', plan.asked, feed.seq > before ? pages.length : 0);
     act.equal('tabs that stream', plan.onOneHost, counts['streaming'] ?? 0);
     act.equal('tabs in the browser', plan.tabs - plan.asked, counts['waiting-for-socket'] ?? 0);
     act.equal('idle threads', plan.threads - plan.onOneHost, feed.state.stats.pool_capacity);
@@ -22,6 +22,6 @@ STEPS[2] = {
       await act.until(() => page.answered() !== null);
       act.claim('a page for another client', 'answered with 200', pageAnswer(page), page.answered() === 200);
     }
-    return 'The browser opens six connections per host over HTTP/1.1, and all six to ' + wall.hostOf(1) + ' are in use. In front of the tab both limits look alike; the server’s record tells them apart.';
+    return 'The browser opens six connections per host over HTTP/1.1, and all six to ' + wall.hostOf(1) + ' are in use. To the user of the tab, both limits look alike; the server’s record tells them apart.';
   },
 };

@@ -10,16 +10,16 @@ STEPS[3] = {
   async run(act, plan) {
     await act.clear();
     const zombies = await raise(act, plan);
-    act.equal('threads that they hold', plan.threads, zombies().filter(isStreaming).length);
+    act.equal('threads that the zombies hold', plan.threads, zombies().filter(isStreaming).length);
     const page = await askForPage(act);
     const before = new Map(zombies().map(story => [story, story.writes]));
-    act.says('A page was asked for. Waiting for two more writes to each zombie.');
+    act.says('A page was requested. Waiting for two more writes to each zombie.');
     const more = () => [...before].filter(([story, writes]) => story.writes >= writes + 2).length;
     await act.until(() => more() >= plan.threads);
     const failed = zombies().filter(story => story.gone).length;
-    act.claim('writes to them that failed', '0', failed + ' of ' + zombies().reduce((all, story) => all + story.writes, 0), failed === 0 && more() === plan.threads);
+    act.claim('failed writes to the zombies', '0', failed + ' of ' + zombies().reduce((all, story) => all + story.writes, 0), failed === 0 && more() === plan.threads);
     const waits = page.story()?.state === 'waiting';
     act.claim('a plain page, all that time', 'in the queue', pageAnswer(page, waits), waits);
-    return 'The kernels on both sides buffer megabytes of small events. To the loop a zombie looks like a viewer, for hours. The next step frees these threads.';
+    return 'The kernels on both sides buffer megabytes of small events. To the loop, a zombie looks like a normal client for hours. The next step frees these threads.';
   },
 };

@@ -26,7 +26,7 @@ STEPS[4] = {
     await act.clear();
     await act.order('/max-stream-age?secs=' + MAX_AGE_S);
     wall.begin(plan.tabs, 'many');
-    act.says('Opening tabs. Each is to have ' + TURNS + ' turns.');
+    act.says('Opening tabs. Each must have ' + TURNS + ' turns.');
     let oldest = 0;
     const hadTurns = () => wall.tabs.filter(tab => tab.turns.size >= TURNS).length;
     await act.until(() => {
@@ -34,7 +34,7 @@ STEPS[4] = {
       return hadTurns() === plan.tabs;
     });
     act.equal('tabs that had ' + TURNS + ' turns or more', plan.tabs, hadTurns());
-    // On a busy machine the reaper may be late; the age is shown, and judged with patience.
+    // On a busy machine the reaper may be late, so the shown age may be much greater than expected.
     act.claim('the oldest stream', MAX_AGE_S + ' s and one round of the reaper', oldest.toFixed(1) + ' s', oldest > 0 && oldest < MAX_AGE_S * 10);
     return 'A tab reconnects at the end of the queue with the id of its last row, and gets the rows that it missed. The price: it sees nothing between its turns. The maximum age is still set.';
   },

@@ -19,7 +19,7 @@ STEPS[5] = {
     const before = feed.seq;
     await act.order('/lab/tabs/open?tab=' + (size + 1));
     act.says('Tab ' + (size + 1) + ' has a thread and waits for the database.');
-    // No tile has this number. The answer may come before the port of the tab is known.
+    // No tile has this number. The answer may arrive before the port of the tab is known.
     const stream = () => feed.ofTab(size + 1).find(story => story.path === STREAM_PATH && story.namedSeq > before);
     await act.until(() => stream()?.endedAt);
     const story = stream();
@@ -30,7 +30,7 @@ STEPS[5] = {
     act.claim('tab ' + (size + 1), 'reconnects, since it got a 200', tab()?.state ?? 'no such tab', ['reconnecting', 'connecting', 'open'].includes(tab()?.state));
     act.equal('database connections in use', size, feed.state.stats.database.busy);
     const page = await askForPage(act);
-    act.says('A page that needs a query was asked for.');
+    act.says('A page that needs a query was requested.');
     await act.until(() => page.answered() !== null);
     act.claim('a page that needs a query', 'answered with 500', pageAnswer(page), page.answered() === 500);
     await act.order('/lab/tabs/close?tab=' + (size + 1));
@@ -38,6 +38,6 @@ STEPS[5] = {
     act.equal('pool_capacity without tab ' + (size + 1), plan.threads - size, feed.state.stats.pool_capacity);
     const timedOut = feed.state.stats.database.checkout_timeouts - timeouts;
     act.claim('checkouts that timed out', '2 or more', String(timedOut), timedOut >= 2);
-    return 'Each stream keeps the connection of its first query while it sleeps, as in Rails up to 7.1. Threads are idle, and still no page works. Reset restores the pool.';
+    return 'Each stream keeps the connection of its first query while it sleeps, as in Rails up to 7.1. Threads are idle, yet no page that queries works. Reset restores the pool.';
   },
 };

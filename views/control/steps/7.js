@@ -16,10 +16,10 @@ STEPS[6] = {
     await act.until(() => streamOf(OWN_TAB), Infinity);
     const story = streamOf(OWN_TAB);
     act.claim('tab ' + OWN_TAB, 'streams', 'on thread ' + story.lane, true);
-    act.says('There, change ' + OWN_TAB + ' to ' + (OWN_TAB + 1) + ' in its address, and press Enter. Then come back.');
+    act.says('In that tab, change ' + OWN_TAB + ' to ' + (OWN_TAB + 1) + ' in its address, and press Enter. Then come back.');
     const next = () => feed.ofTab(OWN_TAB + 1).findLast(it => it.namedSeq > before);
     await act.until(() => next() || story.endedAt !== null, Infinity);
-    // The new page is asked for before the old one is left.
+    // The new page is requested before the old one is left.
     const writes = story.writes;
     if (!next()) {
       act.claim('tab ' + OWN_TAB, 'left for tab ' + (OWN_TAB + 1), 'closed', false);
@@ -28,7 +28,7 @@ STEPS[6] = {
     act.says('The page was left. Counting the writes to it.');
     await act.until(() => story.endedAt !== null || story.writes >= writes + 5);
     const count = story.gone ? story.gone.write - writes : null;
-    act.claim('the write that failed after the page was left', '2, or 3 if one came while it was left', count ?? 'none of ' + (story.writes - writes) + ' failed', count !== null && count <= 3);
+    act.claim('the write that failed after the page was left', '2, or 3 if one happened while it was left', count ?? 'none of ' + (story.writes - writes) + ' failed', count !== null && count <= 3);
     await act.until(() => streamOf(OWN_TAB + 1));
     const held = [streamOf(OWN_TAB), streamOf(OWN_TAB + 1)].filter(Boolean).length;
     act.equal('threads that this tab holds now', 1, held);

@@ -2,8 +2,7 @@ use http::StatusCode;
 
 use super::*;
 
-/// Values of `uri-host [ ":" port ]`, one row per rule of the grammar, and how each is written after
-/// parsing.
+/// Values of `uri-host [ ":" port ]` and their text after parsing, grouped by the rules of the grammar.
 pub const WELL_FORMED: &[(&str, &str)] = &[
     // reg-name: unreserved, pct-encoded, sub-delims.
     ("localhost", "localhost"),
@@ -109,7 +108,7 @@ pub const MALFORMED: &[&str] = &[
 ];
 
 #[test]
-fn hosts_are_parsed_by_the_grammar_of_uris() {
+fn hosts_are_parsed_according_to_the_uri_grammar() {
     for (text, expected) in WELL_FORMED {
         let parsed = Authority::parse(text).map(|authority| authority.to_string());
         assert_eq!(parsed.as_deref(), Some(*expected), "{text}");
@@ -160,7 +159,7 @@ fn targets_in_absolute_form_are_split() {
     }
 }
 
-/// One row per way to name a host, and one column per version.
+/// One row per way to name a host, and one column per HTTP version.
 #[test]
 fn the_host_of_a_request_depends_on_target_fields_and_version() {
     let refused = || Err(StatusCode::BAD_REQUEST);
@@ -184,7 +183,7 @@ fn the_host_of_a_request_depends_on_target_fields_and_version() {
         ("http://a/", &[""], refused(), is("a")),
         ("http://a/", &["b:x"], refused(), refused()),
         ("http://a/", &["b", "b"], refused(), refused()),
-        // A malformed authority, or none although the scheme requires one.
+        // A malformed authority, or a missing one although the scheme requires it.
         ("http://", &["b"], refused(), refused()),
         ("http:///up", &["b"], refused(), refused()),
         ("http://?x", &["b"], refused(), refused()),

@@ -1,8 +1,8 @@
-//! One connection of the loop: it reads, asks its peer, writes as much as the kernel takes, and ends.
+//! One connection of the loop: it reads, asks its peer for pieces, writes as much as the kernel accepts, and ends.
 //!
-//! When a connection ends with a last piece, the client may still have bytes on their way. Closing with
-//! unread bytes would reset the connection, and the kernel would discard what was written. The connection
-//! therefore stops writing, reads and discards for a while, and only then closes.
+//! When a connection ends with a last piece, bytes from the client may still be in transit. Closing a socket with
+//! unread bytes would reset the connection, and the kernel would discard the last piece. The connection therefore stops
+//! writing, reads and discards for a while, and only then closes.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -20,9 +20,9 @@ use crate::log_limit::limited;
 use crate::response::Detached;
 use crate::services;
 
-/// How many pieces one connection may send in one turn.
+/// The maximum number of pieces that one connection sends per turn.
 const PIECES_A_TURN: usize = 8;
-/// How many bytes are read from one connection in one turn.
+/// How many bytes are read from one connection per turn.
 const READ_A_TURN: usize = 64 * 1024;
 /// Size of the kernel's send buffer per connection, in bytes. By default the kernel would buffer megabytes
 /// for a client that does not read.
@@ -30,10 +30,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How long, and up to how many bytes, a connection is read and discarded after its last piece.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u32 = 4 * 1024 * 1024;
-/// How many times in a row a peer may panic before its connection is cut.
+/// The number of consecutive panics of a peer after which its connection is cut off.
 const PANICS: u32 = 3;
 
-/// What a connection does in its turn.
+/// What a connection does during its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IoTurn {
     /// Reads before it writes, because there may be something to read.
@@ -44,7 +44,7 @@ pub(super) enum IoTurn {
 /// The result of a connection's turn.
 pub(super) enum Turn {
     Over,
-    /// There may be more to do, after the turns of the others.
+    /// There may be more to do. The other connections get their turns first.
     Again,
     Left,
     Cut(&'static str),
@@ -53,11 +53,11 @@ pub(super) enum Turn {
 /// How close a connection is to its end.
 enum PeerStage {
     Open,
-    /// The server stops: the goodbye follows the piece that is being sent.
+    /// The server is stopping. The goodbye follows the piece that is being sent.
     Leaving,
     /// Nothing follows the piece that is being sent.
     Last,
-    /// Everything has been sent. What the client still sends is discarded, and its bytes are counted.
+    /// Everything has been sent. Bytes that the client still sends are counted and discarded.
     Lingering {
         bytes: u32,
     },
@@ -66,14 +66,15 @@ enum PeerStage {
 pub(super) struct PeerConnection<F> {
     detached: Detached,
     peer: Box<dyn Peer<F>>,
-    /// The piece that is being sent, and how many of its bytes the kernel has taken.
+    /// The piece that is being sent, and how many of its bytes the kernel has accepted.
     out: Option<(Rc<[u8]>, usize)>,
     stage: PeerStage,
-    /// When the client last took something, when there was nothing to take, or when it began to linger.
+    /// The last time that the client read something or that everything had been sent, or the time at which the
+    /// connection began to linger.
     moved: Instant,
     /// How many times its peer has panicked in a row.
     panics: u32,
-    /// The connection has been cut; only its last piece may still be sent.
+    /// The connection has been cut off. Only its last piece may still be sent.
     is_cut: bool,
 }
 
@@ -90,20 +91,20 @@ impl<F: Feed> PeerConnection<F> {
         self.detached.stream().as_raw_fd()
     }
 
-    /// Passes on the bytes that were read before the connection left the pool.
+    /// Gives the peer the bytes that were read before the connection left the pool.
     pub fn receive_unread(&mut self, feed: &mut F) -> Turn {
         let unread = mem::take(&mut self.detached.unread);
         if unread.is_empty() { Turn::Over } else { self.receive(feed, &unread) }
     }
 
-    /// The next piece will be the goodbye.
+    /// Makes the goodbye the next piece.
     pub fn leave(&mut self) {
         if matches!(self.stage, PeerStage::Open) {
             self.stage = PeerStage::Leaving;
         }
     }
 
-    /// Cuts the connection. Returns whether it has a last piece to send before it ends.
+    /// Cuts off the connection. Returns whether there is a last piece to send first.
     pub fn cut(&mut self, why: &'static str) -> bool {
         let is_between_pieces = self.out.as_ref().is_none_or(|(_, taken)| *taken == 0);
         if !is_between_pieces || !matches!(self.stage, PeerStage::Open | PeerStage::Leaving) {
@@ -117,7 +118,7 @@ impl<F: Feed> PeerConnection<F> {
         self.out.is_some()
     }
 
-    /// Reads, if `doing` says so, and writes as much as the kernel takes.
+    /// Reads if `doing` includes reading, and writes as much as the kernel accepts.
     pub fn turn(&mut self, feed: &mut F, doing: IoTurn, now: Instant) -> Turn {
         let read = match doing {
             IoTurn::ReadAndWrite => self.read(feed),
@@ -132,8 +133,8 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// The check that the loop makes on every connection, with or without news: whether it has something to
-    /// send, and whether it has taken nothing for too long.
+    /// The check that the loop makes on every connection: it sends whatever is due, and checks whether the client has
+    /// read nothing for too long.
     pub fn ask(&mut self, feed: &mut F, now: Instant, stopped_after: Duration) -> Turn {
         match self.speak(feed, now) {
             Turn::Over => {}
@@ -155,7 +156,7 @@ impl<F: Feed> PeerConnection<F> {
         if unmoved <= stopped_after {
             return Turn::Over;
         }
-        // A cut is counted and logged once.
+        // A connection that has been cut off is not counted and logged again.
         if self.is_cut { Turn::Left } else { Turn::Cut(READS_NOTHING) }
     }
 
@@ -185,7 +186,7 @@ impl<F: Feed> PeerConnection<F> {
         match &mut self.stage {
             PeerStage::Open | PeerStage::Leaving => {
                 let peer = &mut self.peer;
-                // After a panic these bytes are lost, so later ones may not make sense to the peer.
+                // If the peer panics, these bytes are lost, and it may be unable to interpret later ones.
                 match services::piece(format_args!("{}", F::PEER), || peer.receive(feed, bytes)) {
                     Some(()) => Turn::Over,
                     None => Turn::Cut(PANICKED),
@@ -199,7 +200,7 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// Sends pieces for as long as the kernel takes them.
+    /// Sends pieces until the kernel accepts no more, the peer has none, or the turn is used up.
     fn speak(&mut self, feed: &mut F, now: Instant) -> Turn {
         if matches!(self.stage, PeerStage::Lingering { .. }) {
             return Turn::Over;
@@ -241,7 +242,7 @@ impl<F: Feed> PeerConnection<F> {
         Turn::Again
     }
 
-    /// Asks the peer for its next piece. A peer that panics has none this time.
+    /// Asks the peer for its next piece. If the peer panics, there is none this time.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece {
         let peer = &mut self.peer;
         match services::piece(format_args!("{}", F::PEER), || peer.next(feed, now)) {
@@ -257,7 +258,7 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// Whether everything has been sent.
+    /// Sends the rest of the current piece. Returns whether all of it has been sent.
     fn flush(&mut self) -> io::Result<bool> {
         while let Some((piece, taken)) = &mut self.out {
             if *taken == piece.len() {
@@ -280,13 +281,13 @@ impl<F: Feed> PeerConnection<F> {
 
     pub fn close(self, registry: &Registry) {
         let stream = self.detached.stream();
-        // If this fails, nothing is lost: the kernel removes a socket that is closed.
+        // A failure is harmless: the kernel removes a closed socket anyway.
         let _ = registry.deregister(&mut SourceFd(&stream.as_raw_fd()));
         let _ = stream.shutdown(Shutdown::Write);
     }
 }
 
-/// Logs that a connection was cut. `peer` is the name of its peer.
+/// Logs that a connection was cut off. `peer` is the name of its peer.
 pub(super) fn log_cut(peer: &str, why: &str) {
-    limited!(Info, "{peer} was cut: {why}");
+    limited!(Info, "{peer} was cut off: {why}");
 }

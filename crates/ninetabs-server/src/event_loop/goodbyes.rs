@@ -1,12 +1,12 @@
 //! Limits the rate at which a stopping server says goodbye.
 //!
-//! Every peer that gets a goodbye reconnects after the same `retry:`. If all goodbyes were sent at once, all
-//! peers would reconnect at once, to a server that has just started. They are therefore spread over time,
+//! Every peer that gets a goodbye reconnects after the same `retry:`. If all goodbyes were sent at the same time, all
+//! peers would reconnect at the same time, to a server that has just started. They are therefore spread over time,
 //! within the deadline of the shutdown.
 
 use std::time::{Duration, Instant};
 
-/// The maximum number of goodbyes per second, unless the deadline requires more.
+/// The maximum number of goodbyes per second. A close deadline can require more.
 const PER_SECOND: u32 = 2_000;
 /// The interval at which goodbyes are sent.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -29,7 +29,8 @@ impl Goodbyes {
         Goodbyes { began: now, lasts, peers, told: 0 }
     }
 
-    /// How many goodbyes are newly due. Those of the first tick are due at once.
+    /// Returns how many goodbyes have become due since the last call. The goodbyes of the first tick are due
+    /// immediately.
     pub fn due(&mut self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.began) + TICK;
         let due = if elapsed >= self.lasts {

@@ -1,7 +1,7 @@
 //! The loop itself.
 //!
-//! Each connection is registered with the kernel once. From then on the kernel reports edges: bytes that
-//! arrived, and buffer space that became free.
+//! Each connection is registered with the kernel once, edge-triggered: the kernel reports when bytes arrive and when
+//! buffer space becomes free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,18 +21,18 @@ use crate::response::Detached;
 use crate::services;
 use crate::threads::StopSignal;
 
-/// How many events are taken from the kernel at once.
+/// The maximum number of events per poll.
 const EVENTS: usize = 1_024;
-/// How long a peer may take to read its goodbye and to close.
+/// How long a peer may take to read its goodbye and close.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) struct LoopThread<F: Feed> {
     poll: Poll,
     shared: Arc<SharedLoop<F>>,
     feed: F,
-    /// Boxed, because the nodes of a tree whose keys only grow stay half empty.
+    /// Boxed to keep the nodes small: in a tree whose keys only grow, the nodes stay half empty.
     connections: BTreeMap<usize, Box<PeerConnection<F>>>,
-    /// Connections that have more to do without an event from the kernel. A set, so that each gets one turn.
+    /// Connections that have more to do without an event from the kernel. This is a set, so that each gets one turn.
     again: BTreeSet<usize>,
     /// The newest token.
     last: usize,
@@ -57,7 +57,7 @@ impl<F: Feed> LoopThread<F> {
         LoopThread { poll, shared, feed, connections, again, last: 0, stopped_after, stop: None }
     }
 
-    /// Runs the loop. Returns `Ok` after it was asked to stop.
+    /// Runs the loop. Returns `Ok` after it has been asked to stop.
     pub fn run(mut self, stop: &StopSignal) -> Result<(), String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut swept = Instant::now();
@@ -115,7 +115,7 @@ impl<F: Feed> LoopThread<F> {
 
     fn refresh(&mut self) -> bool {
         let (feed, peers) = (&mut self.feed, self.connections.len());
-        // After a panic, peers may have something to send all the same.
+        // Even if the feed panicked, some peers may have something to send.
         services::piece(format_args!("the feed"), || feed.refresh(peers)).unwrap_or(true)
     }
 
@@ -145,7 +145,7 @@ impl<F: Feed> LoopThread<F> {
         self.after(token, &turn);
     }
 
-    /// Asks every peer for news, and ends connections that have taken nothing for too long.
+    /// Asks every peer for its next piece, and ends connections whose clients have read nothing for too long.
     fn ask_all(&mut self) {
         let now = Instant::now();
         let mut turns = Vec::new();
@@ -186,8 +186,7 @@ impl<F: Feed> LoopThread<F> {
         self.count_open();
     }
 
-    /// Ends all connections, one at a time. If they were dropped together, two peers that panic would abort
-    /// the process.
+    /// Ends all connections, one at a time. If they were dropped together, two panicking peers would abort the process.
     fn end_all(&mut self) {
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
             self.end(token, &Turn::Left);
@@ -212,7 +211,7 @@ impl<F: Feed> LoopThread<F> {
         });
         let mut due = stop.goodbyes.due(now);
         if stop.goodbyes.are_over() {
-            // Peers that joined in the meantime get their goodbye at once.
+            // Peers that have joined since the stop get their goodbye immediately.
             due = usize::MAX;
         }
         let next = stop.told_up_to + 1..;

@@ -21,7 +21,7 @@ fn status(bytes: &[u8]) -> Option<u16> {
     }
 }
 
-/// The outcome of a head. It must be the same when the bytes are received one by one.
+/// Returns the status for a head. Asserts that it is the same when the bytes are received one by one.
 fn outcome(bytes: &[u8]) -> Option<u16> {
     let whole = status(bytes);
     let mut scan = HeadScan::new(MAX);
@@ -36,7 +36,7 @@ fn outcome(bytes: &[u8]) -> Option<u16> {
 
 /// One row per rule of the request target, for every method and both versions.
 #[test]
-fn targets_are_checked_alike_for_every_method_and_version() {
+fn targets_are_checked_the_same_for_every_method_and_version() {
     for (target, expected) in [
         ("/", 200),
         ("/up?a=%27%%27&x[]=1;y={z}|~", 200),
@@ -91,7 +91,7 @@ fn targets_are_checked_alike_for_every_method_and_version() {
 }
 
 #[test]
-fn request_lines_are_accepted_or_refused_by_their_grammar() {
+fn request_lines_are_checked_against_the_grammar() {
     for (line, expected) in [
         ("GET / HTTP/1.1", 200),
         ("GET / HTTP/1.0", 200),
@@ -132,12 +132,12 @@ fn request_lines_are_accepted_or_refused_by_their_grammar() {
     }
     assert_eq!(outcome(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"), Some(400));
     assert_eq!(outcome(b"GET /\xff HTTP/2.0\r\nHost: a\r\n\r\n"), Some(400));
-    assert_eq!(outcome(b"\x16\x03\x01"), Some(400), "a TLS handshake is refused at once");
+    assert_eq!(outcome(b"\x16\x03\x01"), Some(400), "a TLS handshake must be refused at its first bytes");
     assert_eq!(&*head("GET /a#b HTTP/1.0\r\n\r\n").target, "/a");
 }
 
 #[test]
-fn fields_are_accepted_or_refused_by_their_grammar() {
+fn fields_are_checked_against_the_grammar() {
     for (fields, by_11, by_10) in [
         (&b"Host: a\r\nX-A:1\r\n"[..], 200, 200),
         (b"Host:a\r\nX-A:\r\n", 200, 200),
@@ -175,7 +175,7 @@ fn fields_are_accepted_or_refused_by_their_grammar() {
 }
 
 #[test]
-fn an_expectation_is_found_in_lists_on_any_number_of_lines() {
+fn an_expectation_is_found_in_a_list_on_any_number_of_lines() {
     for (lines, expected) in [
         (&["100-continue"][..], true),
         (&["100-Continue"], true),
@@ -208,7 +208,7 @@ fn targets_fields_and_heads_over_their_limits_are_refused() {
 }
 
 #[test]
-fn an_incomplete_head_is_accepted_or_refused_only_when_that_is_certain() {
+fn an_incomplete_head_has_no_result_until_it_is_certain() {
     let text = "\r\n\r\nGET /up HTTP/1.1\r\nHost: a\r\n\r\n";
     for end in 0..text.len() {
         assert_eq!(status(&text.as_bytes()[..end]), None, "{end}");

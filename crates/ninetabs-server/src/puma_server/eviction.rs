@@ -1,6 +1,6 @@
-//! Eviction: which connection is closed when a new one needs its place.
+//! Eviction: selects the connection that is closed to make room for a new one.
 //!
-//! A connection with a complete request is never evicted, nor one that a pool thread or the app holds.
+//! A connection is never evicted if its request is complete, or while a pool thread or the app holds it.
 
 use std::sync::atomic::Ordering;
 
@@ -9,23 +9,22 @@ use crate::client::{Client, ReadProgress};
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 
-/// How many connections are examined to find one that can be evicted.
+/// The maximum number of connections that are examined to find one to evict.
 const CANDIDATES: usize = 16;
 
 impl PumaServer {
-    /// Evicts a connection. Returns false if there is none that can be evicted.
+    /// Evicts a connection. Returns `false` if none can be evicted.
     pub(super) fn evict_one(&self) -> bool {
         self.evict(|client| self.linger(client))
     }
 
-    /// Closes a connection before this returns: the one that has lingered longest, or, if none lingers,
-    /// an evicted one.
+    /// Closes a connection before this function returns: the one that has lingered longest or, if none is lingering,
+    /// one that can be evicted.
     pub fn close_one_at_once(&self) -> bool {
         let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
         match lingering {
             Some(mut client) => {
-                // Bytes that have arrived are read first, because the kernel answers unread ones with a
-                // reset.
+                // Read the bytes that have arrived first, because closing a socket with unread bytes sends a reset.
                 let _ = client.finish_within(LAST_READS);
                 true
             }
@@ -33,9 +32,9 @@ impl PumaServer {
         }
     }
 
-    /// Evicts the connection that has waited longest without a complete request. If it has to linger, it is
-    /// passed to `linger`. Returns false if there is none. A lingering connection is not in use, so it is
-    /// never evicted.
+    /// Evicts the connection that has waited longest without a complete request. If it has to linger, it is passed to
+    /// `linger`. Returns `false` if no connection can be evicted. Lingering connections do not count as being in use,
+    /// so they are never evicted.
     fn evict(&self, linger: impl FnOnce(Box<Client>)) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
         for _ in 0..CANDIDATES {
@@ -43,7 +42,7 @@ impl PumaServer {
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
             let progress = client.finish_within(LAST_READS);
             let ended = match counted(&mut client, progress) {
-                // Its request has arrived in the meantime.
+                // The rest of the request has arrived in the meantime.
                 ReadProgress::Ready => {
                     self.push(client);
                     continue;
@@ -63,7 +62,7 @@ impl PumaServer {
         false
     }
 
-    /// Takes out of todo the first client that has not sent a complete head.
+    /// Finds the first client in `todo` that has not sent a complete head, and removes it.
     fn take_from_todo(&self) -> Option<Box<Client>> {
         let pool = self.pool()?;
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());

@@ -26,8 +26,8 @@ fn read_answers(client: &mut TcpStream, wanted: usize) {
     }
 }
 
-/// After an answer the thread asks the reactor, not the kernel, whether more has come. A request or a
-/// close that arrives in between must still be noticed.
+/// After an answer, the thread asks the reactor, not the kernel, whether more bytes have arrived. A request or a close
+/// that arrives in between must not be missed.
 #[test]
 fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
     let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
@@ -46,7 +46,7 @@ fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
             read_answers(&mut client, 1);
         }
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the close is answered with a close");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the server did not close after the client had closed");
     };
     thread::scope(|scope| {
         for n in 0..4 {
@@ -55,10 +55,10 @@ fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
     });
 }
 
-/// A read stops before an urgent byte, so a short read does not show that nothing is left.
+/// A read stops before an urgent byte, so a short read does not prove that nothing is left to read.
 #[test]
 fn a_request_after_urgent_data_is_answered() {
-    // With a timeout, a client that the reactor overlooks would still be read in the end.
+    // With a shorter timeout, a client that the reactor overlooks would eventually be read anyway.
     let never = Duration::from_secs(3_600);
     let server = Server::bind("127.0.0.1:0").persistent_timeout(never);
     let server = server.start(|_: &Request| Response::text("ok")).unwrap();

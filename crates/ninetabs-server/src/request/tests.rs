@@ -16,7 +16,7 @@ pub fn get(target: &str) -> Request {
 }
 
 #[test]
-fn a_built_request_cannot_have_a_field_that_no_client_could_send() {
+fn a_built_request_cannot_have_a_field_that_clients_cannot_send() {
     let built = |name: &str, value: &str| Request::builder().header(name, value).build().map(drop);
     for (name, value) in [("x", ""), ("X-Name", "a\tb é"), ("a_b", "dropped, as from a connection")] {
         assert_eq!(built(name, value), Ok(()), "{name}: {value}");
@@ -41,7 +41,7 @@ fn the_value_of_a_token_is_not_logged() {
     for (query, expected) in [
         ("a=1&token=s3cret&b=2", "a=1&token=…&b=2"),
         ("a=1;token=s3cret&b=2", "a=1;token=…&b=2"),
-        // For `param()`, all of this is the value.
+        // `param()` treats all of this as the value.
         ("token=s3c;ret=#?&b=2", "token=…&b=2"),
         ("token=;s3cret", "token=…"),
         ("%74oken=s3cret", "%74oken=…"),

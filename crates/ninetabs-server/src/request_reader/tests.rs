@@ -28,8 +28,8 @@ fn cost(bytes: &[u8], times: usize, piece: usize, max_head_bytes: usize) -> Dura
     cpu_time() - began
 }
 
-/// The cost per byte in a request of `many` bytes, divided by its cost in requests of `few` bytes. Both
-/// sides read the same number of bytes, alternately. The result is the lowest of several runs.
+/// The cost per byte in one long request (`many`), divided by the cost per byte in short requests (`few`). Both read
+/// about the same number of bytes, in alternating runs. The result is the lowest of several runs.
 fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
     let run = || {
         let few = cost(few, many.len().div_ceil(few.len()), piece, max_head_bytes);
@@ -39,14 +39,14 @@ fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
     (0..5).map(|_| run()).reduce(f64::min).unwrap_or(f64::MAX)
 }
 
-/// The size of the large requests, as a multiple of the small ones. If the cost of a request were
-/// quadratic, the cost per byte would grow by the same factor.
+/// The size of the large requests, as a multiple of the small ones. If the cost of a request were quadratic, the cost
+/// per byte would grow by this factor.
 const TIMES: usize = 64;
 /// The maximum growth of the cost per byte.
 const MOST: f64 = 2.0;
 
 #[test]
-fn a_head_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+fn a_head_in_small_pieces_takes_time_in_proportion_to_its_length() {
     let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X:1\r\n".repeat(count));
     let value = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(bytes));
     let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(bytes));
@@ -68,7 +68,7 @@ fn a_head_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
 }
 
 #[test]
-fn a_body_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+fn a_body_in_small_pieces_takes_time_in_proportion_to_its_length() {
     let counted = |bytes: usize| {
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}", "b".repeat(bytes))
     };
@@ -95,13 +95,13 @@ fn a_body_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
 fn pipelined_requests_take_time_in_proportion_to_their_number() {
     let requests = |count: usize| "GET /up HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
     let (few, many) = (requests(500), requests(500 * TIMES));
-    // Everything in one piece, which is more than a connection reads at once.
+    // Everything in one piece, which is more than a connection reads in one call.
     let growth = growth(few.as_bytes(), many.as_bytes(), usize::MAX, 114_688);
     assert!(growth < MOST, "{growth:.2} times");
 }
 
 #[test]
-fn a_refused_request_keeps_its_version_and_whether_it_is_a_head_request() {
+fn the_version_and_method_of_a_refused_request_are_still_known() {
     for method in ["GET", "HEAD", "POST"] {
         for version in ["1.0", "1.1"] {
             for begun in ["", "\r\n"] {
@@ -133,7 +133,7 @@ fn a_refused_request_keeps_its_version_and_whether_it_is_a_head_request() {
 }
 
 #[test]
-fn an_incomplete_head_takes_memory_in_proportion_to_its_bytes() {
+fn an_incomplete_head_takes_memory_in_proportion_to_its_length() {
     // This must hold for any limit.
     let mut reader = RequestReader::new(16_777_216, 1_000);
     let lines = "X:1\r\n".repeat(10_000);
@@ -147,10 +147,10 @@ fn an_incomplete_head_takes_memory_in_proportion_to_its_bytes() {
 }
 
 #[test]
-fn all_memory_of_a_request_is_counted_in_every_phase() {
+fn all_the_memory_of_a_request_is_counted_in_every_phase() {
     let fields = 10_000;
     let lines = "X:\r\n".repeat(fields);
-    // At least the names, and where each field ends.
+    // At least the names, and the two offsets of each field.
     let head_bytes = fields * (1 + 2 * mem::size_of::<usize>());
     let body = "b".repeat(5_000);
     for (framing, body) in [
@@ -162,12 +162,12 @@ fn all_memory_of_a_request_is_counted_in_every_phase() {
         reader.push(&head.as_bytes()[..head.len() - 1]);
         assert_eq!(reader.parse(), Ok(false));
         assert!(reader.held_bytes() >= head.len() - 1, "{framing}: {}", reader.held_bytes());
-        // The head is complete, and no byte of the body has arrived.
+        // The head is complete, and nothing of the body has arrived.
         reader.push(b"\n");
         assert_eq!(reader.parse(), Ok(false));
         let held = reader.held_bytes();
         assert!((head_bytes..2 * head_bytes).contains(&held), "{framing}: {held}");
-        assert_eq!(reader.buffer.capacity(), 0, "{framing}: the buffer of the head is kept");
+        assert_eq!(reader.buffer.capacity(), 0, "{framing}: the buffer of the head was not freed");
         reader.settle();
         assert_eq!(reader.held_bytes(), held, "{framing}");
         reader.push(&body.as_bytes()[..4_000]);
@@ -177,6 +177,6 @@ fn all_memory_of_a_request_is_counted_in_every_phase() {
         assert_eq!(reader.parse(), Ok(true));
         assert!(reader.held_bytes() >= held + 5_000, "{framing}: {}", reader.held_bytes());
         assert!(reader.take().is_some());
-        assert_eq!(reader.held_bytes(), 0, "{framing}: the request was taken");
+        assert_eq!(reader.held_bytes(), 0, "{framing}: memory is still held after the request was taken");
     }
 }

@@ -31,7 +31,7 @@ fn each_version_gets_a_framing_that_it_supports() {
     assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
     request.headers.push("Connection", b"keep-alive");
     assert!(lines(&request, &Response::text("x")).contains("connection: keep-alive\r\n"));
-    // The answer ends with the connection, so it must not promise to keep it.
+    // The answer ends with the connection, so it must not promise to keep the connection alive.
     assert!(!lines(&request, &live()).contains("connection"));
 }
 
@@ -60,7 +60,7 @@ fn json_and_text_get_default_fields_against_caching_and_sniffing() {
 }
 
 #[test]
-fn no_answer_has_two_lengths_and_an_app_may_set_that_of_a_head_request() {
+fn an_answer_never_has_two_lengths_and_an_app_may_set_the_length_for_a_head_request() {
     let framed = |request: &Request, response: Response| -> Vec<String> {
         let fields = |line: &&str| line.starts_with("content-") || line.starts_with("transfer-");
         lines(request, &response).lines().filter(fields).map(str::to_owned).collect()
@@ -80,7 +80,7 @@ fn no_answer_has_two_lengths_and_an_app_may_set_that_of_a_head_request() {
     assert_eq!(framed(&request, page().with_header("content-length", "3")), ["content-length: 3"]);
     let not_modified = page().with_status(StatusCode::NOT_MODIFIED).with_header("content-length", "3");
     assert_eq!(framed(&get("/"), not_modified), ["content-length: 3"]);
-    // The new owner of the connection frames what it writes.
+    // The new owner of the connection does its own framing.
     let detached = Response::detach(|_| ()).with_header("content-length", "3");
     assert_eq!(framed(&get("/"), detached), ["content-length: 3"]);
 }

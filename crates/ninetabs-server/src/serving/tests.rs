@@ -27,7 +27,7 @@ impl Write for Held {
 }
 
 #[test]
-fn two_requests_at_once_under_one_thread_number_do_not_share_a_count() {
+fn two_concurrent_requests_with_the_same_thread_number_do_not_share_a_count() {
     let app = Arc::new(|_: &Request| Response::text("ok"));
     let timeline = Arc::new(Timeline::disabled());
     let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
@@ -50,7 +50,7 @@ fn two_requests_at_once_under_one_thread_number_do_not_share_a_count() {
 }
 
 #[test]
-fn a_connection_is_kept_after_a_stream_that_panicked_before_its_first_write() {
+fn a_connection_is_kept_alive_after_a_stream_that_panicked_before_its_first_write() {
     let app = |request: &Request| match request.path() {
         "/page" => Response::text("ok"),
         _ => Response::events(|_| panic!("at once")).with_header("connection", "close"),
@@ -76,7 +76,7 @@ fn a_connection_is_kept_after_a_stream_that_panicked_before_its_first_write() {
 }
 
 #[test]
-fn an_app_that_writes_its_own_head_does_so_for_a_head_request() {
+fn an_app_that_writes_its_own_head_also_writes_it_for_a_head_request() {
     let app = |_: &Request| {
         Response::detach_without_head(|detached| {
             let _ = detached.write_all(b"HTTP/1.1 202 Mine\r\n\r\n", Duration::from_secs(60));

@@ -1,9 +1,9 @@
-//! How a reader follows the timeline. It first gets the recent past and the current state, and then new
-//! moments. After it has missed moments, it gets the past and the state again.
+//! How a reader follows the timeline. It first gets the recent past and the current state, and after that new moments.
+//! A reader that has missed moments gets the recent past and the current state again.
 
 use super::{COPIED_AT_ONCE, Excerpt, Moment, Snapshot, Timeline};
 
-/// How far back a new reader sees: in microseconds, and in moments.
+/// How far back a new reader can see, in microseconds and in moments.
 pub const PAST_US: u64 = 60_000_000;
 pub const PAST_MOMENTS: u64 = 2_048;
 
@@ -14,7 +14,7 @@ pub const PAST_MOMENTS: u64 = 2_048;
 pub enum TimelineNews {
     /// The reader is new, or has missed moments.
     Anew(Past),
-    /// The moments after the last one that it has.
+    /// The moments after the last one that the reader has.
     More(Excerpt),
 }
 
@@ -22,18 +22,18 @@ pub enum TimelineNews {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Past {
-    /// Now, in microseconds on the timeline's clock.
+    /// The current time, in microseconds on the timeline's clock.
     pub now_us: u64,
-    /// The time, in microseconds, from which on no moment is left out.
+    /// The time, in microseconds, from which `moments` is complete.
     pub since_us: u64,
     /// The moments, oldest first.
     pub moments: Vec<Moment>,
-    /// The state after the last of them.
+    /// The state after the last moment.
     pub snapshot: Snapshot,
 }
 
 impl TimelineNews {
-    /// Returns the number of the last moment that it includes.
+    /// Returns the number of the last moment that is included.
     pub fn last_seq(&self) -> u64 {
         match self {
             TimelineNews::Anew(past) => past.snapshot.seq,
@@ -43,10 +43,9 @@ impl TimelineNews {
 }
 
 impl Timeline {
-    /// Returns the next piece for a reader that has everything up to moment number `seq`, or `None` if there
-    /// is nothing new.
+    /// Returns the next piece for a reader that has all moments up to number `seq`, or `None` if there is nothing new.
     pub fn follow(&self, seq: Option<u64>) -> Option<TimelineNews> {
-        // The number may be that of an earlier server.
+        // A number that is too high may come from an earlier run of the server.
         let Some(seq) = seq.filter(|seq| *seq <= self.last_seq()) else {
             return Some(TimelineNews::Anew(self.past()));
         };
@@ -63,11 +62,11 @@ impl Timeline {
             self.up_to(snapshot.seq.saturating_sub(PAST_MOMENTS), snapshot.seq);
         let from_us = now_us.saturating_sub(PAST_US);
         let since_us = match moments.first() {
-            // These are all moments ever recorded, or they reach back further than a minute.
+            // These are all the moments ever recorded, or they reach back more than a minute.
             Some(first) if first.seq == 1 || first.at_us < from_us => from_us,
             Some(first) => first.at_us,
             None if snapshot.seq == 0 => from_us,
-            // In the meantime, so many were recorded that the ring has forgotten all of these.
+            // So many moments have been recorded in the meantime that the ring has forgotten all of these.
             None => now_us,
         };
         moments.retain(|moment| moment.at_us >= since_us);
@@ -99,7 +98,7 @@ mod tests {
         assert_eq!(past(&timeline, None).since_us, 0);
         timeline.let_pass(Duration::from_secs(3));
         record(&timeline, 1, What::Queued);
-        assert_eq!(past(&timeline, None).since_us, 0, "there was nothing before");
+        assert_eq!(past(&timeline, None).since_us, 0, "nothing was recorded before that");
         timeline.let_pass(Duration::from_secs(100));
         let seen = past(&timeline, None);
         assert_eq!((seen.since_us, seen.moments.len(), seen.snapshot.todo.len()), (43_000_000, 0, 1));
@@ -108,7 +107,7 @@ mod tests {
         assert_eq!(
             (seen.since_us, seen.moments.len()),
             (43_000_000, 1),
-            "there was nothing before within that minute"
+            "nothing else was recorded within the last minute"
         );
         for _ in 0..PAST_MOMENTS {
             timeline.let_pass(Duration::from_millis(1));
@@ -124,7 +123,7 @@ mod tests {
         record(&timeline, 1, What::Queued);
         timeline.let_pass(Duration::from_secs(65));
         let last = past(&timeline, None).snapshot.seq;
-        assert_eq!(last, 1, "even if the last minute is empty");
+        assert_eq!(last, 1, "the state must include earlier moments although the last minute is empty");
         assert!(timeline.follow(Some(last)).is_none());
         record(&timeline, 2, What::Queued);
         let Some(TimelineNews::More(more)) = timeline.follow(Some(last)) else { panic!() };

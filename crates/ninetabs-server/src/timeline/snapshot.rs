@@ -1,8 +1,8 @@
-//! The state at one moment: the threads, the request that each of them holds, and todo.
+//! The state at one moment: the threads, the request that holds each of them, and `todo`.
 //!
-//! It is computed from the moments alone. The ring forgets moments but the snapshot includes them, so a late
-//! reader, or one that missed some, gets the same state as one that has them all. The pages apply the same
-//! rules (`views/control/record.js`), and a test compares the two.
+//! A snapshot is computed only from moments. Moments that the ring forgets are added to a snapshot, so a reader that
+//! started late or missed some moments gets the same state as a reader that received all of them. The pages apply the
+//! same rules (`views/control/record.js`), and a test compares the two implementations.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,13 +16,13 @@ use super::{Moment, Subject, What};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot {
-    /// The number of the last moment that it includes.
+    /// The number of the last moment that is included.
     pub seq: u64,
     /// The threads by their number.
     pub threads: BTreeMap<usize, Thread>,
     /// Requests that wait for a thread, oldest first.
     pub todo: VecDeque<Box<Held>>,
-    /// The actions that run on threads of their own, by the number of the thread.
+    /// The actions that run on their own threads, by the number of the thread.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "BTreeMap::is_empty"))]
     pub actions: BTreeMap<usize, LiveAction>,
     /// A request that has been read but not queued yet, which happens in tiny_http's front door.
@@ -38,13 +38,13 @@ pub struct Thread {
     pub from_us: u64,
     /// Whether the thread is marked IO-bound.
     pub io_bound: bool,
-    /// The request that it reads or answers. `None` between the end of an answer and the next request of the
+    /// The request that the thread reads or answers. `None` between the end of an answer and the next request of the
     /// connection.
     pub holds: Option<Box<Held>>,
 }
 
-/// An action that runs on a thread of its own. It ends independently of its answer, so it is not a part of what a
-/// pool thread holds.
+/// An action that runs on its own thread. It may outlive its answer, so it is not part of the request that a pool
+/// thread serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct LiveAction {
@@ -57,11 +57,11 @@ pub struct LiveAction {
     pub began_us: u64,
     /// When its first write committed the response, in microseconds.
     pub committed_us: Option<u64>,
-    /// When its answer ended without it, in microseconds.
+    /// When its answer ended while it was still running, in microseconds.
     pub orphaned_us: Option<u64>,
 }
 
-/// A request that is in todo or holds a thread. It is boxed because each request moves from todo to a thread.
+/// A request that is in `todo` or holds a thread. It is boxed because every request is moved from `todo` to a thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
@@ -72,23 +72,23 @@ pub struct Held {
     pub method: Option<Cow<'static, str>>,
     /// The target, if it is known.
     pub target: Option<Arc<str>>,
-    /// The number of the moment that named its target.
+    /// The number of the moment that recorded its target.
     pub named_seq: Option<u64>,
-    /// Whether its head was only seen in todo, and it has not been read.
+    /// Whether the head was only peeked at in `todo` and has not been read.
     pub peeked: bool,
-    /// When it was queued, in microseconds. `None` once it has left todo.
+    /// When it was queued, in microseconds. `None` once it has left `todo`.
     pub queued_us: Option<u64>,
-    /// How long it was in todo, in microseconds.
+    /// How long it was in `todo`, in microseconds.
     pub waited_us: Option<u64>,
-    /// When its thread took it, in microseconds.
+    /// When a thread took it, in microseconds.
     pub started_us: Option<u64>,
     /// Whether it is a stream.
     pub is_stream: bool,
     /// The number of writes so far.
     pub writes: u64,
-    /// When the last write was, in microseconds.
+    /// The time of the last write, in microseconds.
     pub last_write_us: Option<u64>,
-    /// When its client closed, in microseconds, if the client's owner has said so.
+    /// When its client closed, in microseconds, if the owner of the client reported it.
     #[cfg_attr(feature = "serde", serde(default))]
     pub closed_us: Option<u64>,
     /// The write that failed, if one did.
@@ -105,14 +105,14 @@ pub struct FailedWrite {
     pub at_us: u64,
     /// The number of the write.
     pub write: u64,
-    /// The error that the system returned.
+    /// The error from the operating system.
     pub error: String,
 }
 
-/// The error of a close that was seen on the socket.
+/// The error that stands for a close noticed on the socket.
 pub(crate) const SEEN_CLOSED: &str = "POLLRDHUP";
 
-/// Whether a stream with this error ended without a failed write, because it saw on its socket that its client had
+/// Whether a stream with this error ended without a failed write, because it noticed on its socket that its client had
 /// closed ([`NoticeClose::ByPoll`](crate::streams::NoticeClose::ByPoll)).
 pub fn is_seen_close(error: &str) -> bool {
     error == SEEN_CLOSED
@@ -150,9 +150,9 @@ impl Held {
 }
 
 impl Snapshot {
-    /// Adds moments, with the same result as adding them one by one. Whatever a thread did before it last
-    /// finished no longer matters, and most requests begin and end within one batch, so their moments are
-    /// skipped.
+    /// Adds moments, with the same result as adding them one by one. This skips the moments of each thread before it
+    /// last finished, because they no longer affect the state. Most requests begin and end within one batch, so this
+    /// skips most of their moments.
     pub(super) fn take_all<'a>(&mut self, moments: impl DoubleEndedIterator<Item = &'a Moment> + Clone) {
         let mut counting = Counting::with_capacity(moments.size_hint().0);
         moments.clone().rev().for_each(|moment| counting.look_at(moment));
@@ -190,7 +190,7 @@ impl Snapshot {
         }
     }
 
-    /// Returns the position of this request in todo.
+    /// Returns the position of this request in `todo`.
     pub fn place_in_todo(&self, request: u64) -> Option<usize> {
         place(&self.todo, request)
     }
@@ -206,7 +206,7 @@ impl Snapshot {
                 actions.insert(*worker, began);
             }
             What::ActionCommitted { worker } => {
-                // The pool thread records it, and the action may have ended by then.
+                // The pool thread records the commit, and the action may have ended by then.
                 let is_it = |action: &&mut LiveAction| action.subject == subject;
                 if let Some(action) = actions.get_mut(worker).filter(is_it) {
                     action.committed_us = Some(at_us);
@@ -228,7 +228,7 @@ impl Snapshot {
         let place = || self.place_in_todo(subject.request);
         match moment.what {
             What::Accepted { peeked: true, .. } => {
-                // A request that has left todo in the meantime is named by the thread that reads it.
+                // If the request has left `todo` in the meantime, the thread that reads it records its target.
                 if let Some(held) = place().and_then(|at| self.todo.get_mut(at)) {
                     held.name(moment);
                 }
@@ -238,8 +238,8 @@ impl Snapshot {
                 held.name(moment);
                 self.arriving = Some(held);
             }
-            // The reactor queues an incomplete request for a second time. The thread that took it first may
-            // not have recorded its `finished` yet.
+            // A request that was incomplete is queued again by the reactor. The thread that took it first may not have
+            // recorded its `finished` yet.
             What::Queued => {
                 let arriving = self.arriving.take().filter(|held| held.is(subject));
                 let mut held = arriving.unwrap_or_else(|| Held::new(subject));
@@ -252,7 +252,7 @@ impl Snapshot {
                 }
             }
             What::ClientClosed => {
-                // A request that is queued again may still be with the thread that took it first.
+                // A request that is queued again may still be recorded on the thread that took it first.
                 let queued = place().and_then(|at| self.todo.get_mut(at));
                 let on_threads = self.threads.values_mut().filter_map(|thread| thread.holds.as_mut());
                 for held in on_threads.filter(|held| held.is(subject)).chain(queued) {
@@ -279,7 +279,7 @@ impl Snapshot {
         match (&moment.what, holds) {
             (What::Accepted { peeked: false, .. }, Some(held)) => held.name(moment),
             (What::Accepted { peeked: false, .. }, None) => {
-                // The next request of the connection, which was not in todo.
+                // The next request of the connection, which was not in `todo`.
                 let mut held = Held::new(subject);
                 held.started_us = Some(at_us);
                 held.name(moment);
@@ -307,14 +307,14 @@ impl Snapshot {
     }
 }
 
-/// Finds the moments of a batch that still matter, from the newest to the oldest.
+/// Finds the moments of a batch that still affect the state, from the newest to the oldest.
 struct Counting {
-    /// Whether each moment matters, newest first.
+    /// Whether each moment affects the state, newest first.
     counts: Vec<bool>,
     /// Threads that finish in one of the moments examined so far.
     finished: FxHashSet<usize>,
-    /// Requests that such a thread started, and their positions in `counts`. A start can be skipped only if
-    /// the request was also queued within this batch; otherwise it must still be taken out of todo.
+    /// Requests that such a thread started, and their positions in `counts`. A start can be skipped only if the request
+    /// was queued within this batch as well. Otherwise the request must still be removed from `todo`.
     started: Vec<(u64, usize)>,
 }
 
@@ -350,9 +350,9 @@ impl Counting {
     }
 }
 
-/// The position of this request. Numbers normally increase along todo, so a binary search finds it. They are
-/// out of order if a kept connection or an incomplete request was queued again after newer ones; the search
-/// is then linear.
+/// The position of this request. Numbers normally increase along `todo`, so a binary search finds it. They are out of
+/// order if a keep-alive connection or an incomplete request was queued again after newer requests. In that case, the
+/// search is linear.
 fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
     let found = todo.binary_search_by_key(&request, |held| held.subject.request);
     found.ok().or_else(|| todo.iter().position(|held| held.subject.request == request))

@@ -1,33 +1,32 @@
-//! A stretch of the record: everything up to a time, with the state before it. A reader that folds it has the
-//! state at every time in between, even if the oldest moments have been forgotten.
+//! A stretch of the record: all known moments up to a time, and the state before them. By adding the moments one by one
+//! to that state, a reader gets the state at any time in the stretch, even if older moments have been forgotten.
 
 use super::{COPIED_AT_ONCE, Moment, Snapshot, Timeline};
 
 /// The known moments up to a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stretch {
-    /// The state before the first of the moments. Its number is how many moments have been forgotten.
+    /// The state before the first of the moments. Its `seq` is the number of moments that have been forgotten.
     pub before: Snapshot,
     /// The moments, oldest first, without gaps.
     pub moments: Vec<Moment>,
 }
 
 impl Stretch {
-    /// Returns the time, in microseconds, from which on no moment is missing. `None` if no moment is known, but
-    /// some have been forgotten.
+    /// Returns the time, in microseconds, from which `moments` is complete. `None` if all moments have been forgotten.
     pub fn since_us(&self) -> Option<u64> {
         if self.before.seq == 0 { Some(0) } else { self.moments.first().map(|first| first.at_us) }
     }
 }
 
 impl Timeline {
-    /// Returns the moments that are still known up to this time, in microseconds on the timeline's clock. They
-    /// are copied in pieces of [`COPIED_AT_ONCE`], so recording waits for one piece, or for the copy of a snapshot.
+    /// Returns the moments that are still known up to this time, in microseconds on the timeline's clock. They are
+    /// copied in pieces of [`COPIED_AT_ONCE`], so recording waits for at most one piece, or for the copy of a snapshot.
     pub fn until(&self, at_us: u64) -> Stretch {
         let mut stretch = Stretch::default();
         let mut last = 0;
         while let Some(ring) = self.ring() {
-            // At the beginning, and if moments were forgotten before they were copied.
+            // This is the case at the beginning, and when moments were forgotten before they were copied.
             if last < ring.snapshot.seq {
                 stretch = Stretch { before: ring.snapshot.clone(), moments: Vec::new() };
                 last = ring.snapshot.seq;
@@ -79,11 +78,11 @@ mod tests {
         assert_eq!(stretch.moments.first().map(|moment| moment.seq), Some(forgotten + 1));
         assert_eq!(stretch.moments.last().map(|moment| moment.seq), Some(2 * CAPACITY as u64));
         assert_eq!(stretch.since_us(), Some(1_000 * (forgotten + 1)));
-        // The same state as by the moments alone.
+        // The result is the same state as that of the whole timeline.
         let mut state = stretch.before;
         stretch.moments.iter().for_each(|moment| state.take(moment));
         assert_eq!(state, timeline.snapshot());
-        // A time before all of them.
+        // A time before all known moments.
         let stretch = timeline.until(5_000);
         assert_eq!((stretch.moments.len(), stretch.since_us()), (0, None));
     }

@@ -14,7 +14,7 @@ fn a_snapshot_is_complete_even_if_the_requested_moment_is_forgotten() {
 }
 
 #[test]
-fn sequence_numbers_are_contiguous_and_a_slow_reader_learns_how_many_it_missed() {
+fn sequence_numbers_are_contiguous_and_show_a_slow_reader_how_many_it_missed() {
     let timeline = Timeline::default();
     for _ in 0..CAPACITY + 10 {
         timeline.record(None, None, What::Spawned);
@@ -48,7 +48,7 @@ fn the_total_length_of_texts_is_bounded() {
         panic!("another moment")
     };
     assert_eq!(message.len(), LONGEST_TEXT);
-    // For ordinary texts, the number of moments is the limit.
+    // With ordinary texts, the limit is the number of moments.
     for _ in 0..2 * CAPACITY {
         timeline.record(None, None, What::accepted("GET", "/models/live_stream?tab=1"));
     }
@@ -80,7 +80,7 @@ fn a_moment_is_serialized_as_one_flat_object() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn an_order_is_an_event_without_a_thread_and_a_request() {
+fn an_order_is_an_event_without_a_thread_or_a_request() {
     let timeline = Timeline::default();
     timeline.record(None, None, What::Ordered { text: "é".repeat(LONGEST_TEXT) });
     let moment = &timeline.after(0).moments[0];
@@ -89,14 +89,14 @@ fn an_order_is_an_event_without_a_thread_and_a_request() {
     assert_eq!(keys, ["at_us", "kind", "seq", "text"]);
     assert_eq!((&json["kind"], json["text"].as_str().unwrap().len()), (&"ordered".into(), LONGEST_TEXT));
     assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
-    // No thread has done anything, and nothing waits.
+    // The event changes neither the threads nor `todo`.
     let snapshot = timeline.snapshot();
     assert!(snapshot.seq == 1 && snapshot.threads.is_empty() && snapshot.todo.is_empty());
 }
 
 #[cfg(feature = "serde")]
 #[test]
-fn an_event_of_a_newer_server_is_read_as_unknown() {
+fn an_event_from_a_newer_server_is_read_as_unknown() {
     let json = r#"{"seq":1,"at_us":2,"connection":3,"request":4,"kind":"teleported","to":"elsewhere"}"#;
     let moment: Moment = serde_json::from_str(json).unwrap();
     assert_eq!(moment.what, What::Unknown);

@@ -1,50 +1,51 @@
-//! What an event says.
+//! The kinds of events and their data.
 //!
-//! Texts come from clients, so their length is bounded here for every way to record an event.
+//! Texts come from clients, so their length is limited here, however an event is recorded.
 
 use std::borrow::Cow;
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// How many bytes of a request's target and of its method are kept. tiny_http does not limit them, and
-/// the ring would hold thousands of them.
+/// The maximum length of a text, such as a target or a method, in bytes. Longer ones are truncated. tiny_http does not
+/// limit targets and methods, and the ring may hold thousands of them.
 pub const LONGEST_TEXT: usize = 1_024;
 
-/// What happened. The variants are in the order of a request's life, and then those that are about something else.
+/// What happened. The variants are roughly in the order in which they occur in the life of a request. The events of
+/// actions and of the server follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 pub enum What {
     /// A pool thread was started.
     Spawned,
-    /// A request was read. If `peeked`, only its head was seen, while it was queued and unread.
+    /// A request was read. If `peeked`, only its head was peeked at, while the request was queued and unread.
     Accepted {
-        /// Its method.
+        /// The method.
         method: Cow<'static, str>,
-        /// Its target.
+        /// The target.
         target: Arc<str>,
-        /// Whether it was still queued and unread.
+        /// Whether the request was still queued and unread.
         #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
         peeked: bool,
     },
-    /// The request was put into todo.
+    /// The request was put into `todo`.
     Queued,
-    /// A pool thread took the request out of todo.
+    /// A pool thread took the request out of `todo`.
     Started,
-    /// The front door took the request out of todo to evict its connection. The connection is closed or
-    /// queued again.
+    /// The front door took the request out of `todo` to evict its connection. The connection is then closed or queued
+    /// again.
     Withdrawn,
-    /// The request's thread was marked IO-bound, and no longer counts against the pool.
+    /// The thread of the request was marked IO-bound and no longer counts toward the pool's maximum.
     MarkedIoBound,
     /// The app registered the request as a live stream.
     Streaming,
-    /// Bytes of the answer went to the kernel.
+    /// The kernel accepted bytes of the answer.
     Wrote {
-        /// How many bytes, including the head.
+        /// The number of bytes, including the head.
         bytes: u64,
     },
-    /// A write did not return at once, because the client was not reading.
+    /// A write blocked, because the client was not reading.
     Blocked {
         /// How long it waited, in microseconds.
         us: u64,
@@ -53,7 +54,7 @@ pub enum What {
     Disconnected {
         /// The number of the write, counted from 1.
         write: u64,
-        /// The error that the system returned.
+        /// The error from the operating system.
         error: String,
     },
     /// The stream reaper, a user or a shutdown interrupted the stream.
@@ -72,33 +73,34 @@ pub enum What {
     },
     /// The client closed while the request was queued, so it was not served.
     Left,
-    /// The work panicked. This costs one answer, not the thread. If an action on a thread of its own panicked, no pool
-    /// thread is named.
+    /// The work panicked. The answer is lost or incomplete, but the thread survives. If an action panicked on its own
+    /// thread, the event has no pool thread.
     Panicked {
-        /// The text of the panic.
+        /// The panic message.
         message: String,
     },
     /// The answer has ended, completely or cut off, or the connection has left the pool.
     Answered {
         /// The status that was sent.
         status: u16,
-        /// How many bytes of the answer the kernel has taken, including the head.
+        /// How many bytes of the answer the kernel has accepted, including the head.
         bytes: u64,
         /// How long the request held its thread, in microseconds.
         duration_us: u64,
     },
-    /// The pool thread is done with the connection, and with the last request that it took from it. A request
-    /// without an answer by then was incomplete, and the reactor watches its connection.
+    /// The pool thread has finished with the connection and with the last request that it took from it. If the request
+    /// has no answer at this point, it was incomplete, and the reactor is watching its connection.
     Finished,
     /// A pool thread ended, because of a trim or a shutdown.
     Exited,
-    /// The client of the request has closed, as the client's owner says. The server itself notices that only
-    /// when a write fails. The thread that the client holds is not named, because it does not know.
+    /// The client of the request has closed, according to the owner of the client. The server itself notices a close
+    /// only when a write fails. The event has no thread, because the thread that the client holds has not noticed the
+    /// close.
     ClientClosed,
-    /// The action of a stream began to run on a thread of its own. The pool thread writes its answer. These four
-    /// events have a request and no pool thread.
+    /// The action of a stream began to run on its own thread, and a pool thread writes its answer. This event and the
+    /// following three have a request but no pool thread.
     ActionBegan {
-        /// The number of the action's thread, counted separately from the pool's.
+        /// The number of the action's thread. Action threads and pool threads are numbered separately.
         worker: usize,
         /// The target of the request.
         target: Arc<str>,
@@ -108,7 +110,7 @@ pub enum What {
         /// The number of the action's thread.
         worker: usize,
     },
-    /// The answer has ended, and the action goes on without a pool thread and without a client.
+    /// The answer has ended, and the action continues without a pool thread and without a client.
     ActionOrphaned {
         /// The number of the action's thread.
         worker: usize,
@@ -118,12 +120,12 @@ pub enum What {
         /// The number of the action's thread.
         worker: usize,
     },
-    /// An order to the server was carried out. It is about no thread and no request.
+    /// An order to the server was carried out. The event has neither a thread nor a request.
     Ordered {
         /// The order, in a few words.
         text: String,
     },
-    /// An event that this version does not know, received from a newer server.
+    /// An event from a newer server that this version does not support.
     #[cfg_attr(feature = "serde", serde(other))]
     Unknown,
 }
@@ -135,7 +137,7 @@ impl What {
         What::Accepted { method, target, peeked: false }
     }
 
-    /// Creates the event of a request that was seen in todo, unread. Texts are truncated in the same way.
+    /// Creates the event of a request that was peeked at in `todo`. Texts are truncated in the same way.
     pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
         let (method, target) = (cut(method.into()), cut(target.into()));
         What::Accepted { method, target, peeked: true }
@@ -172,7 +174,7 @@ impl What {
         }
     }
 
-    /// The total length of its texts, in bytes.
+    /// The total length of the texts, in bytes.
     pub(super) fn text_bytes(&self) -> usize {
         match self {
             What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),

@@ -1,4 +1,4 @@
-//! How work and pools end: panics, shutdowns, a dropped pool.
+//! Tests how work and pools end: panics, shutdowns, a dropped pool.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -41,7 +41,7 @@ impl Work for Nothing {
 }
 
 #[test]
-fn a_panic_costs_no_thread() {
+fn a_panic_does_not_end_its_thread() {
     log::set_logger(&LOGGED).unwrap();
     log::set_max_level(log::LevelFilter::Error);
     let timeline = Arc::new(Timeline::default());
@@ -68,7 +68,7 @@ impl Drop for Again {
 }
 
 #[test]
-fn a_panic_payload_that_panics_when_dropped_costs_no_thread() {
+fn a_panic_payload_that_panics_when_dropped_does_not_end_its_thread() {
     let options = PoolOptions { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
     let process = |_: Nothing, _: &Processor<Nothing>| resume_unwind(Box::new(Again));
     let pool = ThreadPool::start(options, Arc::default(), process).unwrap();
@@ -80,7 +80,7 @@ fn a_panic_payload_that_panics_when_dropped_costs_no_thread() {
 }
 
 #[test]
-fn a_push_after_the_shutdown_hands_the_work_back() {
+fn a_push_after_the_shutdown_returns_the_work() {
     let mut pair = Pair::new(1, 1, 0);
     assert_eq!(pair.pool.shutdown(None, Duration::ZERO), Shutdown::Drained);
     let ShuttingDown(job) = pair.try_push().unwrap_err();
@@ -89,7 +89,7 @@ fn a_push_after_the_shutdown_hands_the_work_back() {
 }
 
 #[test]
-fn a_forced_shutdown_drops_what_is_queued() {
+fn a_forced_shutdown_drops_queued_work() {
     let mut pair = Pair::new(1, 1, 0);
     push(&mut pair, 2, 1);
     let pool = Arc::clone(&pair.pool);
@@ -107,20 +107,28 @@ fn a_thread_that_does_not_end_is_abandoned() {
     let abandoned = |threads| Shutdown::Abandoned { threads };
     assert_eq!(pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO), abandoned(2));
     assert_eq!((columns(&pair)[1], pair.pool.processors().len()), (0, 0));
-    assert_eq!(pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO), abandoned(2), "they have not ended");
+    assert_eq!(
+        pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO),
+        abandoned(2),
+        "the second shutdown forgot the abandoned threads"
+    );
 
     lock(&pair.log.started)[0].1.mark_as_io_bound();
     pair.ends[&1].send(End::Return).unwrap();
     pair.ends[&2].send(End::Panic).unwrap();
     assert_eq!(pair.pool.shutdown(None, Duration::ZERO), Shutdown::Drained);
-    assert_eq!(columns(&pair), [0, 0, 2, 0, 0, 0, 2, 0], "their late end does not change the numbers");
+    assert_eq!(
+        columns(&pair),
+        [0, 0, 2, 0, 0, 0, 2, 0],
+        "the late end of abandoned threads changed the statistics"
+    );
     let moments = pair.timeline.after(0).moments;
     assert!(moments.iter().all(|moment| moment.what != What::MarkedIoBound));
     check_lanes(&moments);
 }
 
 #[test]
-fn a_dropped_pool_serves_what_is_queued_and_ends() {
+fn a_dropped_pool_processes_queued_work_and_ends() {
     let mut pair = Pair::new(1, 1, 0);
     push(&mut pair, 2, 1);
     let Pair { pool, timeline, log, ends, .. } = pair;

@@ -1,10 +1,10 @@
-//! The thread pool against a model of Puma's rules.
+//! Compares the thread pool with a model of Puma's rules.
 //!
-//! Random sequences of operations are applied to a real pool and to counters without threads (`model`). After
-//! each operation the two must agree (`pair`): on every number of the stats, on what runs, in which order it
-//! was started, and what was not served. At the end each job has either run once or been given up, and the
-//! timeline must be consistent with that. Further tests compare with numbers observed in Puma itself
-//! (`numbers`), and check what only threads can show: panics and shutdowns (`endings`).
+//! Random sequences of operations are applied to a real pool and to counters without threads (`model`). After each
+//! operation the two must agree (`pair`) on all statistics, on the running jobs, on the order in which jobs were
+//! started, and on the jobs that were not served. At the end, each job must have run exactly once or been dropped, and
+//! the timeline must be consistent with this. Further tests compare the pool with numbers observed in Puma itself
+//! (`numbers`), and check behavior that requires threads: panics and shutdowns (`endings`).
 
 mod endings;
 mod model;

@@ -1,8 +1,7 @@
 //! A second implementation of Puma's rules: plain counters, without threads.
 //!
-//! Nothing here is shared with the pool, so the two can agree only by following the same rules. The pool's
-//! threads take time, but the model does not: after each call it has the state in which the pool must come to
-//! rest.
+//! The model shares no code with the pool, so the two can agree only by following the same rules. The pool's threads
+//! take time, but the model does not: after each call, it is in the state that the pool must reach.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,10 +19,10 @@ pub struct Model {
     pub shutdown: bool,
     pub backlog_max: usize,
     pub todo: VecDeque<u64>,
-    /// Work in progress, and whether its thread is marked.
+    /// Work in progress, and whether its thread is marked IO-bound.
     pub running: BTreeMap<u64, bool>,
     pub started: Vec<u64>,
-    /// Work that was handed back or dropped.
+    /// Work that was returned or dropped.
     pub unserved: BTreeSet<u64>,
 }
 
@@ -45,7 +44,7 @@ impl Model {
         }
     }
 
-    /// A thread checks todo: it takes the oldest job, leaves, or waits.
+    /// Lets a thread check `todo`: it takes the oldest job, ends, or waits.
     fn work_or_wait(&mut self) {
         if let Some(job) = self.todo.pop_front() {
             self.running.insert(job, false);
@@ -120,7 +119,7 @@ impl Model {
         }
     }
 
-    /// Returns the numbers at rest, and resets `backlog_max`.
+    /// Returns the statistics at rest, and resets `backlog_max`.
     pub fn stats(&mut self) -> PoolStats {
         let capacity = self.waiting as i64 + self.max as i64 - self.spawned as i64;
         PoolStats {

@@ -1,4 +1,4 @@
-//! Tables of numbers that were observed in Puma itself.
+//! Compares the pool with numbers that were observed in Puma itself.
 //!
 //! The columns are backlog, running, pool_capacity, busy_threads, io_threads, backlog_max, max_threads,
 //! waiting.
@@ -11,7 +11,7 @@ use ninetabs_server::thread_pool::{
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
 
-/// Reads the stats only once, because reading resets `backlog_max`.
+/// Returns the statistics. Reads them only once, because reading resets `backlog_max`.
 pub fn columns(pair: &Pair) -> [usize; 8] {
     let PoolStats {
         backlog,
@@ -26,7 +26,7 @@ pub fn columns(pair: &Pair) -> [usize; 8] {
     [backlog, running, pool_capacity, busy_threads, io_threads, backlog_max, max_threads, waiting]
 }
 
-/// Pushes `jobs`, and waits until `running` of all jobs run, without reading the stats.
+/// Pushes this many jobs, and waits until `running` jobs in total are running, without reading the statistics.
 pub fn push(pair: &mut Pair, jobs: usize, running: usize) {
     for _ in 0..jobs {
         pair.try_push().unwrap();
@@ -36,7 +36,7 @@ pub fn push(pair: &mut Pair, jobs: usize, running: usize) {
     });
 }
 
-/// Pushes `jobs` one by one. Each is marked as soon as it runs.
+/// Pushes this many jobs one by one, and marks each as soon as it runs.
 fn push_marked(pair: &mut Pair, jobs: usize) {
     let room = pair.model.max + pair.model.max_io;
     for job in 1..=jobs {
@@ -55,7 +55,7 @@ fn the_first_job_passes_through_todo() {
     let mut pair = Pair::new(8, 8, 0);
     push(&mut pair, 1, 1);
     assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 1, 8, 7]);
-    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 0, 8, 7], "reading resets backlog_max");
+    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 0, 8, 7], "reading must reset backlog_max");
 }
 
 #[test]
@@ -74,15 +74,15 @@ fn the_ninth_job_waits_for_one_of_eight_threads() {
 fn marked_jobs_get_extra_threads_up_to_the_quota() {
     let mut pair = Pair::new(8, 8, 5);
     push_marked(&mut pair, 9);
-    assert_eq!(columns(&pair), [0, 9, 0, 9, 9, 1, 8, 0], "the capacity ignores marks");
+    assert_eq!(columns(&pair), [0, 9, 0, 9, 9, 1, 8, 0], "the capacity must ignore marks");
     push(&mut pair, 1, 10);
-    assert_eq!(columns(&pair)[..2], [0, 10], "and a page is served nevertheless");
+    assert_eq!(columns(&pair)[..2], [0, 10], "a page must still get a thread");
 
     let mut pair = Pair::new(8, 8, 5);
     push_marked(&mut pair, 15);
     assert_eq!(columns(&pair), [2, 13, 0, 15, 13, 2, 8, 0]);
     end_all(&pair);
-    assert_eq!(columns(&pair), [0, 8, 8, 0, 0, 0, 8, 8], "the extra threads have gone");
+    assert_eq!(columns(&pair), [0, 8, 8, 0, 0, 0, 8, 8], "the extra threads must have ended");
 }
 
 #[test]
@@ -130,7 +130,10 @@ fn a_pool_grows_at_the_next_push() {
     assert_eq!(columns(&pair), [1, 1, 1, 2, 0, 1, 2, 0]);
     push(&mut pair, 1, 2);
     assert_eq!(columns(&pair), [1, 2, 0, 3, 0, 2, 2, 0]);
-    assert!(pair.has_begun(2) && !pair.has_begun(3), "the new thread takes the job that has waited longest");
+    assert!(
+        pair.has_begun(2) && !pair.has_begun(3),
+        "the new thread must take the job that has waited longest"
+    );
 }
 
 #[test]
@@ -144,21 +147,21 @@ fn a_pool_that_shrinks_and_grows_again_keeps_its_threads() {
     pair.pool.resize(6, 6).unwrap();
     end_all(&pair);
     wait_until(|| pair.pool.processors().len() == 6);
-    assert_eq!(columns(&pair)[1], 6, "two of the five leave");
+    assert_eq!(columns(&pair)[1], 6, "only two of the five trimmed threads must end");
     pair.pool.resize(8, 8).unwrap();
-    assert_eq!(columns(&pair)[1], 6, "the pool grows only at the next push");
+    assert_eq!(columns(&pair)[1], 6, "the pool must grow only at the next push");
     pair.pool.fill();
-    assert_eq!(columns(&pair)[1], 8, "or when it is filled");
+    assert_eq!(columns(&pair)[1], 8, "the pool must grow when it is filled");
 }
 
 #[test]
-fn work_that_is_taken_out_of_todo_is_not_started() {
+fn work_that_is_removed_from_todo_is_not_started() {
     let mut pair = Pair::new(1, 1, 0);
     push(&mut pair, 3, 1);
     let subjects = pair.pool.look_at_todo(9, |job| Some(job.subject()));
     assert_eq!(subjects.len(), 2);
     assert!(pair.pool.take_from_todo(subjects[0]).is_some());
-    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "it is in todo only once");
+    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "the same work was in todo twice");
     pair.ends[&1].send(End::Return).unwrap();
     wait_until(|| pair.seen_running().contains_key(&3));
     assert!(!pair.has_begun(2));

@@ -1,7 +1,7 @@
-//! A pool and its model side by side, and the work that both are given.
+//! A pool and its model side by side, and the work that both receive.
 //!
-//! Work blocks until the test ends it, so after every operation there is exactly one state in which the pool
-//! must come to rest. [`Pair`] waits for that state, with a limit far beyond what a slow machine needs.
+//! Work blocks until the test ends it, so after every operation there is exactly one state that the pool must reach.
+//! [`Pair`] waits for that state, with a limit far above the time that a slow machine needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
@@ -32,7 +32,7 @@ pub enum Op {
     Shutdown { force: bool },
 }
 
-/// Work that ends when the test says how.
+/// Work that ends when and how the test decides.
 pub struct Job {
     pub id: u64,
     pub end: Receiver<End>,
@@ -46,7 +46,7 @@ pub enum End {
     Panic,
 }
 
-/// What the jobs themselves observed.
+/// Records that the jobs themselves make.
 #[derive(Default)]
 pub struct Log {
     pub started: Mutex<Vec<(u64, Processor<Job>)>>,
@@ -71,13 +71,13 @@ pub fn process(mut job: Job, processor: &Processor<Job>) {
     job.served = true;
     lock(&job.log.started).push((job.id, processor.clone()));
     match job.end.recv() {
-        // `resume_unwind` does not print a line about the panic, of which there would be thousands.
+        // Unlike `panic!`, `resume_unwind` does not print a message, and there would be thousands.
         Ok(End::Panic) => resume_unwind(Box::new(format!("job {}", job.id))),
         Ok(End::Return) | Err(_) => {}
     }
 }
 
-/// A pool and its model, side by side.
+/// A pool and its model side by side.
 pub struct Pair {
     pub pool: Arc<ThreadPool<Job>>,
     pub timeline: Arc<Timeline>,
@@ -85,7 +85,7 @@ pub struct Pair {
     pub log: Arc<Log>,
     pub ends: BTreeMap<u64, Sender<End>>,
     pub pushed: u64,
-    /// The jobs that were started according to the timeline, and how far it has been read.
+    /// The jobs that were started according to the timeline. `read` is how far the timeline has been read.
     pub started: Vec<u64>,
     pub read: u64,
     pub shutdown: Option<(JoinHandle<Shutdown>, Vec<Shutdown>)>,
@@ -96,14 +96,14 @@ impl Pair {
         let timeline = Arc::new(Timeline::default());
         let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process).unwrap());
-        // A pool that has just started is at rest, so there is no need to wait.
+        // A pool that has just started is at rest, so waiting is not necessary.
         let model = Model::new(min, max, max_io);
         assert_eq!(pool.stats(), model.clone().stats());
         let (log, ends) = (Arc::default(), BTreeMap::new());
         Pair { pool, timeline, model, log, ends, pushed: 0, started: Vec::new(), read: 0, shutdown: None }
     }
 
-    /// Pushes several jobs at once: the pool may still be waking threads for one when the next is pushed.
+    /// Pushes several jobs without a pause: the pool may still be waking a thread for one when the next is pushed.
     fn push(&mut self, jobs: usize) {
         let backlog = self.model.todo.len();
         for _ in 0..jobs {
@@ -147,7 +147,8 @@ impl Pair {
         if self.shutdown.is_some() {
             return;
         }
-        // A forced shutdown without an idle thread or a queued job would not change anything that the test can wait for.
+        // Without an idle thread or a queued job, a forced shutdown would not change anything that the test can wait
+        // for.
         let force = force && (self.model.waiting > 0 || !self.model.todo.is_empty());
         let pool = Arc::clone(&self.pool);
         let timeout = force.then_some(Duration::ZERO);
@@ -157,7 +158,7 @@ impl Pair {
             pool.shutdown(timeout, LIMIT * 6)
         });
         begun.recv().unwrap();
-        // A shutdown that is not forced and finds no idle thread is visible only in a push that is refused.
+        // If a shutdown is not forced and finds no idle thread, only a refused push shows that it has begun.
         if !force && self.model.waiting == 0 {
             while self.try_push().is_ok() {
                 self.model.push(self.pushed);
@@ -167,9 +168,9 @@ impl Pair {
         }
         let due = match (force, self.model.todo.len()) {
             (false, _) => vec![Shutdown::Drained],
-            // The timeout is over once the queued jobs have been dropped.
+            // Once the queued jobs have been dropped, the timeout must have expired.
             (true, 1..) => vec![Shutdown::Forced],
-            // With a timeout of zero, threads that leave at once may or may not be in time.
+            // With a timeout of zero, threads that end immediately may or may not be in time.
             (true, 0) => vec![Shutdown::Drained, Shutdown::Forced],
         };
         self.shutdown = Some((shutdown, due));
@@ -190,8 +191,8 @@ impl Pair {
         self.rest_with(0);
     }
 
-    /// Like [`rest`](Self::rest), but todo may have been longer than the model's for a moment, because the
-    /// model's threads take no time.
+    /// Like [`rest`](Self::rest), but the pool's `todo` may have been longer than the model's for a moment, because
+    /// threads do not take any time in the model.
     fn rest_with(&mut self, backlog_max_at_most: usize) {
         let due = self.model.stats();
         let mut backlog_max = 0;
@@ -225,7 +226,7 @@ impl Pair {
             && lock(&self.log.started).len() == self.started.len()
     }
 
-    /// Reads the order in which jobs left todo. The jobs themselves do not know it.
+    /// Reads from the timeline the order in which jobs left `todo`. The jobs themselves cannot observe it.
     fn read_started(&mut self) {
         for moment in self.timeline.after(self.read).moments {
             self.read = moment.seq;
@@ -245,7 +246,7 @@ impl Pair {
         lock(&self.log.started).iter().any(|(id, _)| *id == job)
     }
 
-    /// One of the running jobs, chosen by any number.
+    /// Returns one of the running jobs, selected by an arbitrary number.
     fn pick_running(&self, any: usize) -> Option<u64> {
         let running = &self.model.running;
         running.keys().nth(any.checked_rem(running.len())?).copied()
@@ -270,7 +271,7 @@ impl Pair {
         }
     }
 
-    /// Ends all running jobs, shuts the pool down, and then checks its whole life.
+    /// Ends all running jobs, shuts down the pool, and then checks everything that happened.
     pub fn close(mut self) {
         self.shut_down(false);
         while let Some(job) = self.pick_running(0) {
@@ -278,8 +279,12 @@ impl Pair {
         }
         let (shutdown, due) = self.shutdown.take().unwrap();
         let answer = shutdown.join().unwrap();
-        assert!(due.contains(&answer), "{answer:?}, not one of {due:?}");
-        assert_eq!(self.pool.shutdown(None, Duration::ZERO), Shutdown::Drained, "the second shutdown");
+        assert!(due.contains(&answer), "the shutdown returned {answer:?}, expected one of {due:?}");
+        assert_eq!(
+            self.pool.shutdown(None, Duration::ZERO),
+            Shutdown::Drained,
+            "the second shutdown was not drained"
+        );
 
         let started: BTreeSet<u64> = self.model.started.iter().copied().collect();
         assert_eq!(started.len(), self.model.started.len(), "a job ran twice");
@@ -289,7 +294,7 @@ impl Pair {
     }
 }
 
-/// Checks that the timeline is consistent: on each lane a thread starts, does one thing at a time, and ends.
+/// Checks that the timeline is consistent: on each lane, a thread starts, processes one job at a time, and ends.
 pub fn check_lanes(moments: &[Moment]) {
     let mut lanes: BTreeMap<usize, Option<Subject>> = BTreeMap::new();
     for moment in moments {
@@ -301,7 +306,10 @@ pub fn check_lanes(moments: &[Moment]) {
         match moment.what {
             What::Spawned => {
                 assert_eq!(lane, None);
-                assert!((1..number).all(|lower| lanes.contains_key(&lower)), "a lower number was free");
+                assert!(
+                    (1..number).all(|lower| lanes.contains_key(&lower)),
+                    "thread {number} was started although a lower number was free"
+                );
                 lanes.insert(number, None);
             }
             What::Started => assert_eq!(lanes.insert(number, moment.subject), Some(None)),
@@ -311,7 +319,7 @@ pub fn check_lanes(moments: &[Moment]) {
             ref other => panic!("the pool does not record {other:?}"),
         }
     }
-    assert!(lanes.is_empty(), "threads that never ended: {lanes:?}");
+    assert!(lanes.is_empty(), "some threads never ended: {lanes:?}");
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -321,7 +329,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < LIMIT, "waited for {LIMIT:?}");
+        assert!(began.elapsed() < LIMIT, "the condition did not become true within {LIMIT:?}");
         thread::yield_now();
     }
 }

@@ -1,9 +1,9 @@
 //! The database file: marked as ours before anything else writes to it, and checked while it is open.
 //!
-//! SQLite continues to use a file that was deleted or moved. Such commits are lost, and a connection that is
-//! opened later finds an empty file, or another one. The files of the first connection are therefore
-//! remembered by device and inode ([`Files`]): no connection is opened to any others, and no model is created
-//! while they are not at their paths.
+//! SQLite continues to use a file that was deleted or moved. Commits to such a file are lost, and a
+//! connection that is opened later finds an empty file, or a different one. The files of the first connection
+//! are therefore remembered by device and inode ([`Files`]). No connection is opened to any other files, and
+//! no model is created while the remembered files are not at their paths.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read;
@@ -23,7 +23,7 @@ use crate::app::table::Table;
 
 /// How long a connection waits for the write of another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before the change of the journal mode is retried.
+/// How long to wait before retrying the change of the journal mode.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Written to the file's header, so that a database of another program is not mistaken for ours.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
@@ -33,7 +33,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const APPLICATION_ID_AT: usize = 68;
 
-/// Flags for opening an existing file. `SQLITE_OPEN_URI` is missing, so that a path is never taken for a URI.
+/// Flags for opening an existing file. `SQLITE_OPEN_URI` is not set, so that a path is not interpreted as a
+/// URI.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// How long a database has to last.
@@ -41,7 +42,7 @@ const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::S
 pub enum Keep {
     /// It survives the process, and a power failure.
     Forever,
-    /// It lasts as long as the process; nothing waits for the disk.
+    /// It lasts as long as the process. Nothing waits for the disk.
     WhileOpen,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Files {
     identity: Identity,
     /// The log and its index, which exist as long as a connection is open.
     beside: Vec<(PathBuf, Identity)>,
-    /// Whether it was logged that they are gone.
+    /// Whether the loss of the files has been logged.
     is_gone: AtomicBool,
 }
 
@@ -72,7 +73,7 @@ impl Identity {
 }
 
 impl Files {
-    /// The files of a database that [`prepare`] has opened, and that is still open.
+    /// The files of a database that [`prepare`] has opened and that is still open.
     pub fn of(path: &Path, keep: Keep) -> Result<Files, Failure> {
         let path = fs::canonicalize(path).map_err(Failure::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
@@ -94,8 +95,7 @@ impl Files {
         Ok(Sqlite3Session::of(connection))
     }
 
-    /// Checks that they are at their paths. A change is logged once, when they disappear and when they come
-    /// back.
+    /// Checks that the files are at their paths. Their disappearance is logged once, and so is their return.
     pub fn check(&self) -> Result<(), Gone> {
         let beside = self.beside.iter().map(|(path, identity)| (path, identity));
         let known = [(&self.path, &self.identity)].into_iter().chain(beside);
@@ -113,7 +113,7 @@ impl Files {
     }
 }
 
-/// A database that is ours, and open.
+/// An open database that is known to be ours.
 pub(super) struct Prepared {
     pub session: Sqlite3Session,
     pub last_id: i64,
@@ -140,8 +140,8 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, Failure> {
     }
     if is_new {
         // Set before WAL mode: in WAL mode, the id would be only in the log until the first checkpoint. A
-        // second process that starts in that time would find a header without it, and take the database for
-        // that of another program.
+        // second process that starts before that checkpoint would find a header without the id, and would
+        // mistake the database for that of another program.
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
     }
     into_wal_mode(&connection).map_err(as_damage)?;
@@ -187,20 +187,20 @@ fn look_at_header(path: &Path) -> Result<bool, Failure> {
 }
 
 fn connect(path: &Path, flags: OpenFlags, keep: Keep) -> rusqlite::Result<Connection> {
-    // The bundled SQLite takes `file:NAME` for a URI even without the flag, and would open a file other than
-    // the one that was checked. With a folder in front, it is a path.
+    // The bundled SQLite treats `file:NAME` as a URI even without the flag, and would open a file other than
+    // the one that was checked. With a folder in front, the name is a path.
     let connection = Connection::open_with_flags(Path::new(".").join(path), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Without this, SQLite's planner compiles a statement again whenever a bound value has changed, which is
-    // at each query of each stream.
+    // Without this setting, SQLite's planner recompiles a statement whenever a bound value has changed, which
+    // happens at each query of each stream.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // In WAL mode, a commit survives the death of the process without a sync.
+    // In WAL mode, a commit survives the end of the process even without a sync.
     let synchronous = match keep {
         Keep::Forever => "NORMAL",
         Keep::WhileOpen => "OFF",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // Opens the write-ahead log now, so that a connection takes all of its descriptors here, and not during a
+    // Opens the write-ahead log now, so that a connection opens all of its descriptors here and not during a
     // later request.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
     Ok(connection)
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn several_processes_that_start_at_once_on_a_new_file_all_open_it() {
+    fn processes_that_start_simultaneously_on_a_new_file_all_open_it() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lasting_database_waits_for_the_disk() {
+    fn only_a_persistent_database_waits_for_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         for (keep, expected) in [(Keep::Forever, 1), (Keep::WhileOpen, 0)] {
             let path = folder.path().join(format!("{keep:?}"));
@@ -318,7 +318,7 @@ mod tests {
         assert!(matches!(open(folder.path()), Err(Failure::Unreadable(_))));
     }
 
-    /// A change to the files while they are open, or its reversal.
+    /// A change to the files while they are open.
     type Happens = fn(&Path);
 
     #[test]
@@ -355,7 +355,7 @@ mod tests {
             assert!(error.contains("its file is gone"), "{case}: {error}");
             assert_eq!(database.stats().size, 2, "{case}");
             assert_eq!(there(), before, "{case}: a file was created");
-            // Committed models can be read as long as the server runs.
+            // Committed models can still be read while the server runs.
             let ids = database.lease().query(None, |db| db.newest(Limit::rows(9))).unwrap();
             assert_eq!(ids.last_id(), Some(1), "{case}");
         }

@@ -1,7 +1,7 @@
 //! Finds commits of other programs to our table.
 //!
-//! The value of `PRAGMA data_version` changes whenever another connection has committed. Reading it only
-//! reads memory that all connections share, and does not query the table.
+//! The value of `PRAGMA data_version` changes whenever another connection has committed. Reading this
+//! value only reads memory that all connections share; it does not query the table.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::word;
 /// The interval between two looks, and thus the maximum delay until a row of another program is found.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// The follower, which compares the version.
+/// The follower, which compares data versions.
 #[derive(Debug)]
 pub(super) struct DataVersion {
     session: Sqlite3Session,
@@ -32,7 +32,7 @@ impl Follower for DataVersion {
     }
 
     /// Queries the last id, and the table's number. The number differs if the whole database was replaced
-    /// through SQLite (`.restore`), whatever ids it has.
+    /// through SQLite (`.restore`), whatever ids the new one has.
     fn look(&mut self, Known { table, newest }: Known) -> Result<Option<Change>, Failure> {
         let db = &mut self.session.db;
         let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
@@ -87,12 +87,16 @@ mod tests {
         let table = database.table();
         theirs.execute("DELETE FROM models");
         look(&mut *follower, &database).unwrap();
-        assert_eq!((database.newest(), database.table()), (2, table), "deleted rows are known");
+        assert_eq!(
+            (database.newest(), database.table()),
+            (2, table),
+            "deleted rows do not change the position"
+        );
         theirs.execute("DELETE FROM sqlite_sequence");
         theirs.add("theirs");
         look(&mut *follower, &database).unwrap();
         assert_eq!(database.newest(), 1);
-        assert_ne!(database.table(), table, "its ids mean something else now");
+        assert_ne!(database.table(), table, "the ids restarted");
     }
 
     #[test]
@@ -106,7 +110,8 @@ mod tests {
         theirs.add("theirs");
         look();
         let first = database.table();
-        // The other database first has more ids, and then lacks a number, so that one must be drawn.
+        // In the first round, the other database has a number and more ids. In the second, it has no
+        // number, so one must be drawn.
         for word in [7, 0] {
             let before = database.table();
             theirs.execute(&format!("PRAGMA user_version = {word}"));
@@ -117,7 +122,7 @@ mod tests {
             let after = database.table();
             theirs.add("theirs");
             look();
-            assert_eq!(database.table(), after, "{word}: it is the same from then on");
+            assert_eq!(database.table(), after, "{word}: the table changed again");
         }
         assert_eq!(database.newest(), 5);
         assert_ne!(database.table(), first);

@@ -1,7 +1,7 @@
 //! Converts rows of the table to models, whatever another program has stored in them.
 //!
-//! A name longer than [`MAX_NAME_BYTES`] is cut when it is read: SQLite knows its length without loading it,
-//! and only the beginning of a long name is read.
+//! A name longer than [`MAX_NAME_BYTES`] is truncated when it is read. SQLite reports its length without
+//! loading it, so only the beginning of a long name is read.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::app::model::{MAX_NAME_BYTES, Model};
 use crate::timestamp;
 use ninetabs_server::log_limit::limited;
 
-/// Reads the rows of a query made by `select_models!`, up to the limit. Its order must be that of an index,
-/// so that SQLite reads a row only when it is requested.
+/// Reads the rows of a query made by `select_models!`, up to the limit. The query's order must be that of an
+/// index, so that SQLite reads a row only when it is requested.
 pub(super) fn select(
     db: &Connection,
     query: &str,
@@ -34,7 +34,7 @@ pub(super) fn select(
 }
 
 /// The columns of every query for models. The name is selected only if it is short enough; its length is
-/// known without its bytes (`octet_length`).
+/// available without loading its bytes (`octet_length`).
 macro_rules! select_models {
     ($rest:literal) => {
         concat!(
@@ -46,9 +46,9 @@ macro_rules! select_models {
 }
 pub(super) use select_models;
 
-const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! names it as well");
+const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! repeats this number");
 
-/// Whether the row's name must be cut.
+/// Whether the row's name must be truncated.
 fn is_long(row: &Row<'_>) -> rusqlite::Result<bool> {
     Ok(row.get::<_, Option<u32>>(3)?.unwrap_or(0) as usize > MAX_NAME_BYTES)
 }
@@ -56,8 +56,8 @@ fn is_long(row: &Row<'_>) -> rusqlite::Result<bool> {
 /// The only conversion of a stored row to a model, whatever another program has stored in it.
 ///
 /// A name becomes text, with U+FFFD for invalid UTF-8. A time becomes the nearest one that has a text form. A
-/// row whose id is not an integer is left out and logged, since a position cannot include it. An error is
-/// SQLite's own.
+/// row whose id is not an integer is left out and logged, since a position cannot include it. Only errors of
+/// SQLite itself are returned.
 fn from_row(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
     let id = match row.get_ref(0)? {
         ValueRef::Integer(id) => id,
@@ -85,7 +85,8 @@ fn as_text(value: ValueRef<'_>) -> Cow<'_, str> {
     }
 }
 
-/// Text that is not a number counts as 1970. A conversion from a float saturates at the limits of the range.
+/// Text that is not a number counts as 0, which is 1970. A conversion from a float saturates at the limits of
+/// `i64`.
 fn as_micros(value: ValueRef<'_>) -> i64 {
     match value {
         ValueRef::Null => 0,
@@ -99,10 +100,10 @@ fn as_micros(value: ValueRef<'_>) -> i64 {
     }
 }
 
-/// The first [`MAX_NAME_BYTES`] of a longer name, cut between characters.
+/// The first [`MAX_NAME_BYTES`] of a longer name, truncated between characters.
 fn beginning_of_name(db: &Connection, rowid: i64) -> rusqlite::Result<Arc<str>> {
     let name = db.blob_open("main", "models", "name", rowid, true)?;
-    // One more byte shows whether the cut would be inside a character.
+    // One additional byte shows whether the cut would be inside a character.
     let mut bytes = vec![0; MAX_NAME_BYTES + 1];
     let read = name.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_between_characters() {
+    fn a_long_name_is_truncated_between_characters() {
         let db = theirs::in_memory();
         for (name, wanted) in [
             ("x".repeat(MAX_NAME_BYTES), MAX_NAME_BYTES),
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_any_bytes_is_text_of_bounded_length() {
+    fn a_name_of_any_bytes_becomes_text_of_bounded_length() {
         let db = theirs::in_memory();
         db.insert(&[0xff; 10]);
         db.insert(&[0xff; MAX_NAME_BYTES]);

@@ -1,7 +1,7 @@
 //! A connection to a SQLite file, with all of the SQL for pages and streams.
 //!
 //! Other programs write to the table as well, and may even have created it with columns of any type. Each row
-//! is therefore read as well as possible ([`super::rows`]), and a row cannot make a query fail.
+//! is therefore converted as well as possible ([`super::rows`]), and no row can make a query fail.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);";
 
-/// What to do if no id is left.
+/// What to do when there are no ids left.
 const LOWER_THE_IDS: &str = "delete that row, and set the seq of models in sqlite_sequence to a lower id";
 
 /// One connection.
@@ -36,8 +36,8 @@ impl Sqlite3Session {
     }
 
     /// The greatest id, or 0 in an empty table. Models with ids below 1, which only another program inserts,
-    /// are on the page but not in a stream: a position stands for all ids up to it, and the least position is
-    /// 0.
+    /// are on the page but not in a stream: a position stands for all ids up to it, and the lowest position
+    /// is 0.
     fn newest_id(&self) -> rusqlite::Result<i64> {
         let sql = "SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1";
         let newest: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
@@ -47,7 +47,7 @@ impl Sqlite3Session {
     /// The last id that was assigned. Another program can change the recorded number, or insert an id beyond
     /// it.
     pub(super) fn last(&self) -> rusqlite::Result<i64> {
-        // One statement, because each statement is a separate transaction, and a new stream waits for the
+        // A single statement, because each statement is a separate transaction and a new stream waits for the
         // result.
         let sql = "SELECT max(0,
             ifnull((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'), 0),
@@ -62,7 +62,7 @@ impl Sqlite3Session {
 
     fn insert_model(&mut self, name: &str, keep: Option<u64>) -> rusqlite::Result<Model> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // The time is taken under the write lock, so that time and id grow together.
+        // The time is read under the write lock, so that times are in the order of ids.
         let created_at = SystemTime::now();
         transaction
             .prepare_cached("INSERT INTO models (name, created_at_us) VALUES (?, ?)")?
@@ -75,7 +75,7 @@ impl Sqlite3Session {
         Ok(Model { id, name: name.into(), created_at })
     }
 
-    /// Whether no id is left, because the greatest possible one is or was in the table.
+    /// Whether there are no ids left, because the greatest possible one is or was in the table.
     fn is_out_of_ids(&self, error: &rusqlite::Error) -> bool {
         error.sqlite_error_code() == Some(ErrorCode::DiskFull)
             && self.last().is_ok_and(|last| last == i64::MAX)
@@ -83,7 +83,7 @@ impl Sqlite3Session {
 }
 
 impl Session for Sqlite3Session {
-    /// The limit applies to waiting for the lock of another writer. The wait for a disk that does not answer
+    /// The limit applies to waiting for the lock of another writer. The wait for a disk that does not respond
     /// is unlimited.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure> {
         Ok(self.db.busy_timeout(at_most)?)
@@ -117,11 +117,11 @@ impl Session for Sqlite3Session {
     }
 }
 
-/// Deletes the oldest rows beyond the newest `keep`. `newest` is the id of the newest row. Counts rows and
-/// not ids, since ids have gaps where another program has deleted or inserted rows.
+/// Deletes the oldest rows beyond the newest `keep`. `newest` is the id of the newest row. Counts rows rather
+/// than ids, since ids have gaps where another program has deleted or inserted rows.
 fn delete_beyond(db: &Connection, newest: i64, keep: u64) -> rusqlite::Result<()> {
     let oldest: i64 = db.prepare_cached("SELECT min(id) FROM models")?.query_row([], |row| row.get(0))?;
-    // A range of fewer ids has fewer rows.
+    // A range of fewer than `keep` ids cannot have more than `keep` rows.
     if newest.abs_diff(oldest) < keep {
         return Ok(());
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_newest_are_kept_and_ids_only_grow() {
+    fn only_the_newest_models_are_kept_and_ids_only_grow() {
         let mut db = theirs::in_memory();
         assert_eq!(db.newest_id().unwrap(), 0);
         for n in 1..=5 {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_create_fails_as_busy_after_its_timeout_while_another_writer_has_the_lock_and_reads_work() {
+    fn while_another_writer_has_the_lock_a_create_fails_as_busy_and_reads_work() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
         let mut ours = super::super::open(&path, super::super::Keep::Forever).unwrap().session;
@@ -226,8 +226,8 @@ mod tests {
     ];
 
     #[test]
-    fn whatever_is_stored_is_read_and_no_row_hides_another() {
-        // The table as this program creates it, and as another may have created it.
+    fn any_stored_value_is_read_and_no_row_hides_another() {
+        // The table as this program creates it, and as another program may have created it.
         for schema in [
             SCHEMA,
             "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)",
@@ -253,7 +253,7 @@ mod tests {
             let ids: Vec<i64> = models.iter().map(|model| model.id).collect();
             assert_eq!(ids, stored.iter().map(|it| it.0).collect::<Vec<_>>(), "{schema}");
             for (model, (_, text, value)) in models.iter().zip(&stored) {
-                // SQLite and Rust spell such numbers differently.
+                // SQLite and Rust format these numbers differently.
                 let is_spelled = !matches!(*value, "-1e300" | "9e999");
                 assert!(*model.name == **text || !is_spelled, "{value}: {model:?}");
                 let json = serde_json::to_value(model).unwrap();
@@ -281,11 +281,11 @@ mod tests {
         assert_eq!(ids(db.before(None, Limit::rows(1_000)).unwrap()), all);
         assert_eq!(db.newest_id().unwrap(), i64::MAX);
         db.execute("DELETE FROM models WHERE id > 0");
-        assert_eq!(db.newest_id().unwrap(), 0, "the least position");
+        assert_eq!(db.newest_id().unwrap(), 0, "the lowest position");
     }
 
     #[test]
-    fn a_time_before_1970_is_shown_as_one_before_1970() {
+    fn a_time_before_1970_is_shown_correctly() {
         let mut db = theirs::in_memory();
         db.execute("INSERT INTO models VALUES (1, 'x', -1000)");
         assert_eq!(

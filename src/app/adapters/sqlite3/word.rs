@@ -7,21 +7,22 @@ use crate::app::table::Table;
 /// The pragma that stores it. SQLite itself does not use the value, which is 0 in a new file.
 const PRAGMA: &str = "user_version";
 
-/// The number of this connection's table, drawn if it has none. Drawing blocks while another connection
-/// writes.
+/// The number of this connection's table. If the table has none, a number is drawn, which blocks while
+/// another connection writes.
 pub(super) fn of(db: &mut Connection) -> rusqlite::Result<Table> {
     let none = Table::default();
     match read(db)? {
         word if word != none => Ok(word),
         _ => match draw(db, none) {
-            // The table can be read without a number.
+            // A read-only table without a number can still be read.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => Ok(none),
             drawn => drawn,
         },
     }
 }
 
-/// Replaces this number with another. A number that another process has drawn in the meantime stays.
+/// Replaces this number with another, and returns the new one. A number that another process has drawn
+/// in the meantime is kept.
 pub(super) fn draw(db: &mut Connection, known: Table) -> rusqlite::Result<Table> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut word = read(&transaction)?;

@@ -1,8 +1,8 @@
-//! Each listener gets each model once, in the order of ids, whatever the database does: answers are late or
-//! calls fail, notifications are late, repeated or omitted, and listeners are slow or cut.
+//! Each listener gets each model once, in the order of ids, whatever the database does. Answers are late,
+//! calls fail, notifications are late, repeated or omitted, and listeners are slow or cut off.
 //!
-//! There is one thing that a database must not do: make a number visible after a greater one. The last test
-//! is the control: it shows that the property then fails.
+//! A database must not make a number visible after a greater one. The last test is the control: it shows
+//! that the property fails if a database does so.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -17,7 +17,7 @@ use super::*;
 /// One step of a script. A number chooses one of the existing transactions, commits or listeners.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A model is created through the pool, which announces it at once.
+    /// A model is created through the pool, which announces it immediately.
     Create(ScriptedTurn),
     /// Another program's transaction.
     Begin,
@@ -32,7 +32,7 @@ enum Step {
     LookInVain,
     /// A listener joins, with the position of its page.
     Join(Page),
-    /// It loses its connection, and reconnects with the last model that it has.
+    /// A listener loses its connection, and reconnects with the last model that it has.
     Cut(usize),
     Take(usize),
     /// A stream on a thread of the pool looks for new models.
@@ -41,7 +41,7 @@ enum Step {
     Read(ScriptedTurn),
     Release,
     Refresh,
-    /// All orders are answered.
+    /// All questions to the table reader are answered.
     Settle,
     Say,
 }
@@ -64,7 +64,7 @@ enum Client {
 
 struct Member {
     client: Client,
-    /// The position of its page.
+    /// The position of its client's page.
     since: i64,
 }
 
@@ -109,7 +109,7 @@ impl Run {
         Run { scripted, database, pool, reader, follower, sent, feed, members: Vec::new() }
     }
 
-    /// Plans the next query of the pool, on whichever of its sessions it runs.
+    /// Plans the next query of the pool, whichever of its sessions runs it.
     fn plan_in_pool(&self, turn: ScriptedTurn) {
         for script in &self.pool {
             script.behave();
@@ -118,7 +118,7 @@ impl Run {
     }
 
     fn look(&mut self) {
-        // If it fails, the next one repairs it.
+        // If this look fails, the next one finds the same changes.
         let _ = outside_writers::look(&mut *self.follower, &self.database);
     }
 
@@ -190,8 +190,8 @@ impl Run {
         }
     }
 
-    /// Blocks until the table reader has answered all questions, or waits for a release, so that the same
-    /// steps have the same outcome.
+    /// Blocks until the table reader has answered all questions or waits for a release. The same steps
+    /// therefore always have the same outcome.
     fn await_reader(&self) {
         while self.feed.reader.is_at_work() && !self.reader.is_waiting() {
             thread::yield_now();
@@ -211,14 +211,14 @@ impl Run {
         self.members.push(Member { client, since });
     }
 
-    /// Ends the script: every call is answered, and each listener gets what it lacks.
+    /// Ends the script: every call is answered, and each listener gets the models that it lacks.
     fn end(mut self) -> Result<(), TestCaseError> {
         while self.scripted.open_transactions() > 0 {
             self.scripted.commit(0);
         }
         self.plan_in_pool(ScriptedTurn::Answer);
         self.reader.behave();
-        // The remaining notifications, and then commits without one.
+        // First the remaining notifications are read, and then the commits without one.
         self.scripted.look_at_the_table();
         while self.scripted.has_notices() {
             self.look();
@@ -262,7 +262,7 @@ fn run(numbers: Numbers, most_bytes: usize, steps: &[Step]) -> Result<(), TestCa
     run.end()
 }
 
-/// A turn of a session that the test's own thread waits for, which is therefore never late.
+/// A turn of a session that the test's own thread waits for. It is therefore never late.
 fn prompt() -> impl Strategy<Value = ScriptedTurn> {
     prop_oneof![6 => Just(ScriptedTurn::Answer), 1 => Just(ScriptedTurn::Fail), 1 => Just(ScriptedTurn::FailLate)]
 }
@@ -299,7 +299,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
-/// Makes the same scripts at each run, and writes no file for a failure.
+/// Generates the same scripts at each run, and does not write a file when a case fails.
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -313,9 +313,9 @@ fn every_listener_gets_every_model_once_and_in_order_whatever_the_database_does(
 }
 
 #[test]
-fn an_answer_from_before_a_commit_does_not_settle_a_later_question() {
-    // Random scripts seldom commit at this moment: the only known model is deleted, the table is empty when
-    // it is read, and has one more model when the answer arrives.
+fn an_answer_read_before_a_commit_does_not_settle_a_later_question() {
+    // Random scripts rarely commit at this moment: the only known model has been deleted, the table is
+    // empty when it is read, and it has a new model when the answer arrives.
     let models = [
         Step::Join(Page::Nothing),
         Step::Create(ScriptedTurn::Answer),
@@ -368,7 +368,7 @@ fn the_property_fails_if_numbers_become_visible_out_of_order() {
     run(Numbers::AtCommit, 1_000, &script).unwrap();
     let lost = run(Numbers::AtBegin, 1_000, &script).unwrap_err().to_string();
     assert!(lost.contains("has 0, got [2] and lost [1]"), "{lost}");
-    // The scripts of the property find it as well.
+    // The random scripts of the property find the loss as well.
     let outcome = runner(300).run(&steps().no_shrink(), |steps| run(Numbers::AtBegin, 1_000, &steps));
     assert!(matches!(outcome, Err(TestError::Fail(..))), "{outcome:?}");
 }

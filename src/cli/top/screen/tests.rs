@@ -104,7 +104,7 @@ fn warned(threads: usize) -> TopView {
 }
 
 #[test]
-fn warnings_are_above_the_lanes_with_their_remedies_where_there_is_space() {
+fn warnings_are_above_the_lanes_with_their_remedies_if_there_is_space() {
     let (rows, _) = drawn(&warned(8), &look(), 80, 40);
     assert_eq!(
         rows[4..10],
@@ -144,7 +144,7 @@ fn every_size_of_a_terminal_is_drawn_without_a_panic() {
         {
             for help in [false, true] {
                 drawn(view, &Look { scroll: 1_000, help, ..look() }, width, height);
-                let silence = Some("no answer for 1 min, asking again: a reason of a few words 模型");
+                let silence = Some("no answer for 1 min, retrying: a reason of a few words 模型");
                 drawn(view, &Look { scroll: 1_000, help, silence, ..look() }, width, height);
             }
         }
@@ -161,7 +161,7 @@ fn the_usual_terminal_shows_all_of_the_help() {
 }
 
 #[test]
-fn threads_on_top_of_the_pool_are_counted_with_it() {
+fn threads_beyond_the_maximum_of_the_pool_are_counted() {
     let mut view = ours(2);
     view.stats.pool.running = Some(3);
     let (rows, _) = drawn(&view, &look(), 80, 20);
@@ -169,7 +169,7 @@ fn threads_on_top_of_the_pool_are_counted_with_it() {
 }
 
 #[test]
-fn what_a_client_sends_cannot_steer_the_terminal() {
+fn text_from_a_client_cannot_control_the_terminal() {
     let mut answers = answers(2);
     for moment in &mut answers.inside.as_mut().unwrap().moments {
         if let What::Accepted { target, .. } = &mut moment.what {
@@ -203,7 +203,7 @@ fn a_silent_server_is_reported_under_the_last_screen() {
         assert!(rows[5].ends_with("tab 1"), "{}", rows[5]);
         rows.pop().unwrap()
     };
-    assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: a reason");
+    assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, retrying: a reason");
     assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p resumes; no answer for 1 min"));
     // Answers arrive again, but the paused picture stays.
     view.take(answers(2), now);
@@ -213,7 +213,7 @@ fn a_silent_server_is_reported_under_the_last_screen() {
 #[test]
 fn without_answers_the_numbers_are_dim_and_the_reason_is_wrapped() {
     let view = ours(2);
-    let why = "no answer for 1 min 5 s, asking again: cannot connect to tcp://127.0.0.1:9293: connection \
+    let why = "no answer for 1 min 5 s, retrying: cannot connect to tcp://127.0.0.1:9293: connection \
                refused. Start a server with `ninetabs`, or name one with --control-url or --state";
     let look = Look { silence: Some(why), ..look() };
     let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();

@@ -35,7 +35,7 @@ pub fn spread(mut times: Vec<Option<f64>>) -> Spread {
     Spread { p50: at(0.5).map(rounded), p99: at(0.99).map(rounded) }
 }
 
-/// The greatest, or `None` if one is missing or there are none.
+/// The longest time, or `None` if a time is missing or there are none.
 pub fn worst(times: &[Option<f64>]) -> Option<f64> {
     let all: Option<Vec<f64>> = times.iter().copied().collect();
     all.filter(|all| !all.is_empty()).map(|all| rounded(all.into_iter().fold(0.0, f64::max)))
@@ -46,7 +46,7 @@ fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// The greater of the two in the middle, if their number is even.
+/// The median: the greater of the two values in the middle, if their number is even.
 pub fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()

@@ -55,13 +55,15 @@ pub fn heading(limit: &Finding<LimitKind>, findings: &Findings) -> String {
     heading
 }
 
-/// The return of a slot has a line of its own among the facts, unless it needs to be mended.
+/// Whether a note is printed here. The return of a slot already has its line among the facts, so its note is printed
+/// only if a slot was lost and there is something to fix.
 fn is_shown(note: &Finding<NoteKind>) -> bool {
     let class = note.evidence.get("class").and_then(|class| class.as_str());
     note.kind != NoteKind::SlotReturn || class == Some("lost")
 }
 
-/// A note that changes what the run means has a title and its remedy apart. The others are a line or two.
+/// A note that changes the meaning of the run is printed with a title and a separate remedy. Any other note takes a
+/// line or two.
 fn note(note: &Finding<NoteKind>) -> Vec<MarginEntry> {
     use NoteKind::{Buffered, Cached, Compressed, Leak, NotAStream, OwnLimit, Quiet, Unreachable};
     let is_loud = [Buffered, Cached, Compressed, Leak, NotAStream, OwnLimit, Quiet, Unreachable];

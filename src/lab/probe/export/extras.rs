@@ -1,4 +1,4 @@
-//! The experiments on request as lines: `--zombies`, `--http2`, `--http10`.
+//! The optional experiments as lines: `--zombies`, `--http2`, `--http10`.
 
 use super::super::measured::{Http2, Http2Stop, Http10, Measured, Zombies};
 use super::layout::FactRow;
@@ -14,11 +14,11 @@ pub fn rows(measured: &Measured) -> Vec<FactRow> {
 
 fn zombies(found: &Zombies) -> FactRow {
     if found.n == 0 {
-        return FactRow::fact("zombies", "not measured: no stream delivered an event to stop at");
+        return FactRow::fact("zombies", "not measured: no stream delivered an event to stop reading after");
     }
     let watched = time(found.watched);
     let mut text =
-        format!("beside them a tab {}, a page {}", after(found.tab, &watched), after(found.page, &watched));
+        format!("beside them: a tab {}, a page {}", after(found.tab, &watched), after(found.page, &watched));
     if let Some(unsent) = found.unsent {
         text += &format!("; {} unsent", count(usize::try_from(unsent).unwrap_or(usize::MAX), "byte"));
     }
@@ -44,10 +44,10 @@ fn http2(found: &Http2) -> FactRow {
         |yes: bool, what: &str, one: &str, other: &str| format!("{what} {}", if yes { one } else { other });
     parts.extend(found.page.map(|yes| answers(yes, "a page on it", "answers", "stops")));
     parts.extend(
-        found.second_connection.map(|yes| answers(yes, "a second connection", "flows", "does not flow")),
+        found.second_connection.map(|yes| answers(yes, "a second connection", "streams", "does not stream")),
     );
     parts.extend(
-        found.after_cancel.map(|yes| answers(yes, "after a cancel a stream", "flows", "does not flow")),
+        found.after_cancel.map(|yes| answers(yes, "after a cancel a stream", "runs", "does not run")),
     );
     FactRow::fact("HTTP/2", parts.join(", "))
 }
@@ -55,13 +55,13 @@ fn http2(found: &Http2) -> FactRow {
 fn http10(found: &Http10) -> FactRow {
     let mut text = match (found.flowed, found.ended) {
         (false, _) => "no event".to_owned(),
-        (true, None) => "a stream flows".to_owned(),
+        (true, None) => "a stream delivers events".to_owned(),
         (true, Some(after)) => {
-            format!("an event comes, and the server ends the stream after {}", time(after))
+            format!("an event arrives, and the server ends the stream after {}", time(after))
         }
     };
     if let Some(streams) = found.streams_after {
-        text += &format!("; afterwards {} at the same time", count(streams, "stream"));
+        text += &format!("; afterwards, {} at the same time", count(streams, "stream"));
     }
     FactRow::fact("HTTP/1.0", text)
 }

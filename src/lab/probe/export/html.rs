@@ -1,4 +1,4 @@
-//! A run as one self-contained HTML page, without a script or other files.
+//! A run as one self-contained HTML page, without scripts or other files.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,12 +25,12 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("report/probe.html", include_str!("../../../../views/report/probe.html")),
 ];
 
-/// Rows of the table of tabs. The first and the last ones are kept.
+/// Maximum number of rows in the table of tabs. If there are more, the middle ones are left out.
 const MOST_STEPS: usize = 60;
-/// Characters of a path at the head of a column.
+/// Maximum length of a path in a column heading, in characters.
 const LONGEST_PATH: usize = 60;
 
-/// The page.
+/// Formats a run as a page.
 pub fn html(run: &ProbedRun<'_>, began: SystemTime, took: Duration) -> Result<String, ReportError> {
     let ProbedRun { measured, findings, .. } = run;
     let target = &measured.target;
@@ -77,7 +77,7 @@ pub fn html(run: &ProbedRun<'_>, began: SystemTime, took: Duration) -> Result<St
             ("stream", words::clean(&target.url).into_owned()),
             ("method", target.method.clone()),
             ("server", server),
-            ("tabs at most", target.tabs.to_string()),
+            ("maximum tabs", target.tabs.to_string()),
             ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
             ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             ("took", spoken(took)),
@@ -119,7 +119,7 @@ fn step_row(group: &TabGroup<&super::super::measured::ProbedTab>, paths: &[&str]
     }
 }
 
-/// The facts beside the tabs, as on the terminal.
+/// The facts other than the tabs, worded as on the terminal.
 fn figures(measured: &Measured) -> Vec<(String, String)> {
     let stopped: Vec<&str> = measured
         .baseline
@@ -141,7 +141,7 @@ fn figures(measured: &Measured) -> Vec<(String, String)> {
     let pairs = pairs.chain(measured.climbs.iter().skip(1).map(rows::climb)).chain([rows::sent(measured)]);
     let mut figures: Vec<_> = pairs.map(|row| (row.label, row.text)).collect();
     figures.extend(measured.idle.iter().map(|it| held(it, "idle")));
-    figures.extend(measured.kept.iter().map(|it| held(it, "kept")));
+    figures.extend(measured.kept.iter().map(|it| held(it, "keep-alive")));
     figures
 }
 
@@ -158,7 +158,7 @@ mod tests {
     fn the_page_has_the_verdict_the_limit_the_tabs_and_the_command() {
         let page = page(&samples::rails());
         for seen in [
-            "<h1>5 streams at the same time; pages that query answer beside 4 of them.</h1>",
+            "<h1>5 streams at the same time; pages that use the database answer beside 4 of them.</h1>",
             "DATABASE POOL (database-pool)",
             "ninetabs reproduce --act 6",
             ">tabs 1-4</th>",
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn forty_lanes_weigh_less_than_a_hundred_thousand_bytes() {
+    fn a_page_with_forty_lanes_is_smaller_than_100_000_bytes() {
         let page = page(&samples::forty_lanes());
         assert!(page.len() < 100_000, "{} bytes", page.len());
         for seen in [">tab 1<", ">tab 40<", ">C<", ">X<", ">R<", ">kernel<", "10 idle", "&lt;b&gt;"] {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn more_streams_than_lanes_are_counted() {
+    fn streams_beyond_the_lane_limit_are_counted_instead_of_drawn() {
         let mut sample = samples::forty_lanes();
         let lane = sample.measured.lanes[0].clone();
         sample.measured.lanes.extend(vec![lane; 960]);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_no_other_file_and_shows_no_control_character() {
+    fn the_page_loads_no_other_file_and_contains_no_control_character() {
         for mut sample in samples::all() {
             sample.measured.target.server = Some("\u{1b}[31m<script>".to_owned());
             let page = page(&sample);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_not_measured_is_a_page_as_well() {
+    fn a_run_that_was_not_measured_still_gets_a_page() {
         let page = page(&samples::unreachable());
         assert!(page.contains("No limit was measured.") && !page.contains("<svg"), "{page}");
     }

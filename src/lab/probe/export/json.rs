@@ -106,7 +106,7 @@ struct AsksJson<'a> {
     path: &'a str,
     answered: usize,
     of: usize,
-    /// Null for an ask that was not answered.
+    /// Null for a request that was not answered.
     ms: Vec<Option<f64>>,
 }
 
@@ -121,7 +121,7 @@ struct HeldJson<'a> {
     n: usize,
     open_before: usize,
     open_after: usize,
-    /// Null if the server closed them before a page could be asked.
+    /// Null if the server closed the connections before a page could be requested.
     answered: Option<bool>,
     ms: Option<f64>,
     waits: Option<&'static str>,
@@ -168,7 +168,7 @@ struct AbandonedJson {
     streams: usize,
 }
 
-/// The run as one line, with a line break at its end. Control characters of the server are escaped.
+/// The run as one line that ends with a line break. Control characters from the server are escaped.
 pub fn json(run: &ProbedRun<'_>) -> Result<String, serde_json::Error> {
     Ok(format!("{}\n", escape::json(&serde_json::to_string(&object(run))?)))
 }
@@ -220,7 +220,7 @@ fn object<'a>(run: &ProbedRun<'a>) -> ProbeJson<'a> {
     }
 }
 
-/// The tabs of the first climb, and those beyond the last that flowed.
+/// The tabs of the first climb, and the tabs beyond the last one that streamed.
 pub fn steps(measured: &Measured) -> impl Iterator<Item = &ProbedTab> + Clone {
     let climbed = measured.climbs.first().map_or(&[][..], |climb| &climb.tabs);
     let is_new = |tab: &&ProbedTab| climbed.iter().all(|it| it.number != tab.number);
@@ -240,7 +240,7 @@ fn page(page: &Baseline) -> BaselineJson<'_> {
     BaselineJson { path: &page.path, status: page.status, ms: milliseconds(page.time) }
 }
 
-/// `name` is that of its kind.
+/// `name` is the name of the finding's kind.
 fn finding<'a, K>(name: &'static str, found: &'a Finding<K>) -> FindingJson<'a> {
     let Finding { kind: _, text, evidence, remedy, fix, act, see: _ } = found;
     FindingJson { kind: name, text, evidence, remedy, fix: *fix, act: *act }
@@ -264,7 +264,7 @@ fn asked(page: &PageAsks) -> AsksJson<'_> {
     AsksJson { path: &page.path, answered: page.answered(), of: page.asks.len(), ms: ms.collect() }
 }
 
-/// Null in the list for a slot that was lost. Those that say nothing are left out.
+/// A slot that was lost is null in the list. Void measurements are left out.
 fn slot_returns(measured: &Measured) -> Option<Vec<Option<f64>>> {
     let valid = measured.slot_returns.iter().filter(|it| !it.is_void);
     let times: Vec<_> = valid.map(|it| it.after.map(seconds)).collect();
@@ -275,7 +275,7 @@ fn free(free: &Free) -> FreeJson {
     FreeJson { page: free.page.map(seconds), stream: free.stream.map(seconds) }
 }
 
-/// A page that was answered only because the server closed some of them counts as unanswered.
+/// A page that was answered only because the server closed some of the held connections counts as unanswered.
 fn held(held: &HeldConnections) -> HeldJson<'_> {
     let is_measured = !held.is_untestable() && !held.pages.is_empty();
     let all = held.leave_pages_answered();
@@ -332,12 +332,12 @@ fn http2(found: &Http2) -> Http2Json<'_> {
     }
 }
 
-/// To a tenth.
+/// Milliseconds, rounded to a tenth.
 fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// To a hundredth.
+/// Seconds, rounded to a hundredth.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! The columns of the terminal: a label, a sign per tab, a text, and what belongs to the right.
+//! The columns of a line on the terminal: a label, a sign per tab, a text, and a right part.
 
 use console::{Style, measure_text_width};
 
@@ -11,23 +11,23 @@ use super::words::clean;
 pub const WIDTH: usize = 80;
 /// Columns of the label.
 const LABEL: usize = 11;
-/// Columns of the signs, with the gap behind them.
+/// Columns of the signs, including the gap after them.
 const SIGNS: usize = 7;
-/// Where the right part begins if the text leaves space for it.
+/// The column at which the right part begins if the text leaves space for it.
 const RIGHT: usize = 57;
-/// The least gap between the text and the right part.
+/// The minimum gap between the text and the right part, in columns.
 const GAP: usize = 3;
 
 /// The sign of one tab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TabSign {
-    /// Its stream flows.
+    /// Its stream delivers events.
     Flows,
-    /// It waits, or was refused.
+    /// The tab waits, or was refused.
     Nothing,
-    /// It is open, without an event.
+    /// The tab's stream is open, and has delivered no event.
     NoEvent,
-    /// The server cut it.
+    /// The server ended the stream.
     Cut,
 }
 
@@ -55,7 +55,7 @@ impl TabSign {
         }
     }
 
-    /// The colors of the other commands' lanes.
+    /// The colors are those of the lanes in the other commands.
     fn style(self) -> Style {
         match self {
             TabSign::Flows => Style::new().cyan(),
@@ -79,7 +79,7 @@ impl TextLook {
         if self.colors { style.force_styling(true).apply_to(text).to_string() } else { text.to_owned() }
     }
 
-    /// The verdict.
+    /// Text in bold, for the verdict.
     pub fn strong(self, text: &str) -> String {
         self.paint(Style::new().bold(), text)
     }
@@ -88,13 +88,13 @@ impl TextLook {
 /// One fact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FactRow {
-    /// What it is about: `tabs 1-4`.
+    /// The subject of the fact: `tabs 1-4`.
     pub label: String,
     /// The signs of its tabs. `None` for a fact that is not about tabs.
     pub signs: Option<Vec<TabSign>>,
     /// The fact.
     pub text: String,
-    /// The pages beside it, or what the server says of itself.
+    /// The pages beside the tabs, or what the server reports about itself.
     pub right: String,
 }
 
@@ -109,7 +109,7 @@ impl FactRow {
         FactRow { signs: Some(signs), ..FactRow::fact(label, text) }
     }
 
-    /// Its lines, none wider than [`WIDTH`] unless a word is.
+    /// The lines of the fact. None is wider than [`WIDTH`], except for a single word that is wider.
     pub fn lines(&self, look: TextLook) -> Vec<String> {
         let (lead, lead_width) = self.lead(look);
         let text = clean(&look.signs.text(&self.text)).into_owned();
@@ -151,7 +151,7 @@ impl FactRow {
         let (label, label_width) = padded(self.label.clone(), measure_text_width(&self.label), LABEL);
         let Some(signs) = &self.signs else { return (label, label_width) };
         let most = SIGNS - 1;
-        // Of many tabs, not all are drawn.
+        // If there are many tabs, only the first ones are drawn.
         let shown = if signs.len() > most { &signs[..most - 1] } else { signs };
         let mut drawn = String::new();
         for run in shown.chunk_by(|one, other| one == other) {
@@ -166,10 +166,10 @@ impl FactRow {
     }
 }
 
-/// A paragraph behind a word in the margin, as below the facts: `limit   DATABASE POOL`.
+/// Paragraphs with a word in the margin, as printed below the facts: `limit   DATABASE POOL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MarginEntry {
-    /// In the margin of the first line.
+    /// The word in the margin of the first line.
     pub margin: &'static str,
     /// Each begins on a line of its own.
     pub paragraphs: Vec<String>,
@@ -177,7 +177,7 @@ pub struct MarginEntry {
 
 /// Columns of the margin.
 const MARGIN: usize = 8;
-/// Columns of a paragraph beside it. Narrower than the line, which reads better.
+/// Columns of a paragraph beside the margin. It does not fill the line, because narrow paragraphs are easier to read.
 const PARAGRAPH: usize = 69;
 
 impl MarginEntry {
@@ -200,7 +200,7 @@ mod tests {
     pub const PLAIN: TextLook = TextLook { signs: Signs::Unicode, colors: false };
 
     #[test]
-    fn the_right_part_has_its_column_or_ends_the_line() {
+    fn the_right_part_starts_at_its_column_or_is_right_aligned_or_wraps() {
         let mut row = FactRow::of_tabs("tab 5", vec![TabSign::Flows], "first event 208 ms");
         row.right = "/page 0/3   /up 3/3".to_owned();
         let line = "tab 5      ●      first event 208 ms                     /page 0/3   /up 3/3";
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn many_tabs_are_cut_and_a_long_text_is_wrapped() {
+    fn many_tabs_are_truncated_and_a_long_text_is_wrapped() {
         let row = FactRow::of_tabs("tabs 1-40", vec![TabSign::Flows; 40], "word ".repeat(40));
         let lines = row.lines(PLAIN);
         assert!(lines[0].starts_with("tabs 1-40  ●●●●●… word word"), "{lines:?}");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn colors_change_no_width() {
+    fn colors_do_not_change_the_width() {
         let row = FactRow::of_tabs("tabs 1-2", vec![TabSign::Flows, TabSign::Cut], "x");
         let painted = &row.lines(TextLook { colors: true, ..PLAIN })[0];
         assert!(painted.contains('\u{1b}'), "{painted:?}");

@@ -9,17 +9,17 @@ use super::steps::{TabGroup, groups};
 use super::words::{clean, count};
 use super::{ProbedRun, words};
 
-/// Lines of the whole text.
+/// Maximum number of lines of the whole text.
 pub const MOST_LINES: usize = 60;
-/// Rows of the steps. The first and the last ones are kept.
+/// Maximum number of rows in the table of tabs. If there are more, the middle ones are left out.
 const MOST_STEPS: usize = 20;
-/// Rows of the findings.
+/// Maximum number of rows in the table of findings.
 const MOST_FINDINGS: usize = 20;
 
-/// The text.
+/// Formats a run.
 pub fn markdown(run: &ProbedRun<'_>) -> String {
     let mut lines = vec![format!("**{}**", escaped(run.sentence)), String::new()];
-    // A fence cannot be closed by a line that has more than backquotes.
+    // The command cannot close the fence, because a closing fence is a line of backquotes only.
     lines.extend(["```sh".to_owned(), clean(run.command).into_owned(), "```".to_owned(), String::new()]);
     lines.push(versions(run.measured));
     lines.extend(step_table(run.measured));
@@ -37,24 +37,24 @@ pub fn markdown(run: &ProbedRun<'_>) -> String {
     };
     if !failures.is_empty() {
         lines.push(String::new());
-        // Each kind of threshold can be given once, apart from `--fail-on`.
+        // Each threshold can be given once, except for `--fail-on`, which can be repeated.
         lines.extend(failures.into_iter().take(5));
     }
     lines.join("\n") + "\n"
 }
 
-/// The versions, and what was sent.
+/// The versions of the programs involved, and the number of requests.
 fn versions(measured: &Measured) -> String {
     let target = &measured.target;
     let server = target.server.as_deref().or_else(|| program(measured));
     let server = server.map_or_else(
-        || "the server does not say its name".to_owned(),
+        || "the server does not give its name".to_owned(),
         |name| format!("server {}", escaped(name)),
     );
     let http =
-        if target.http.is_empty() { String::new() } else { format!(" by HTTP/{}", escaped(&target.http)) };
+        if target.http.is_empty() { String::new() } else { format!(" over HTTP/{}", escaped(&target.http)) };
     format!(
-        "ninetabs {} on {} {}; {server}; {}{http}; {}, {} and {} abandoned",
+        "ninetabs {} on {} {}; {server}; {}{http}; {}; abandoned: {}, {}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
@@ -142,10 +142,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verdict_the_command_and_two_tables() {
+    fn the_text_has_the_verdict_the_command_and_two_tables() {
         let text = markdown(&samples::rails().run(&ThresholdVerdict::Holds));
         for line in [
-            "**5 streams at the same time; pages that query answer beside 4 of them.**",
+            "**5 streams at the same time; pages that use the database answer beside 4 of them.**",
             "| tabs | result | /page | /up |",
             "| 1-4 | first event 204-219 ms | 3/3 | 3/3 |",
             "| 5 | first event 208 ms | 0/3 | 3/3 |",
@@ -162,7 +162,7 @@ mod tests {
     fn it_has_at_most_sixty_lines() {
         let mut sample = samples::rails();
         let climb = &mut sample.measured.climbs[0];
-        // Each of these tabs reads differently from the one before.
+        // The row of each of these tabs differs from the previous one, so that they are not grouped.
         climb.tabs = (1..1000)
             .map(|number| ProbedTab { number, status: Some(number as u16 % 2), ..climb.tabs[0].clone() })
             .collect();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn markup_in_text_of_the_server_is_escaped() {
+    fn markup_in_text_from_the_server_is_escaped() {
         let mut sample = samples::gunicorn();
         sample.measured.target.server = Some("<b>|[x](y)`\u{1b}[31m\n".to_owned());
         let text = markdown(&sample.run(&ThresholdVerdict::Holds));

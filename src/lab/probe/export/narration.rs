@@ -1,7 +1,7 @@
 //! The facts of a run, printed as they become known.
 //!
-//! On a terminal the current fact is redrawn in place until the next one begins: a row of tabs grows, a waiting tab
-//! changes. In a pipe a fact is printed once, when it is complete.
+//! On a terminal, the current fact is redrawn in place until the next one begins: a row of tabs grows, a waiting tab
+//! changes. In a pipe, each fact is printed once, when it is complete.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use super::layout::{FactRow, TextLook};
 use super::steps::TabGroup;
 use super::{extras, rows, words};
 
-/// Streams that end within this time of each other share a line.
+/// Streams that end within this time after each other share a line.
 const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Where the lines go.
@@ -39,27 +39,27 @@ enum Current {
     Held { idle: Option<HeldConnections>, kept: Option<HeldConnections> },
 }
 
-/// Prints a run while it goes on. Each line, or each redrawing, is one write.
+/// Prints a run while it is in progress. Each group of lines, or each redraw, is one write.
 pub struct Narration<W> {
     to: W,
     manner: PrintManner,
     look: TextLook,
     current: Current,
-    /// A tab that was opened and not judged yet.
+    /// A tab that has been opened but not judged yet.
     open: Option<ProbedTab>,
     /// The current step, if it takes a while.
     doing: Option<FactRow>,
-    /// Lines of the current fact on the terminal.
+    /// Number of lines that the current fact takes on the terminal.
     drawn: usize,
     pages: Vec<Baseline>,
-    /// Every tab beyond the last that flowed, as it was last reported.
+    /// Every tab beyond the last one that streamed, as it was last reported.
     waited: Vec<ProbedTab>,
-    /// Whether a page was asked in the staircase and not answered each time.
+    /// Paths of the pages that were requested in the staircase and not answered every time.
     stopped: Vec<String>,
     flows: bool,
     has_counted: bool,
     late_page: Option<LatePage>,
-    /// Rows of experiments that were printed.
+    /// Rows of experiments that have been printed.
     extras: Vec<FactRow>,
     failed: Option<io::Error>,
 }
@@ -86,7 +86,7 @@ impl<W: Write> Narration<W> {
         }
     }
 
-    /// Takes up what has become known.
+    /// Records a step of the run, and prints what it adds.
     pub fn hear(&mut self, progress: ProbeProgress<'_>) {
         if let ProbeProgress::Doing { what, up_to } = progress {
             self.doing = Some(rows::doing(what, up_to));
@@ -142,15 +142,15 @@ impl<W: Write> Narration<W> {
         self.draw();
     }
 
-    /// Prints what has not been printed yet. Then everything that was printed stays.
+    /// Prints everything that has not been printed yet. Nothing is redrawn afterward.
     pub fn end(&mut self, measured: &Measured) {
         (self.open, self.doing) = (None, None);
         self.settle();
-        // It may have ended after the count.
+        // The late page may have ended after the count.
         if self.has_counted
             && measured.late_page != self.late_page
             && let Some(page) = &measured.late_page
-            // It is answered as soon as a stream ends.
+            // An answer is not worth a line: the page is answered as soon as a stream ends.
             && page.ask.outcome != PageOutcome::Answered
             && let Some(text) = rows::late_page(page)
         {
@@ -159,7 +159,7 @@ impl<W: Write> Narration<W> {
         self.extras(measured);
     }
 
-    /// The first write that failed.
+    /// Returns the error of the first write that failed.
     pub fn written(&mut self) -> io::Result<()> {
         self.failed.take().map_or(Ok(()), Err)
     }
@@ -168,7 +168,7 @@ impl<W: Write> Narration<W> {
         self.open = None;
         self.flows |= tab.first_event.is_some();
         self.note_stopped(tab);
-        // One that was late is a step after all.
+        // A tab that was only late counts as a step after all, and no longer as a waiting tab.
         self.waited.retain(|it| it.number != tab.number);
         if let Current::Waiting(tabs) = &mut self.current {
             tabs.retain(|it| it.number != tab.number);
@@ -209,7 +209,7 @@ impl<W: Write> Narration<W> {
                 Some(known) => known.clone_from(tab),
                 None => tabs.push(tab.clone()),
             },
-            // The printed line is still correct.
+            // Nothing has changed, so the printed line is still correct.
             _ if is_known && !has_changed => {}
             _ => self.begin(Current::Waiting(vec![tab.clone()])),
         }
@@ -219,11 +219,11 @@ impl<W: Write> Narration<W> {
         self.has_counted = true;
         self.late_page.clone_from(&measured.late_page);
         if matches!(self.late_page.as_ref().map(|page| page.ask.outcome), Some(PageOutcome::Nothing)) {
-            // It may end later.
+            // The page may still end; `end` then prints it.
             self.late_page = None;
         }
         if let Current::Waiting(tabs) = &mut self.current {
-            // For how long they waited is known now.
+            // Only now is it known how long the tabs waited.
             let waited = measured.waiting.iter().filter(|tab| tab.first_event.is_none());
             *tabs = waited.cloned().collect();
         }
@@ -232,7 +232,7 @@ impl<W: Write> Narration<W> {
         self.current = Current::None;
         if let Some(at_limit) = rows::at_limit(measured) {
             match rows.last_mut() {
-                // Without a page to report, the statistics are beside the tabs that wait.
+                // If there is no page to report, the statistics are printed beside the waiting tabs.
                 Some(last) if is_waiting && at_limit.text.is_empty() && last.right.is_empty() => {
                     last.right = at_limit.right;
                 }
@@ -244,7 +244,7 @@ impl<W: Write> Narration<W> {
 
     fn cut(&mut self, cut: Cut) {
         match &mut self.current {
-            // Streams that end together are reported one by one, between the tabs that take their slots.
+            // Streams that end together are reported one by one, interleaved with the tabs that take their slots.
             Current::Cuts { cuts, .. }
                 if cuts.last().is_some_and(|last| cut.at.saturating_sub(last.at) < SAME_MOMENT) =>
             {
@@ -272,7 +272,7 @@ impl<W: Write> Narration<W> {
         }
     }
 
-    /// The first page, in the order in which they were given, that streams stop.
+    /// The first page that stops being answered beside streams, in the order of the command line.
     fn first_stopped(&self) -> Option<String> {
         let paths = || self.pages.iter().map(|page| &page.path);
         paths().find(|path| self.stopped.contains(path)).or_else(|| paths().next()).cloned()
@@ -291,7 +291,7 @@ impl<W: Write> Narration<W> {
                 rows::held(idle.as_ref(), kept.as_ref(), &stopped).into_iter().collect()
             }
         };
-        // Until a tab is judged, it is drawn and not printed.
+        // A tab that has not been judged yet is drawn on a terminal, but never printed.
         if let PrintManner::InPlace { .. } = self.manner {
             all.extend(self.open.iter().map(|tab| match tab.first_event {
                 Some(_) => rows::group(&TabGroup::of(tab), &self.pages),
@@ -302,7 +302,7 @@ impl<W: Write> Narration<W> {
         all
     }
 
-    /// Makes another fact the current one.
+    /// Prints the current fact for good, and makes `next` the current one.
     fn begin(&mut self, next: Current) {
         self.settle();
         self.current = next;
@@ -322,7 +322,7 @@ impl<W: Write> Narration<W> {
         rows.iter().flat_map(|row| row.lines(self.look)).collect()
     }
 
-    /// Prints rows that stay.
+    /// Prints rows that are not redrawn.
     fn print(&mut self, rows: &[FactRow]) {
         let mut text = self.erased();
         for line in self.lines(rows) {
@@ -333,12 +333,12 @@ impl<W: Write> Narration<W> {
         self.write(&text);
     }
 
-    /// Draws the current fact in the place of what was drawn before.
+    /// Redraws the current fact in place.
     fn draw(&mut self) {
         let PrintManner::InPlace { columns } = self.manner else { return };
         let lines = self.lines(&self.rows());
         let mut text = self.erased();
-        // A line that the terminal wraps would make the count of lines wrong.
+        // Lines are truncated, because a line that the terminal wraps would make `drawn` wrong.
         let shown: Vec<_> = lines
             .iter()
             .map(|line| console::truncate_str(line, columns.saturating_sub(1), "").into_owned())

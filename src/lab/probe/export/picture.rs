@@ -1,8 +1,8 @@
 //! Every connection of a run on one time axis, in SVG.
 //!
-//! A stream has a lane of its own: events as ticks, its wait hatched with the place, and a letter at its end. The
-//! asks of one page share a lane, and so do the connections that carried nothing. Colors are those of the other
-//! reports' lanes; each state also has a shape or a letter.
+//! Each stream has its own lane: events are ticks, the wait is hatched and labeled with the place, and a letter marks
+//! the end. The requests for one page share a lane, and so do the connections that carried nothing. The colors are
+//! those of the lanes in the other reports. Each state also has a shape or a letter.
 
 use std::time::Duration;
 
@@ -14,42 +14,42 @@ use super::words;
 
 const TEMPLATE: &str = include_str!("../../../../views/report/probe.svg");
 
-/// Pixels of the time axis, and left and right of it.
+/// Width of the time axis and of the margins to its left and right, in pixels.
 const SPAN: f64 = 720.0;
 const LEFT: f64 = 124.0;
 const RIGHT: f64 = 24.0;
-/// Pixels of a lane, and above and below all lanes.
+/// Height of a lane and of the margins above and below all lanes, in pixels.
 const LANE: usize = 18;
 const TOP: usize = 8;
 const BELOW: usize = 60;
-/// Pixels of a character.
+/// Approximate width of a character, in pixels.
 const CHARACTER: f64 = 7.3;
-/// Characters of a lane's name.
+/// Maximum length of a lane's name, in characters.
 const LONGEST_NAME: usize = 14;
-/// Streams that have lanes. The rest is counted.
+/// Maximum number of streams that are drawn. Further streams are only counted.
 const MOST_STREAMS: usize = 60;
-/// Lanes that several connections share.
+/// Maximum number of lanes that are shared by several connections.
 const MOST_SHARED: usize = 12;
-/// Bars in one shared lane.
+/// Maximum number of bars in one shared lane.
 const MOST_BARS: usize = 150;
-/// Ticks of all lanes, of about eight bytes each, so that a page stays below 100,000 bytes.
+/// Maximum number of ticks in all lanes together. A tick takes about eight bytes, so a page stays below 100,000 bytes.
 const MOST_TICKS: f64 = 3_500.0;
-/// Pixels between two ticks at least.
+/// Minimum distance between two ticks, in pixels.
 const LEAST_GAP: f64 = 3.0;
-/// The narrowest bar.
+/// Minimum width of a bar, in pixels.
 const NARROWEST: f64 = 2.0;
-/// Steps of the time axis, in seconds.
+/// Possible intervals between the ticks of the time axis, in seconds.
 const STEPS: [f64; 10] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
-/// Ticks of the time axis.
+/// Maximum number of ticks on the time axis.
 const MOST_STEPS: f64 = 12.0;
 
 /// The picture.
 pub struct ProbePicture {
-    /// In SVG. Its colors are those of the page.
+    /// The picture as SVG. It takes its colors from the style sheet of the page.
     pub svg: String,
     /// Number of streams without a lane.
     pub left_out: usize,
-    /// Whether ticks of some events are left out.
+    /// Whether some events have no tick.
     pub is_thinned: bool,
 }
 
@@ -87,12 +87,13 @@ pub fn draw(lanes: &[ProbeLane], label: &str) -> Result<ProbePicture, ReportErro
     Ok(ProbePicture { svg, left_out: streams.len() - shown.len(), is_thinned })
 }
 
-/// Lanes that share one, by name, in the order in which they begin: pages first.
+/// The connections that share a lane, grouped by name. Pages come first; within each kind, the order is that of the
+/// first connection.
 fn shared(lanes: &[ProbeLane]) -> Vec<(String, Vec<&ProbeLane>)> {
     let mut shared: Vec<(String, Vec<&ProbeLane>)> = Vec::new();
     let of = |kind: LaneKind| lanes.iter().filter(move |lane| lane.kind == kind);
     for lane in of(LaneKind::Page).chain(of(LaneKind::Held)) {
-        // `idle 3` is one of the idle ones.
+        // `idle 3` belongs to the lane `idle`.
         let name = match lane.kind {
             LaneKind::Held => lane.name.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' '),
             LaneKind::Page | LaneKind::Stream => lane.name.as_str(),
@@ -139,7 +140,7 @@ fn stream(lane: &ProbeLane, y: usize, scale: &TimeScale, gap: f64, is_thinned: &
     }
 }
 
-/// Connections that follow each other, or that are alike, in one lane.
+/// Draws several connections in one lane.
 fn together(name: &str, lanes: &[&ProbeLane], y: usize, scale: &TimeScale) -> Value {
     let mut bars: Vec<Value> = Vec::new();
     let mut free_from = f64::MIN;
@@ -152,7 +153,7 @@ fn together(name: &str, lanes: &[&ProbeLane], y: usize, scale: &TimeScale) -> Va
             LaneEnd::Answered => "answered",
             _ => "waiting",
         };
-        // Answers that would cover each other are drawn once.
+        // An answer that an earlier bar covers is not drawn.
         let is_covered = x + width <= free_from && class != "waiting";
         if !is_covered && bars.len() < MOST_BARS {
             bars.push(context! { x, width, class });
@@ -169,7 +170,7 @@ fn together(name: &str, lanes: &[&ProbeLane], y: usize, scale: &TimeScale) -> Va
     context! { name => words::short(&name, LONGEST_NAME), y, bars, letters }
 }
 
-/// The letter at the end of a lane, and its color.
+/// The letter at the end of a lane, and its CSS class.
 fn letter(end: LaneEnd) -> Option<(&'static str, &'static str)> {
     match end {
         LaneEnd::ClosedByUs => Some(("C", "closed")),
@@ -179,7 +180,7 @@ fn letter(end: LaneEnd) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Maps a time to its place.
+/// Maps times to positions on the time axis.
 struct TimeScale {
     seconds: f64,
 }

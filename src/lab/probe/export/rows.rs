@@ -10,11 +10,11 @@ use super::layout::{FactRow, TabSign};
 use super::steps::{TabGroup, cells, groups};
 use super::words::{after, clean, count, page_end, short, statistics_at_limit, tabs, time, times};
 
-/// How long a slot's return is watched.
+/// How long the probe waits for a slot to return.
 const WATCHED_SLOT: &str = "15 s";
-/// How long the pages and a stream are waited for after everything has been closed.
+/// How long the probe waits for the page and a stream after everything has been closed.
 const WATCHED_FREE: &str = "30 s";
-/// Columns of a path in a sentence.
+/// Maximum length of a path in a sentence, in columns.
 const LONGEST_PATH: usize = 30;
 
 /// The pages before the first tab, and the server's name.
@@ -33,13 +33,13 @@ pub fn group<T: AsRef<ProbedTab>>(group: &TabGroup<T>, pages: &[Baseline]) -> Fa
     FactRow { right, ..FactRow::of_tabs(group.label(), signs, group.text()) }
 }
 
-/// A tab that was opened just now.
+/// A tab that has just been opened.
 pub fn opened(tab: &ProbedTab) -> FactRow {
     FactRow::of_tabs(tabs(&[tab.number]), vec![TabSign::Nothing], "opened")
 }
 
-/// The tabs beyond the last that flowed. Those that ended alike were replaced by each other, so they share a line
-/// that counts them.
+/// The tabs beyond the last one that streamed. A tab that ended was replaced by another, so tabs that ended the same
+/// way share a line that counts them.
 pub fn waiting(all: &[ProbedTab], pages: &[Baseline]) -> Vec<FactRow> {
     let has_ended = |tab: &&ProbedTab| {
         tab.ended.is_some()
@@ -67,7 +67,7 @@ pub fn waiting(all: &[ProbedTab], pages: &[Baseline]) -> Vec<FactRow> {
     rows
 }
 
-/// The page that was listened to, and what the statistics say at the limit. `None` if there is neither.
+/// The outcome of the late page, and what the statistics report at the limit. `None` if there is neither.
 pub fn at_limit(measured: &Measured) -> Option<FactRow> {
     let page = measured.late_page.as_ref().and_then(late_page);
     let right = statistics_at_limit(measured);
@@ -77,7 +77,7 @@ pub fn at_limit(measured: &Measured) -> Option<FactRow> {
     })
 }
 
-/// How the page that was listened to ended.
+/// How the late page ended: the page request that was left open at the limit.
 pub fn late_page(page: &LatePage) -> Option<String> {
     Some(format!("{}: {}", short(&page.path, LONGEST_PATH), page_end(&page.ask)?))
 }
@@ -108,37 +108,37 @@ pub fn slots(returns: &[SlotReturn], end: Option<&str>) -> FactRow {
     let valid = || returns.iter().filter(|it| !it.is_void);
     let number = valid().count();
     if number == 0 {
-        return FactRow::fact("a slot", "not measured: something else freed a slot meanwhile");
+        return FactRow::fact("a slot", "not measured: something else freed a slot in the meantime");
     }
     let after_close = |by: CloseBy| times(valid().filter(move |it| it.by == by).filter_map(|it| it.after));
     let all = times(valid().filter_map(|it| it.after));
     let spread = |words: &str| words.contains(['-', 't']);
     let mut parts = Vec::new();
     match (all, after_close(CloseBy::Fin), after_close(CloseBy::Rst)) {
-        (Some(all), _, _) if !spread(&all) => parts.push(format!("{all} after its tab left")),
+        (Some(all), _, _) if !spread(&all) => parts.push(format!("{all} after its tab closed")),
         (_, Some(fin), Some(rst)) => {
-            parts.push(format!("{fin} after its tab left, {rst} after a reset"));
+            parts.push(format!("{fin} after its tab closed, {rst} after a reset"));
         }
-        (Some(all), _, _) => parts.push(format!("{all} after its tab left")),
+        (Some(all), _, _) => parts.push(format!("{all} after its tab closed")),
         (None, ..) => {}
     }
     let lost = valid().filter(|it| it.after.is_none()).count();
     if lost > 0 {
-        parts.push(format!("{lost} of {number} not back in {WATCHED_SLOT}"));
+        parts.push(format!("{lost} of {number} not back within {WATCHED_SLOT}"));
     }
     let ends = valid().map(|it| it.ends_between).max().unwrap_or_default();
     if ends > 0 {
         parts.push(match (ends, end) {
-            (1, end) => format!("one {} before", end.unwrap_or("end")),
-            (ends, Some(end)) => format!("up to {ends} × {end} before"),
-            (ends, None) => format!("up to {ends} ends before"),
+            (1, end) => format!("one {} in between", end.unwrap_or("ended tab")),
+            (ends, Some(end)) => format!("up to {ends} × {end} in between"),
+            (ends, None) => format!("up to {ends} ended tabs in between"),
         });
     }
     let of = if lost == 0 { format!(" ({number} of {})", returns.len()) } else { String::new() };
     FactRow::fact("a slot", parts.join(", ") + &of)
 }
 
-/// How tabs end that do not wait, as a noun: `empty 200`.
+/// How tabs ended instead of waiting, as a noun: `empty 200`.
 pub fn end_of_tabs(waiting: &[ProbedTab]) -> Option<String> {
     let ended = waiting.iter().find(|tab| tab.ended.is_some())?;
     match (ended.outcome, ended.status) {
@@ -148,40 +148,41 @@ pub fn end_of_tabs(waiting: &[ProbedTab]) -> Option<String> {
     }
 }
 
-/// Everything was closed.
+/// How long the page and a stream took after everything was closed.
 pub fn free(free: &Free, page: Option<&str>, flows: bool) -> FactRow {
     let page = page.map_or_else(|| "a page".to_owned(), |path| short(path, LONGEST_PATH));
     let mut text = format!("{page} {}", after(free.page, WATCHED_FREE));
     if flows || free.stream.is_some() {
         text += &format!(", a stream {}", after(free.stream, WATCHED_FREE));
     }
-    FactRow::fact("all left", text)
+    FactRow::fact("all closed", text)
 }
 
-/// The experiments with idle and with kept connections. `stopped` are the paths that streams stop.
+/// The experiments with idle and with keep-alive connections. `stopped` are the paths that are not answered beside
+/// streams.
 pub fn held(
     idle: Option<&HeldConnections>,
     kept: Option<&HeldConnections>,
     stopped: &[&str],
 ) -> Option<FactRow> {
-    /// Columns of the text of idle connections, if kept ones follow.
+    /// Columns of the text about idle connections, if a text about keep-alive ones follows.
     const IDLE: usize = 21;
     let beside = |held: &HeldConnections| beside_held(held, stopped);
     Some(match (idle, kept) {
         (Some(idle), Some(kept)) => {
-            let text = format!("{:<IDLE$}{} kept   {}", beside(idle), kept.n, beside(kept));
+            let text = format!("{:<IDLE$}{} keep-alive   {}", beside(idle), kept.n, beside(kept));
             FactRow::fact(format!("{} idle", idle.n), text)
         }
         (Some(idle), None) => FactRow::fact(format!("{} idle", idle.n), beside(idle)),
-        (None, Some(kept)) => FactRow::fact(format!("{} kept", kept.n), beside(kept)),
+        (None, Some(kept)) => FactRow::fact(format!("{} keep-alive", kept.n), beside(kept)),
         (None, None) => return None,
     })
 }
 
-/// The result of asking a page beside held connections: `/page answers`.
+/// The result of requesting a page beside held connections: `/page answers`.
 pub fn beside_held(held: &HeldConnections, stopped: &[&str]) -> String {
     if held.is_untestable() {
-        return "closed by the server: not testable".to_owned();
+        return "not testable: server closed them".to_owned();
     }
     let fails = |(_, ask): &&(String, _)| {
         let ask: &super::super::measured::PageAsk = ask;
@@ -193,7 +194,7 @@ pub fn beside_held(held: &HeldConnections, stopped: &[&str]) -> String {
         return format!("{} stops", path(page));
     }
     let Some(page) = held.pages.iter().find(is_of_interest).or(held.pages.first()) else {
-        return "no page was asked".to_owned();
+        return "no page was requested".to_owned();
     };
     if held.were_closed_for_the_page() {
         let closed = held.open_before - held.open_after;
@@ -205,7 +206,7 @@ pub fn beside_held(held: &HeldConnections, stopped: &[&str]) -> String {
 /// A further climb.
 pub fn climb(climb: &Climb) -> FactRow {
     let streams = count(climb.streams, "stream");
-    FactRow::fact("once more", format!("{streams}, every page beside {}", climb.pages_until))
+    FactRow::fact("once more", format!("{streams}, every page answers beside {}", climb.pages_until))
 }
 
 /// The requests that were sent.

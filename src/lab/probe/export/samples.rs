@@ -1,4 +1,5 @@
-//! Runs as literals, for the tests of the exporters: the three of the documentation, and one with many lanes.
+//! Runs as literals, for the tests of the exporters: the three runs of the documentation, one that could not connect,
+//! and one with many lanes.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::super::progress::ProbeProgress;
 use super::super::thresholds::ThresholdVerdict;
 use super::ProbedRun;
 
-/// A run, and what the exporters get beside it.
+/// A run, and everything else that the exporters take.
 pub struct Sample {
     pub measured: Measured,
     pub findings: Findings,
@@ -35,7 +36,7 @@ impl Sample {
         }
     }
 
-    /// Tells the run as the procedure would.
+    /// Reports the run step by step, as the procedure would.
     pub fn tell(&self, mut hear: impl FnMut(ProbeProgress<'_>)) {
         let measured = &self.measured;
         measured.baseline.iter().for_each(|page| hear(ProbeProgress::Baseline(page)));
@@ -215,7 +216,7 @@ pub fn rails() -> Sample {
             notes,
             advice: Vec::new(),
         },
-        sentence: "5 streams at the same time; pages that query answer beside 4 of them.",
+        sentence: "5 streams at the same time; pages that use the database answer beside 4 of them.",
         command: "ninetabs probe http://127.0.0.1:3000/stream --page /page --page /up",
         next: vec![
             "ninetabs tab http://127.0.0.1:3000/stream".to_owned(),
@@ -224,7 +225,7 @@ pub fn rails() -> Sample {
     }
 }
 
-/// Three synchronous workers of gunicorn, which kills each after 8 s.
+/// A gunicorn with three synchronous workers, each of which it kills after 8 s.
 pub fn gunicorn() -> Sample {
     let tab = |number, page| flows(number, 1.0, vec![asks("/page", page)]);
     let waits = |number| ProbedTab {
@@ -281,7 +282,7 @@ pub fn gunicorn() -> Sample {
             notes: vec![cuts],
             advice: Vec::new(),
         },
-        sentence: "3 streams at a time; pages answer beside 2. Each is cut after 8 to 10 s.",
+        sentence: "3 streams at a time; pages answer beside 2. Each is cut off after 8 to 10 s.",
         command: "ninetabs probe http://127.0.0.1:8000/stream --page /page",
         next: vec!["ninetabs tab http://127.0.0.1:8000/stream".to_owned()],
     }
@@ -332,13 +333,13 @@ pub fn nginx() -> Sample {
             notes: vec![buffered],
             advice: Vec::new(),
         },
-        sentence: "No stream delivers an event; still, 5 of them stop the pages.",
+        sentence: "No stream delivers an event, yet 5 of them stop the pages.",
         command: "ninetabs probe http://127.0.0.1/stream --page /page --page /static",
         next: vec!["ninetabs tab http://127.0.0.1/stream".to_owned()],
     }
 }
 
-/// No connection: nothing was measured.
+/// A run that could not connect, so that nothing was measured.
 pub fn unreachable() -> Sample {
     let why = "127.0.0.1:1 refused the connection\u{1b}[31m".to_owned();
     Sample {
@@ -397,7 +398,7 @@ pub fn forty_lanes() -> Sample {
     sample
 }
 
-/// All of them.
+/// All samples.
 pub fn all() -> Vec<Sample> {
     vec![rails(), gunicorn(), nginx(), unreachable(), forty_lanes()]
 }

@@ -1,16 +1,16 @@
-//! The tabs of a staircase in groups that read alike, for the terminal and for the tables.
+//! Groups the tabs of a staircase that read the same, for the terminal and for the tables.
 
 use std::time::Duration;
 
 use super::super::measured::{PageAsks, ProbedTab, TabOutcome};
 use super::words::{self, ended, place, times};
 
-/// First events that differ by less than this are alike.
+/// First events whose times differ by less than this are alike.
 const ALIKE: Duration = Duration::from_millis(50);
-/// First events that differ by less than this fraction are alike as well.
+/// First events whose times differ by less than this fraction of the longer one are alike as well.
 const ALIKE_FRACTION: f64 = 0.5;
 
-/// Tabs in a row that read alike, apart from their times.
+/// Consecutive tabs that read the same, apart from their times.
 #[derive(Debug, Clone)]
 pub struct TabGroup<T = ProbedTab> {
     tabs: Vec<T>,
@@ -22,7 +22,7 @@ impl<T: AsRef<ProbedTab>> TabGroup<T> {
         TabGroup { tabs: vec![tab] }
     }
 
-    /// Adds a tab that reads like the first, and returns any other.
+    /// Adds a tab if it reads like the first one. Otherwise returns it as the error.
     pub fn join(&mut self, tab: T) -> Result<(), T> {
         match self.tabs.first() {
             Some(first) if !are_alike(first.as_ref(), tab.as_ref()) => Err(tab),
@@ -43,7 +43,7 @@ impl<T: AsRef<ProbedTab>> TabGroup<T> {
         words::tabs(&self.tabs().map(|tab| tab.number).collect::<Vec<_>>())
     }
 
-    /// The pages beside its tabs, which are the same beside each.
+    /// The pages beside its tabs. The results are the same for each tab.
     pub fn pages(&self) -> &[PageAsks] {
         self.tabs.first().map_or(&[], |tab| &tab.as_ref().pages)
     }
@@ -89,7 +89,7 @@ impl AsRef<ProbedTab> for ProbedTab {
     }
 }
 
-/// Consecutive tabs in groups.
+/// Splits tabs into groups of consecutive ones that read the same.
 pub fn groups<'a>(tabs: impl Iterator<Item = &'a ProbedTab>) -> Vec<TabGroup<&'a ProbedTab>> {
     let mut groups: Vec<TabGroup<&ProbedTab>> = Vec::new();
     for tab in tabs {
@@ -119,7 +119,7 @@ fn are_alike(one: &ProbedTab, other: &ProbedTab) -> bool {
         && asks(one) == asks(other)
 }
 
-/// `/page 3/3`, or blank if the path was not asked; each path keeps its column.
+/// `/page 3/3`, or blanks if the path was not requested, so that each path keeps its column.
 pub fn cells<'a>(paths: impl Iterator<Item = &'a str>, pages: &[PageAsks]) -> String {
     const LONGEST: usize = 40;
     let mut line = String::new();

@@ -37,12 +37,12 @@ tabs 1-4   ●●●●   first event 204-219 ms                 /page 3/3   /up
 tab 5      ●      first event 208 ms                     /page 0/3   /up 3/3
 tab 6      ○      read; empty 200 after 5.0 s, 3 of 3                /up 3/3
                   /page: 500 after 5.0 s                 Puma: 3 threads idle
-a slot     5.4 s after its tab left, one empty 200 before (3 of 3)
-all left   /page after 5.3 s, a stream after 5.5 s
-10 idle    /page answers        5 kept   /page answers
+a slot     5.4 s after its tab closed, one empty 200 in between (3 of 3)
+all closed /page after 5.3 s, a stream after 5.5 s
+10 idle    /page answers        5 keep-alive   /page answers
 sent       61 requests, 2 pages abandoned; watched for 33.0 s
 
-5 streams at the same time; pages that query answer beside 4 of them.
+5 streams at the same time; pages that use the database answer beside 4 of them.
 
 limit   DATABASE POOL (database-pool)
         The next tab waits 5.0 s and gets an empty 200. /page fails after the
@@ -65,14 +65,14 @@ fn three_workers_that_are_killed() {
 baseline   /page 200 in 2 ms                             gunicorn
 tabs 1-2   ●●     first event 1 ms                       /page 3/3
 tab 3      ●      first event 1 ms                       /page 0/3
-tabs 4-5   ○○     no byte in 3 s, not accepted (kernel)
+tabs 4-5   ○○     no data in 3 s, not accepted (kernel)
 at 9.4 s   ×××    tabs 1-3 ended by the server, 8.2-9.1 s old
            ●●     tabs 4-5 took their slots
-all left   /page at once, a stream at once
-3 idle     /page stops          3 kept   closed by the server: not testable
+all closed /page immediately, a stream immediately
+3 idle     /page stops          3 keep-alive   not testable: server closed them
 sent       40 requests, 3 pages and 1 stream abandoned; watched for 9.8 s
 
-3 streams at a time; pages answer beside 2. Each is cut after 8 to 10 s.
+3 streams at a time; pages answer beside 2. Each is cut off after 8 to 10 s.
 
 limit   WORKERS (workers), or connections
         The fourth tab and the page wait in the kernel until a stream ends.
@@ -92,10 +92,10 @@ baseline   /page 200 in 1 ms    /static 200 in 0.2 ms    nginx
 tabs 1-4   ◌◌◌◌   no event (first tab: 12 s)             /page 3/3   /static 3/3
 tab 5      ◌      no event                               /page 0/3   /static 3/3
 tab 6      ◌      read; no event                                     /static 3/3
-all left   /page after 1.0 s
+all closed /page after 1.0 s
 sent       43 requests, 3 pages and 6 streams abandoned; watched for 16.0 s
 
-No stream delivers an event; still, 5 of them stop the pages.
+No stream delivers an event, yet 5 of them stop the pages.
 
 limit   WORKERS (workers), behind the proxy
         /page stops at the fifth stream; /static never does.
@@ -108,7 +108,7 @@ next    ninetabs tab http://127.0.0.1/stream
     assert_eq!(in_a_pipe(&samples::nginx()), expected);
 }
 
-/// The text that stays on a terminal, by the control sequences that the narration uses.
+/// The text that remains on a terminal after it has processed the narration's control sequences.
 fn screen(output: &str) -> Vec<String> {
     let size = |cells| NonZero::new(cells).unwrap();
     let mut terminal = vt100::Parser::new(size(100), size(80), 0);
@@ -120,7 +120,7 @@ fn screen(output: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_terminal_ends_with_the_lines_of_a_pipe() {
+fn a_terminal_ends_up_with_the_same_lines_as_a_pipe() {
     for sample in [samples::rails(), samples::gunicorn(), samples::nginx()] {
         let drawn = text(&sample, PrintManner::InPlace { columns: 80 }, PLAIN, &ThresholdVerdict::Holds);
         assert!(drawn.contains("\r\u{1b}[J"), "nothing was redrawn");
@@ -135,7 +135,7 @@ fn no_line_is_wider_than_eighty_columns() {
         if sample.measured.climbs.is_empty() {
             continue;
         }
-        // Paths that fit nowhere beside the rest.
+        // Paths that are too long to fit beside the other columns.
         for page in &mut sample.measured.baseline {
             page.path = format!("/a/long/path/to/a/page/of/an/application{}", page.path);
         }
@@ -151,7 +151,7 @@ fn no_line_is_wider_than_eighty_columns() {
 }
 
 #[test]
-fn text_of_the_server_controls_no_terminal() {
+fn control_characters_from_the_server_never_reach_the_terminal() {
     let mut sample = samples::gunicorn();
     sample.measured.target.server = Some("evil\u{1b}[2J\u{9b}31m".to_owned());
     sample.findings.notes[0].text = "a\u{1b}]0;title\u{7}b\u{202e}".to_owned();
@@ -181,7 +181,7 @@ fn a_run_that_was_not_measured_has_a_sentence_and_advice() {
     let sample = samples::unreachable();
     let lines = conclusion(&sample.run(&ThresholdVerdict::NotMeasured(None)), PLAIN);
     let expected = "\
-sent       no request, none abandoned
+sent       no requests, none abandoned
 
 Not measured: 127.0.0.1:1 refused the connection.
 

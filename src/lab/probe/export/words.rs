@@ -1,4 +1,4 @@
-//! Figures as words, for all exporters that people read.
+//! Figures as words, for all exporters with output for people.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::super::measured::{
     Measured, PageAsk, PageOutcome, ProbedTab, StatFigures, StatsMoment, TabOutcome, WaitPlace,
 };
 
-/// A time below this is `at once`.
+/// A time below this is printed as `immediately`.
 pub const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// Characters of the server's name.
+/// Maximum length of the server's name, in columns.
 const LONGEST_SERVER: usize = 23;
 
 /// `0.2 ms`, `5 ms`, `5.0 s`.
@@ -25,7 +25,7 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// `204-219 ms`, `8.2-9.1 s`, `3 ms to 1.2 s`, or one time if both read the same. `None` without a time.
+/// `204-219 ms`, `8.2-9.1 s`, `3 ms to 1.2 s`, or one time if both read the same. `None` if there is no time.
 pub fn times(all: impl Iterator<Item = Duration> + Clone) -> Option<String> {
     let (low, high) = (time(all.clone().min()?), time(all.max()?));
     Some(match (low.split_once(' '), high.split_once(' ')) {
@@ -35,33 +35,33 @@ pub fn times(all: impl Iterator<Item = Duration> + Clone) -> Option<String> {
     })
 }
 
-/// Whole seconds, for a limit or for how long something was watched: `12 s`.
+/// A limit or the length of a watch, in whole seconds: `12 s`.
 pub fn whole(time: Duration) -> String {
     format!("{} s", time.as_secs())
 }
 
-/// `at once`, `after 5.3 s`, or `not in 30 s`.
+/// `immediately`, `after 5.3 s`, or `not within 30 s`.
 pub fn after(time_to_it: Option<Duration>, watched: &str) -> String {
     match time_to_it {
-        Some(time) if time < AT_ONCE => "at once".to_owned(),
+        Some(time) if time < AT_ONCE => "immediately".to_owned(),
         Some(it) => format!("after {}", time(it)),
-        None => format!("not in {watched}"),
+        None => format!("not within {watched}"),
     }
 }
 
-/// `no stream`, `1 stream`, `5 streams`.
+/// `no streams`, `1 stream`, `5 streams`.
 pub fn count(number: usize, thing: &str) -> String {
     match number {
-        0 => format!("no {thing}"),
+        0 => format!("no {thing}s"),
         1 => format!("1 {thing}"),
         _ => format!("{number} {thing}s"),
     }
 }
 
-/// `tab 3`, `tabs 1-4`, `tabs 1, 3 and 5`. Numbers are in order.
+/// `tab 3`, `tabs 1-4`, `tabs 1, 3 and 5`. The numbers must be sorted.
 pub fn tabs(numbers: &[usize]) -> String {
     match numbers {
-        [] => "no tab".to_owned(),
+        [] => "no tabs".to_owned(),
         [one] => format!("tab {one}"),
         [first, .., last] if last - first + 1 == numbers.len() => format!("tabs {first}-{last}"),
         [others @ .., last] => {
@@ -82,14 +82,14 @@ pub fn place(place: WaitPlace) -> &'static str {
     }
 }
 
-/// The outcome of a tab that did not flow, without the place where it waited: `empty 200 after 5.0 s`.
+/// The outcome of a tab that did not stream, without the place where it waited: `empty 200 after 5.0 s`.
 pub fn ended(tab: &ProbedTab) -> String {
     let end = tab.ended.or(tab.first_byte).map(|end| after(Some(end), "")).unwrap_or_default();
     let what = match tab.outcome {
         TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut | TabOutcome::NoEvent => {
             return "no event".to_owned();
         }
-        TabOutcome::Waits => return format!("no byte in {}", whole(tab.watched)),
+        TabOutcome::Waits => return format!("no data in {}", whole(tab.watched)),
         TabOutcome::NotConnected => return "connection refused".to_owned(),
         TabOutcome::Empty => format!("empty {}", tab.status.unwrap_or(200)),
         TabOutcome::Status => {
@@ -101,7 +101,7 @@ pub fn ended(tab: &ProbedTab) -> String {
     format!("{what} {end}").trim_end().to_owned()
 }
 
-/// How a page that was listened to ended: `500 after 5.0 s`. `None` if it did not.
+/// How a late page ended: `500 after 5.0 s`. `None` if it did not end.
 pub fn page_end(ask: &PageAsk) -> Option<String> {
     let what = match ask.outcome {
         PageOutcome::Nothing => return None,
@@ -114,7 +114,7 @@ pub fn page_end(ask: &PageAsk) -> Option<String> {
     Some(format!("{what} {}", after(Some(ask.time), "")))
 }
 
-/// The server's name, as far as it fits, and its threads if the statistics say them.
+/// The server's name, shortened if necessary, and its number of threads if the statistics report it.
 pub fn server(measured: &Measured) -> Option<String> {
     let figures = figures(measured, StatsMoment::Before);
     let by_listener = || measured.listeners_before.first().map(|listener| listener.name.as_str());
@@ -125,7 +125,7 @@ pub fn server(measured: &Measured) -> Option<String> {
     Some(threads.map_or_else(|| name.clone(), |threads| format!("{name}, {threads} threads")))
 }
 
-/// `Puma: 3 threads idle`, at the limit; `Puma: no answer` if the control server was silent.
+/// The statistics at the limit: `Puma: 3 threads idle`, or `statistics: no answer` if the control server was silent.
 pub fn statistics_at_limit(measured: &Measured) -> Option<String> {
     let at_limit = measured.statistics.iter().find(|it| it.moment == StatsMoment::AtLimit)?;
     let Some(figures) = &at_limit.figures else { return Some("statistics: no answer".to_owned()) };
@@ -139,12 +139,12 @@ fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatFigures> {
     measured.statistics.iter().find(|it| it.moment == moment)?.figures.as_ref()
 }
 
-/// A text of the server, without characters that control a terminal, cut at this many columns.
+/// Text from the server without characters that control a terminal, truncated to this many columns.
 pub fn short(text: &str, columns: usize) -> String {
     console::truncate_str(&clean(text), columns, "…").into_owned()
 }
 
-/// A text without characters that control a terminal.
+/// Text without characters that control a terminal.
 pub fn clean(text: &str) -> Cow<'_, str> {
     printable(text)
 }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_the_unit_that_fits_it() {
+    fn a_time_is_printed_in_the_unit_that_fits_it() {
         let cases = [(0.2, "0.2 ms"), (0.94, "0.9 ms"), (0.96, "1 ms"), (994.0, "994 ms"), (996.0, "1.0 s")];
         for (number, words) in cases.into_iter().chain([(33_000.0, "33.0 s")]) {
             assert_eq!(time(ms(number)), words);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_server_controls_no_terminal_and_is_cut() {
+    fn a_name_from_the_server_is_escaped_and_truncated() {
         assert_eq!(short("a\u{1b}[31m", 20), "a\\u{1b}[31m");
         assert_eq!(short(&"x".repeat(40), 5), "xxxx…");
     }

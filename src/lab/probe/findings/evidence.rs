@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::measured::WaitPlace;
 
-/// Figures in the order in which a rule adds them. A figure that was not measured is null.
+/// Figures by name, in the order in which a rule adds them. A figure that was not measured is null.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evidence(Map<String, Value>);
 
@@ -40,13 +40,13 @@ impl Evidence {
         self.with("waits", place.map(WaitPlace::name))
     }
 
-    /// A number of a total: `{"flowed": 3, "of": 3}`.
+    /// A number out of a total: `{"flowed": 3, "of": 3}`.
     pub(super) fn of(self, name: &str, what: &str, number: usize, of: usize) -> Evidence {
         self.with(name, json!({what: number, "of": of}))
     }
 }
 
-/// `204 ms`, or `5.0 s` from one second.
+/// `204 ms`, or `5.0 s` from one second upward.
 pub(super) fn time(time: Duration) -> String {
     if time < Duration::from_millis(995) {
         format!("{:.0} ms", time.as_secs_f64() * 1000.0)
@@ -100,14 +100,14 @@ pub(super) fn list(names: &[&str]) -> String {
     }
 }
 
-/// Median of times; of an even number, the lower one of the two in the middle.
+/// The median. For an even number of times, the lower of the two in the middle.
 pub(super) fn median(times: &[Duration]) -> Option<Duration> {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
-/// Whether a time is within a fraction of another: 0.15 for ± 15 %.
+/// Whether `time` differs from `of` by at most this fraction of `of`: 0.15 means ± 15 %.
 pub(super) fn is_within(time: Duration, of: Duration, fraction: f64) -> bool {
     time.abs_diff(of).as_secs_f64() <= of.as_secs_f64() * fraction
 }

@@ -1,4 +1,4 @@
-//! The questions that several rules ask of the measurements, each once.
+//! Derived facts about the measurements that several rules use.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use super::super::measured::{
 };
 use super::evidence::{is_within, median};
 
-/// An end within this time is a refusal; a later one ends a wait.
+/// A tab that ends within this time was refused. A later end is the end of a wait.
 pub(super) const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Ends belong together if they lie within this fraction of their median.
+/// Ends have the same cause if their times lie within this fraction of the median.
 const SAME_T: f64 = 0.05;
 
-/// Ends that belong together before they count as one T.
+/// Minimum number of ends at the same time T before T counts as a common timeout.
 const ENDS_OF_ONE_T: usize = 2;
 
-/// A tab that ends this close to a cut was ended by it.
+/// A tab that ends this close to a cut was ended by the cut.
 const AT_A_CUT: Duration = Duration::from_millis(500);
 
-/// Descriptors that a full process may lack to its limit.
+/// A process counts as full if at most this many descriptors are left.
 const SPARE_DESCRIPTORS: u64 = 2;
 
 /// The lowest and the highest count of all climbs.
@@ -41,35 +41,35 @@ impl Extent {
     }
 }
 
-/// The outcome of the tab beyond the last that flowed.
+/// The outcome of the tab beyond the last one that streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextTab {
-    /// Every tab flowed.
+    /// There is no such tab: every tab streamed.
     None,
-    /// No event and no end, until something else ended.
+    /// It got neither an event nor an end until something else ended.
     Waits,
     /// It ended after [`REFUSED_WITHIN`] or later.
     EndsLate,
-    /// It ended earlier.
+    /// It ended before [`REFUSED_WITHIN`].
     Refused,
 }
 
-/// Ends after the same time.
+/// Tabs and pages that ended after the same time T.
 #[derive(Debug, Clone)]
 pub(super) struct CommonEnd<'a> {
-    /// Median of the tabs' ends.
+    /// T: the median of the times after which the tabs ended.
     pub t: Duration,
-    /// The tabs that ended so.
+    /// The tabs that ended after T.
     pub tabs: Vec<&'a ProbedTab>,
-    /// The pages that failed so.
+    /// The pages that failed after T.
     pub pages: Vec<(&'a str, PageAsk)>,
 }
 
-/// The answers of one path beside the streams.
+/// Whether one path was answered beside the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathBeside<'a> {
     pub path: &'a str,
-    /// The number of streams from which it was not always answered.
+    /// The number of streams from which on the path was not always answered.
     pub stops_at: Option<usize>,
 }
 
@@ -81,7 +81,8 @@ pub(super) struct Facts<'a> {
     pub climb: &'a Climb,
 }
 
-/// The tab beside which a page stopped being answered three times of three, for good. `None` if it never did.
+/// The number of the first tab from which on a page was never again answered three times out of three. `None` if the
+/// page never stopped.
 pub fn pages_stop_at(measured: &Measured, path: &str) -> Option<usize> {
     Facts::of(measured)?.stops_at(path)
 }
@@ -94,7 +95,7 @@ impl<'a> Facts<'a> {
         has_tabs.then_some(Facts { measured, climb })
     }
 
-    /// Streams that flowed at the same time.
+    /// Streams that ran at the same time.
     pub(super) fn streams(&self) -> Extent {
         Extent::of(self.measured.climbs.iter().map(|climb| climb.streams))
     }
@@ -109,7 +110,8 @@ impl<'a> Facts<'a> {
         self.climb.streams
     }
 
-    /// Streams that the server held at the limit: those that flowed, else the one at which a page stopped.
+    /// How many streams the server held at the limit: those that delivered events, or if none did, as many as were open
+    /// when a page stopped.
     pub(super) fn held(&self) -> usize {
         if self.n() > 0 {
             return self.n();
@@ -117,30 +119,30 @@ impl<'a> Facts<'a> {
         self.paths().filter_map(|path| path.stops_at).min().unwrap_or(self.climb.tabs.len())
     }
 
-    /// Whether no stream delivered an event while pages were asked.
+    /// Whether no stream delivered an event while pages were requested.
     pub(super) fn nothing_flows(&self) -> bool {
         self.n() == 0
     }
 
-    /// Whether every tab flowed, up to the maximum.
+    /// Whether every tab streamed, up to the maximum.
     pub(super) fn all_flow(&self) -> bool {
         self.n() > 0 && self.next() == NextTab::None
     }
 
-    /// The tab that decides what the next tab gets: the first beyond the last that flowed whose end is not that
-    /// of a cut.
+    /// The tab that stands for "the next tab": the first one beyond the last that streamed, preferably one that was not
+    /// ended by a cut.
     pub(super) fn next_tab(&self) -> Option<&'a ProbedTab> {
         let waiting = || self.measured.waiting.iter().filter(|tab| !self.was_overtaken(tab));
         waiting().find(|tab| !self.ends_with_a_cut(tab)).or(waiting().next())
     }
 
-    /// Whether a tab ended and later ones flowed. What happened to it is not what stops the next one.
+    /// Whether a tab ended and later tabs streamed. Its end then says nothing about the limit.
     pub(super) fn was_overtaken(&self, tab: &ProbedTab) -> bool {
         let mut flowed = self.climb.tabs.iter().filter(|other| other.first_event.is_some());
         end_of(tab).is_some() && flowed.any(|other| other.number > tab.number)
     }
 
-    /// The outcome of that tab.
+    /// The outcome of the next tab.
     pub(super) fn next(&self) -> NextTab {
         match self.next_tab() {
             Some(tab) => self.fate(tab),
@@ -149,8 +151,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The outcome of a tab beyond the last that flowed. One that got an event later has taken over a slot: it
-    /// waited.
+    /// The outcome of a tab beyond the last one that streamed. A tab that got an event later has taken over a slot, so
+    /// it had waited.
     pub(super) fn fate(&self, tab: &ProbedTab) -> NextTab {
         if tab.first_event.is_some()
             || matches!(tab.outcome, TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut)
@@ -165,7 +167,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Whether a stream was cut at the moment at which a tab ended.
+    /// Whether a stream was cut off at the moment at which a tab ended.
     fn ends_with_a_cut(&self, tab: &ProbedTab) -> bool {
         let Some(end) = end_of(tab) else { return false };
         self.is_at_a_cut(tab.opened_at + end)
@@ -175,7 +177,7 @@ impl<'a> Facts<'a> {
         self.measured.cuts.iter().any(|cut| cut.at.abs_diff(moment) <= AT_A_CUT)
     }
 
-    /// Where the next tab's request waits; without a waiting tab, where the unanswered page's does.
+    /// Where the request of the next tab waits. If no tab waits, where the unanswered page does.
     pub(super) fn place(&self) -> Option<WaitPlace> {
         let mut tabs = self.measured.waiting.iter();
         let by_tab = tabs.find_map(|tab| tab.place.filter(|place| *place != WaitPlace::Refused));
@@ -191,7 +193,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The tabs of the first climb, then those beyond the last that flowed.
+    /// The tabs of the first climb, then the tabs beyond the last one that streamed.
     fn all_tabs(&self) -> impl Iterator<Item = &'a ProbedTab> + use<'a> {
         self.climb.tabs.iter().chain(&self.measured.waiting)
     }
@@ -202,17 +204,17 @@ impl<'a> Facts<'a> {
         paths.map(|page| PathBeside { path: &page.path, stops_at: self.stops_at(&page.path) })
     }
 
-    /// The first tab from which on a path was never again answered each time. A path that only a cache answered
-    /// has stopped with the last stream.
+    /// The number of the first tab from which on a path was never again answered every time. A path that only a cache
+    /// answered counts as stopped at the last stream.
     fn stops_at(&self, path: &str) -> Option<usize> {
-        // Where several queues exist, luck may answer a page throughout the first climb.
+        // If there are several queues, a page may by chance be answered throughout the first climb.
         let mut later = self.measured.climbs.iter().skip(1);
         stop_in(self.all_tabs(), path)
             .or_else(|| self.is_answered_by_a_cache_only(path).then_some(self.n().max(1)))
             .or_else(|| later.find_map(|climb| stop_in(climb.tabs.iter(), path)))
     }
 
-    /// Whether a path was answered at the limit, and not with a random query parameter.
+    /// Whether a path was answered at the limit as it is, but not with a random query parameter.
     pub(super) fn is_answered_by_a_cache_only(&self, path: &str) -> bool {
         let pages = &self.measured.uncached_pages;
         pages.iter().any(|page| page.path == path && page.plain && !page.uncached)
@@ -243,7 +245,7 @@ impl<'a> Facts<'a> {
         self.a_page_stops() && !self.every_page_stops()
     }
 
-    /// Whether an ask of a page that stopped was waiting when the next tab was opened: nothing had come.
+    /// Whether a request for a page that stopped was still unanswered when the next tab was opened.
     pub(super) fn a_page_waited(&self) -> bool {
         let stopped = self.stopped_paths();
         let asks = self.climb.tabs.iter().flat_map(|tab| &tab.pages);
@@ -251,7 +253,7 @@ impl<'a> Facts<'a> {
         asks.any(|ask| ask.outcome == PageOutcome::Nothing)
     }
 
-    /// The last asks of each path in the staircase and at the limit.
+    /// The last requests for each path, in the staircase or at the limit.
     pub(super) fn last_asks(&self) -> impl Iterator<Item = (&'a str, &'a [PageAsk])> + '_ {
         self.measured.baseline.iter().map(|page| {
             let all = self.all_tabs().flat_map(|tab| &tab.pages);
@@ -260,7 +262,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The time after which tabs, and perhaps pages, end: at least two within ± 5 %, one of them a tab.
+    /// The tabs and pages that end after the same time: at least two within ± 5 %, including at least one tab.
     pub(super) fn common_end(&self) -> Option<CommonEnd<'a>> {
         let ending = self.measured.waiting.iter().filter(|tab| self.fate(tab) == NextTab::EndsLate);
         let ending: Vec<(&ProbedTab, Duration)> =
@@ -274,7 +276,7 @@ impl<'a> Facts<'a> {
         (tabs.len() + pages.len() >= ENDS_OF_ONE_T).then_some(CommonEnd { t, tabs, pages })
     }
 
-    /// Page asks that ended without the usual answer after a wait.
+    /// Page requests that waited and then ended without the usual answer.
     fn page_failures(&self) -> Vec<(&'a str, PageAsk)> {
         let late = self.measured.late_page.iter().map(|late| (&*late.path, late.ask));
         let asks = self.all_tabs().flat_map(|tab| &tab.pages);
@@ -283,7 +285,7 @@ impl<'a> Facts<'a> {
         late.chain(asks).filter(|(_, ask)| failed(ask) && ask.time >= REFUSED_WITHIN).collect()
     }
 
-    /// Whether a page was pending for much longer than this without an end, which speaks against a common T.
+    /// Whether a page was pending for longer than `t` without an end, which is evidence against a common timeout.
     pub(super) fn a_page_outlasts(&self, t: Duration) -> bool {
         let late = self.measured.late_page.as_ref();
         late.is_some_and(|late| {
@@ -296,12 +298,12 @@ impl<'a> Facts<'a> {
         stops(&self.measured.idle)
     }
 
-    /// Whether kept connections stop a page; `None` if that was not measured, or the server closed them first.
+    /// Whether keep-alive connections stop a page; `None` if that was not measured, or the server closed them first.
     pub(super) fn kept_stops(&self) -> Option<bool> {
         stops(self.measured.kept.as_slice())
     }
 
-    /// Whether the server closed idle connections at once to accept the page.
+    /// Whether the server immediately closed idle connections to accept the page.
     pub(super) fn closes_idle_ones_for_a_page(&self) -> bool {
         let mut idle = self.measured.idle.iter().filter(|held| !held.is_untestable());
         idle.any(|held| {
@@ -310,7 +312,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The process of the listener that has used up its descriptors, give or take two.
+    /// The listening process that has used up its descriptors, within [`SPARE_DESCRIPTORS`].
     pub(super) fn full_listener(&self) -> Option<&'a ListeningProcess> {
         let full = |listener: &&ListeningProcess| {
             listener.limit > 0 && listener.descriptors as u64 + SPARE_DESCRIPTORS >= listener.limit
@@ -323,43 +325,43 @@ impl<'a> Facts<'a> {
         figures(self.measured, StatsMoment::AtLimit)
     }
 
-    /// Requests that the statistics say could start at the limit.
+    /// How many more requests could start at the limit, according to the statistics.
     pub(super) fn idle_threads(&self) -> Option<u64> {
         let figures = self.figures_at_limit()?;
         figures.pool_capacity.or_else(|| figures.max_threads?.checked_sub(figures.busy_threads?))
     }
 
-    /// The gap between two events of an open stream.
+    /// The usual gap between two events of a stream.
     pub(super) fn gap(&self) -> Option<Duration> {
         median(&self.measured.crowded_gaps).or_else(|| median(&self.measured.lone_gaps))
     }
 
-    /// Whether a stream was cut while the pages beside a tab were asked.
+    /// Whether a stream was cut off while the pages beside a tab were requested.
     pub(super) fn was_cut_beside(&self, tab: &ProbedTab) -> bool {
         let next = self.all_tabs().map(|tab| tab.opened_at).filter(|at| *at > tab.opened_at).min();
         let mut cuts = self.measured.cuts.iter();
         cuts.any(|cut| cut.at >= tab.opened_at && next.is_none_or(|next| cut.at < next))
     }
 
-    /// Whether the next tab waited for a while, also if it ended then.
+    /// Whether the next tab waited for a while, even if it then ended.
     pub(super) fn the_next_tab_waits(&self) -> bool {
         matches!(self.next(), NextTab::Waits | NextTab::EndsLate)
     }
 
-    /// Tabs beyond the last that flowed, by what became of them.
+    /// The tabs beyond the last one that streamed, of this fate.
     pub(super) fn tabs_that(&self, fate: NextTab) -> impl Iterator<Item = &'a ProbedTab> + '_ {
         self.measured.waiting.iter().filter(move |tab| self.fate(tab) == fate)
     }
 
-    /// Tabs that flowed without waiting for another's slot, in order.
+    /// Tabs that streamed without waiting for the slot of another one, in order.
     pub(super) fn flowing_tabs(&self) -> impl Iterator<Item = &'a ProbedTab> + use<'a> {
         let flowed = |tab: &&ProbedTab| tab.first_event.is_some() && !tab.saw_a_cut;
         self.climb.tabs.iter().filter(flowed)
     }
 }
 
-/// When a tab without an event ended, from the first SYN. A status counts from its first byte on; a handshake
-/// that does not finish is not an end.
+/// When a tab without an event ended, measured from the first SYN. A response with another status ends at its first
+/// byte. A handshake that does not complete is not an end.
 pub(super) fn end_of(tab: &ProbedTab) -> Option<Duration> {
     if tab.first_event.is_some() {
         return None;
@@ -372,7 +374,7 @@ pub(super) fn end_of(tab: &ProbedTab) -> Option<Duration> {
     tab.ended.or(without_end)
 }
 
-/// The tab beside which a path was not answered each time, nor beside a later one.
+/// The first tab from which on a path was never again answered every time.
 fn stop_in<'a>(tabs: impl Iterator<Item = &'a ProbedTab>, path: &str) -> Option<usize> {
     let mut stop = None;
     for tab in tabs {
@@ -386,8 +388,8 @@ fn stop_in<'a>(tabs: impl Iterator<Item = &'a ProbedTab>, path: &str) -> Option<
     stop
 }
 
-/// Whether held connections stop a page. A page that was answered because the server closed some of them counts
-/// as stopped.
+/// Whether held connections stop a page. A page that was answered only because the server closed some of the
+/// connections counts as stopped.
 fn stops(held: &[HeldConnections]) -> Option<bool> {
     let testable = held.iter().filter(|held| held.n > 0 && !held.is_untestable() && !held.pages.is_empty());
     testable.map(HeldConnections::stop_a_page).reduce(|one, other| one || other)
@@ -399,8 +401,8 @@ pub(super) fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatF
     at.find_map(|statistics| statistics.figures.as_ref())
 }
 
-/// Whether the application answered a tab whose request it had not read when that was looked up. If the answer is empty
-/// or a 500, the tab got a thread, and no database connection.
+/// Whether the application answered a tab whose request it had not read when the place was looked up. If the answer is
+/// empty or a 500, the tab had waited for a thread, and then found no free database connection.
 fn waited_for_a_thread(tab: &ProbedTab) -> bool {
     let by_the_application = match tab.outcome {
         TabOutcome::Empty => true,

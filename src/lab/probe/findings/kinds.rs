@@ -1,4 +1,4 @@
-//! The table of kinds: names, what each means, and what shows it. `docs/probe-kinds.md` is generated from it.
+//! The table of kinds: name, meaning, and the command that shows it. `docs/probe-kinds.md` is generated from it.
 
 mod limits;
 mod notes;
@@ -14,15 +14,15 @@ use super::{Finding, LimitKind, NoteKind};
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 struct KindRow {
-    /// In kebab case.
+    /// The name, in kebab case.
     name: &'static str,
-    /// One sentence for the list of kinds.
+    /// The meaning, in one sentence.
     means: &'static str,
-    /// Acts that show the failure. The first that exists is named.
+    /// Acts that show the failure. The output names the first one that exists.
     acts: &'static [u8],
-    /// A name of `/fixes` that shows the remedy.
+    /// The name of the fix (`/fixes/NAME`) that shows the remedy.
     fix: Option<&'static str>,
-    /// The command that shows it, where no act does.
+    /// The command that shows the failure, if no act does.
     command: Option<&'static str>,
 }
 
@@ -43,12 +43,12 @@ impl KindRow {
         KindRow { command: Some(command), ..self }
     }
 
-    /// The first of its acts that this program plays.
+    /// The first of its acts that exists.
     fn act(&self) -> Option<u8> {
         self.acts.iter().copied().find(|act| ACTS.iter().any(|it| it.number == usize::from(*act)))
     }
 
-    /// The command that shows it: an act, else a server with a flag or a fix.
+    /// The command that shows the failure: an act, or otherwise a server with a flag or a fix.
     fn see(&self) -> Option<String> {
         let by_act = self.act().map(|act| format!("ninetabs reproduce --act {act}"));
         let by_flag = self.command.map(str::to_owned);
@@ -67,7 +67,7 @@ impl KindRow {
     }
 }
 
-/// Adds the functions that both enums have.
+/// Defines the methods that both enums have.
 macro_rules! named {
     ($kind:ty) => {
         impl $kind {
@@ -81,12 +81,12 @@ macro_rules! named {
                 self.name().replace('-', " ").to_uppercase().replace("HTTP2", "HTTP/2")
             }
 
-            /// What it means, in one sentence.
+            /// The meaning, in one sentence.
             pub fn means(self) -> &'static str {
                 self.row().means
             }
 
-            /// A finding of this kind, with the fix, the act and the command of the table.
+            /// A finding of this kind, with its fix, act and command from the table.
             pub(super) fn found(
                 self,
                 evidence: Evidence,
@@ -117,7 +117,7 @@ macro_rules! named {
 named!(LimitKind);
 named!(NoteKind);
 
-/// A limit or a note: what `--fail-on` takes.
+/// A kind of limit or note, as `--fail-on` accepts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
     Limit(LimitKind),
@@ -160,7 +160,7 @@ impl FromStr for FindingKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown kind `{}`; the kinds are {}", name.escape_debug(), names())]
 pub struct UnknownKind {
-    /// As it was given.
+    /// The name as it was given.
     pub name: String,
 }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_read_back_and_is_unique() {
+    fn every_name_parses_back_and_is_unique() {
         let mut names: Vec<&str> = FindingKind::all().map(FindingKind::name).collect();
         for name in &names {
             assert_eq!(name.parse::<FindingKind>().map(FindingKind::name), Ok(*name));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_have_the_order_of_the_enums() {
+    fn the_lists_are_in_the_order_of_the_enums() {
         assert!(LimitKind::ALL.is_sorted() && NoteKind::ALL.is_sorted());
     }
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_acts_the_first_is_named() {
+    fn the_command_of_a_kind_is_its_first_act_or_its_flag() {
         assert_eq!(LimitKind::Workers.row().act(), Some(1));
         assert_eq!(LimitKind::Workers.row().see().as_deref(), Some("ninetabs reproduce --act 1"));
         assert_eq!(LimitKind::Refused.row().see().as_deref(), Some("ninetabs serve --fix cap"));

@@ -1,7 +1,7 @@
-//! The rules of the limits, in order. Exactly one limit comes out.
+//! The rules of the limits, in order. Every measured run gets exactly one limit.
 //!
-//! A rule is a function from the facts to a finding. [`RULES`] has them in the order in which they are tried; if
-//! none holds as it is written, [`nearest`] gives the reading that the evidence contradicts least.
+//! A rule is a function from the facts to a finding. [`RULES`] lists the rules in the order in which they are tried. If
+//! none of them holds, [`nearest`] returns the limit that the evidence contradicts least.
 
 mod all_flow;
 mod connections;
@@ -14,7 +14,7 @@ use super::facts::{Facts, NextTab};
 use super::products::Recognized;
 use super::{Finding, LimitKind};
 
-/// A limit, and the readings that fit as well.
+/// A limit, and other kinds of limit that fit the evidence as well.
 pub(super) struct FoundLimit {
     pub limit: Finding<LimitKind>,
     pub or: Vec<LimitKind>,
@@ -25,16 +25,17 @@ impl FoundLimit {
         FoundLimit { limit, or: Vec::new() }
     }
 
-    /// With second readings.
+    /// Sets the second readings.
     fn or(self, or: impl IntoIterator<Item = LimitKind>) -> FoundLimit {
         FoundLimit { or: or.into_iter().collect(), ..self }
     }
 }
 
-/// One rule: the finding if it holds.
+/// One rule: returns the finding if the rule holds.
 type LimitRule = fn(&Facts<'_>, &Recognized) -> Option<FoundLimit>;
 
-/// The rules in the order of [`LimitKind`], except that descriptors are the more exact reading of connections.
+/// The rules in the order of [`LimitKind`], except that descriptors come before connections, because they are the more
+/// specific reading.
 const RULES: [LimitRule; 14] = [
     exclusive::session_lock,
     exclusive::blocked_loop,
@@ -58,8 +59,8 @@ pub(super) fn of(facts: &Facts<'_>, recognized: &Recognized) -> FoundLimit {
     found.next().unwrap_or_else(|| nearest(facts, recognized))
 }
 
-/// The reading of outcomes that no rule describes: a page that stops beside streams that all flow, tabs that end
-/// after different times, a tab that is refused while idle connections alone stop the page.
+/// The limit for outcomes that no rule describes. Examples: all tabs stream and yet a page stops, tabs end after
+/// different times, or a tab is refused while idle connections alone stop the page.
 fn nearest(facts: &Facts<'_>, recognized: &Recognized) -> FoundLimit {
     match (facts.next(), facts.a_page_stops()) {
         (_, true) | (NextTab::None, false) => workers::found(facts, recognized),

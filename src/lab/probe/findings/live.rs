@@ -1,21 +1,21 @@
-//! Remedies for live warnings: `top` and the dashboard give the advice that a probe of that server gives.
+//! Remedies for live warnings: `top` and the dashboard give the same advice as a probe of the server.
 
 use super::products::{Product, Recognized};
 use super::remedies;
 
-/// A server that states what it is.
+/// The program of a server that reports its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchedServer {
-    /// By its `/stats`.
+    /// Puma, recognized by its `/stats`.
     Puma,
-    /// This program.
+    /// ninetabs itself.
     Ninetabs,
 }
 
 /// A state of a server for which a probe has a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveState {
-    /// All threads are taken, and the next request waits: `workers`.
+    /// All threads are held, and the next request waits: `workers`.
     ThreadsTaken,
     /// All database connections are in use, and a thread waits for one: `database-pool`.
     DatabasePoolEmpty,
@@ -25,7 +25,7 @@ pub enum LiveState {
     WriteBlocked,
 }
 
-/// What to do about this state, in the words of the server's configuration.
+/// What to do about this state, by the names of the server's settings.
 pub fn live_remedy(server: WatchedServer, state: LiveState) -> String {
     let recognized = Recognized::by_name(match server {
         WatchedServer::Puma => Product::Puma,

@@ -1,4 +1,4 @@
-//! Whether a run measured anything: exit status 3 or not.
+//! Whether a run measured anything. If it did not, the exit status is 3.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub enum NotMeasured {
     #[error("cannot measure the streams: the run was interrupted")]
     Interrupted,
     #[error(
-        "cannot measure the streams: {path} did not settle before the first of them ({answers}); give a page that \
-         always answers alike with --page"
+        "cannot measure the streams: the answers of {path} varied before the first stream ({answers}); give a page \
+         whose answers do not vary with --page"
     )]
     UnstablePage { path: String, answers: String },
     #[error("cannot reach the server: {why}")]
@@ -27,13 +27,13 @@ pub enum NotMeasured {
     #[error("cannot reach the server: its certificate was not accepted: {why}; --insecure skips the check")]
     Certificate { why: String },
     #[error(
-        "cannot measure the streams: they finish by themselves after {} while the next tab is still judged; ask for an \
+        "cannot measure the streams: they finish by themselves after {}, before the next tab is judged; ask for an \
          answer that lasts at least 30 s", time(*after)
     )]
     StreamsFinish { after: Duration },
     #[error(
-        "cannot measure the streams: this machine permits no more than {held} connections ({why}); raise the limit of \
-         descriptors (ulimit -n), or lower --tabs"
+        "cannot measure the streams: this machine permits no more than {held} connections ({why}); raise the \
+         descriptor limit (ulimit -n), or lower --tabs"
     )]
     OwnLimit { why: String, held: usize },
     #[error(
@@ -43,7 +43,7 @@ pub enum NotMeasured {
     NothingFlows { tabs: usize, patience: Duration },
     #[error(
         "cannot measure the application: a cache answered the streams (a late tab began with all {events} events of \
-         the first); put {{tab}} into the URL, so that each tab has an address of its own"
+         the first tab); put {{tab}} into the URL, so that each tab requests a different URL"
     )]
     SharedStream { events: usize },
     #[error("cannot measure the streams: the run ended before the first tab")]
@@ -80,7 +80,8 @@ pub(super) fn obstacle(measured: &Measured, facts: Option<&Facts<'_>>) -> Option
     })
 }
 
-/// A leak ends a run that has been measured. Our own limit does so if the server's had been found before.
+/// The obstacle, if the run ended early. A leak is not an obstacle: the run has been measured by then. Nor is our own
+/// limit, if the server's limit was found before it.
 fn by_an_early_end(stopped: &Stopped, facts: Option<&Facts<'_>>) -> Option<NotMeasured> {
     Some(match stopped.clone() {
         Stopped::Leak => return None,
@@ -95,8 +96,8 @@ fn by_an_early_end(stopped: &Stopped, facts: Option<&Facts<'_>>) -> Option<NotMe
     })
 }
 
-/// The late tab that shared the first one's events from a cache: a header names one, and a new address began anew.
-/// Without these an application replays its history.
+/// The late tab that received the first tab's events from a cache. A header has to name a cache, and a stream at a new
+/// address has to begin anew. Otherwise the application may be replaying its history.
 pub(super) fn cached_stream(measured: &Measured) -> Option<SharedStream> {
     let shared = measured.shared_stream?;
     let has_all = shared.events_of_the_first > 0 && shared.events_at_once >= shared.events_of_the_first;

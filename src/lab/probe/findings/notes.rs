@@ -1,4 +1,4 @@
-//! The rules of the notes. Any number holds.
+//! The rules of the notes. Any number of them may hold.
 
 mod delivery;
 mod queues;
@@ -12,7 +12,7 @@ use super::facts::Facts;
 use super::products::Recognized;
 use super::{Finding, LimitKind, NoteKind};
 
-/// What a rule of a note may ask.
+/// What the rule of a note may use.
 pub(super) struct NoteFacts<'a> {
     pub facts: &'a Facts<'a>,
     pub measured: &'a Measured,
@@ -20,7 +20,7 @@ pub(super) struct NoteFacts<'a> {
     pub recognized: &'a Recognized,
 }
 
-/// One rule: the finding if it holds.
+/// One rule: returns the finding if the rule holds.
 type NoteRule = fn(&NoteFacts<'_>) -> Option<Finding<NoteKind>>;
 
 /// The rules of a run with at least one tab.

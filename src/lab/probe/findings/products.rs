@@ -1,4 +1,4 @@
-//! Which program serves, as far as the responses, the listener and the statistics say.
+//! Recognizes the server's program from its responses, its listening process and its statistics.
 
 use super::super::measured::Measured;
 
@@ -42,8 +42,8 @@ pub(super) enum Product {
 
 use Product::*;
 
-/// Words of a `Server` header, of statistics or of a process's name, in lower case. The first that occurs decides, so a
-/// word stands before another one that its header also has.
+/// Words in a `Server` header, in the statistics or in a process name, in lower case. The first word that occurs
+/// decides. If a header contains two of them, the more specific one therefore has to come first.
 const HEADER_WORDS: &[(&str, Product)] = &[
     ("ninetabs", Ninetabs),
     ("passenger", Passenger),
@@ -83,13 +83,13 @@ const HEADER_WORDS: &[(&str, Product)] = &[
     ("thin", Thin),
 ];
 
-/// Words of a process's name that its header would not have.
+/// Words that occur in process names, but not in `Server` headers.
 const PROCESS_WORDS: &[(&str, Product)] = &[("fpm", PhpFpm), ("php", PhpCli), ("httpd", Apache)];
 
-/// Programs that stand in front of others.
+/// Programs that are used as a proxy in front of other servers.
 const FRONTS: [Product; 7] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish];
 
-/// What an application is written in, as far as a cookie's name says.
+/// The platform of an application, as far as a cookie's name or the server's program shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Runtime {
     Php,
@@ -103,23 +103,23 @@ pub(super) enum Runtime {
 /// The server, as far as it was recognized.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recognized {
-    /// The program that answers: by the statistics, the `Server` header, or the listener's name.
+    /// The program that answers, from the statistics, the `Server` header, or the listener's name.
     pub product: Option<Product>,
-    /// What the application is written in.
+    /// The platform of the application.
     pub runtime: Option<Runtime>,
-    /// The maximum of threads that the statistics report.
+    /// The maximum number of threads that the statistics report.
     pub max_threads: Option<u64>,
-    /// Whether the statistics say that it is Puma, or a model of it.
+    /// Whether the statistics are those of Puma or of ninetabs.
     statistics_say_puma: bool,
 }
 
 impl Recognized {
-    /// A server that states what it is.
+    /// A server whose program is known by name.
     pub(super) fn by_name(product: Product) -> Recognized {
         Recognized { product: Some(product), ..Recognized::default() }
     }
 
-    /// Looks at the statistics, the header, the cookies and the processes.
+    /// Recognizes a server from the statistics, the `Server` header, the processes and the cookies.
     pub(super) fn of(measured: &Measured) -> Recognized {
         let figures = measured.statistics.iter().find_map(|asked| asked.figures.as_ref());
         let program = figures.map(|figures| figures.program.to_lowercase());
@@ -143,19 +143,20 @@ impl Recognized {
         self.statistics_say_puma
     }
 
-    /// Whether the program that answers can be a front of another one.
+    /// Whether the program that answers may be a proxy in front of another server.
     pub(super) fn is_front(&self) -> bool {
         self.product.is_some_and(|product| FRONTS.contains(&product))
     }
 }
 
-/// The first product with a word that begins a part of the text: `TornadoServer`, `Apache-Coyote`, `hypercorn-h11`.
+/// The first product whose word begins one of the alphanumeric parts of the text: `TornadoServer`, `Apache-Coyote`,
+/// `hypercorn-h11`.
 fn find(words: &[(&str, Product)], text: &str) -> Option<Product> {
     let has = |word: &str| text.split(|c: char| !c.is_alphanumeric()).any(|part| part.starts_with(word));
     words.iter().find(|(word, _)| has(word)).map(|(_, product)| *product)
 }
 
-/// By the cookie that each framework sets for a session.
+/// The platform, from the name of the session cookie that its frameworks set.
 fn runtime_of_cookie(name: &str) -> Option<Runtime> {
     let name = name.to_lowercase();
     let rails = name.starts_with('_') && name.ends_with("_session");
@@ -171,7 +172,7 @@ fn runtime_of_cookie(name: &str) -> Option<Runtime> {
     })
 }
 
-/// The language of the applications that a program serves.
+/// The platform of the applications that a program serves.
 fn runtime_of(product: Product) -> Option<Runtime> {
     Some(match product {
         Puma | Unicorn | Passenger | Falcon | Thin | WebRick => Runtime::Ruby,
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn statistics_are_more_certain_than_a_header() {
+    fn statistics_take_precedence_over_the_server_header() {
         let figures = StatFigures { program: "Puma".to_owned(), ..StatFigures::default() };
         let target = ProbeTarget { server: Some("nginx".to_owned()), ..ProbeTarget::default() };
         let statistics = vec![Statistics { moment: StatsMoment::Before, figures: Some(figures) }];
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_or_a_cookie_is_asked_last() {
+    fn without_a_header_the_process_name_or_a_cookie_decides() {
         let listener =
             ListeningProcess { pid: 1, name: "php".to_owned(), threads: 1, descriptors: 4, limit: 1024 };
         let measured = Measured { listeners_before: vec![listener], ..Measured::default() };

@@ -1,4 +1,4 @@
-//! What to do about a finding: in the words of the recognized server's configuration, else in general.
+//! What to do about a finding: by the setting names of the server if it was recognized, otherwise in general terms.
 
 mod limits;
 mod notes;
@@ -8,11 +8,11 @@ pub(super) use notes::*;
 
 use super::super::measured::{ProbedTab, TabOutcome, WaitPlace};
 
-/// ` in the kernel`, ` unread`, or nothing where the place is unknown.
+/// ` in the kernel`, ` after its request was read`, or nothing if the place is unknown.
 pub(super) fn where_it_waits(place: Option<WaitPlace>) -> &'static str {
     match place {
         Some(WaitPlace::Kernel) => " in the kernel",
-        Some(WaitPlace::AcceptQueueFull) => " for a full accept queue",
+        Some(WaitPlace::AcceptQueueFull) => " for space in the accept queue",
         Some(WaitPlace::Unread) => " unread in an accepted connection",
         Some(WaitPlace::Read) => " after its request was read",
         Some(WaitPlace::Refused) | None => "",

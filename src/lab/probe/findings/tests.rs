@@ -1,6 +1,6 @@
-//! Measurements as literals, and what the rules make of them.
+//! Tests of the rules, with measurements written as literals.
 //!
-//! [`literals`] builds a run in a few words; other tests of the probe can use it.
+//! [`literals`] builds the measurements of a run in a few words. Other tests of the probe use it as well.
 
 pub mod literals;
 

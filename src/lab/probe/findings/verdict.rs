@@ -1,4 +1,4 @@
-//! The verdict: one or two sentences that a tired operator understands.
+//! The verdict: one or two sentences that an operator understands without reading the details.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::facts::{Extent, Facts, NextTab};
 use super::measurable::is_measured;
 use super::{Findings, LimitKind, NoteKind};
 
-/// The sentence that the output begins its result with. It says what was counted, and never a setting: the number
-/// found and the number configured often differ.
+/// The first sentence of the result. It states what was counted, never what may be configured, because the two numbers
+/// often differ.
 pub fn verdict(measured: &Measured, findings: &Findings) -> String {
     let facts = Facts::of(measured);
     let (Some(limit), Some(facts)) = (&findings.limit, facts) else {
@@ -38,14 +38,15 @@ pub fn verdict(measured: &Measured, findings: &Findings) -> String {
 
 fn none_found(facts: &Facts<'_>, is_slower: bool) -> String {
     let slower = if is_slower { ", though more slowly" } else { "" };
-    format!("{} flow at the same time, and every page answers{slower}.", streams(facts.streams()))
+    format!("{} run at the same time, and every page answers{slower}.", streams(facts.streams()))
 }
 
 fn shared_slots(facts: &Facts<'_>, evidence: &Map<String, Value>) -> String {
     let gap = |gaps| median(gaps).map_or_else(|| "?".to_owned(), time);
     let slots = evidence.get("slots").map(ToString::to_string).unwrap_or_default();
     format!(
-        "{} flow at the same time, but they share about {slots} slots: an event comes every {}, alone every {}.",
+        "{} run at the same time, but they share about {slots} slots: each gets an event every {}, a lone one \
+         every {}.",
         streams(facts.streams()),
         gap(&facts.measured.crowded_gaps),
         gap(&facts.measured.lone_gaps)
@@ -55,7 +56,7 @@ fn shared_slots(facts: &Facts<'_>, evidence: &Map<String, Value>) -> String {
 fn http2_streams(facts: &Facts<'_>, measured: &Measured) -> String {
     let reached = measured.http2.as_ref().map_or(0, |http2| http2.reached);
     format!(
-        "{} flow on connections of their own; one HTTP/2 connection carries {reached}.",
+        "{} run on separate connections; one HTTP/2 connection carries {reached}.",
         streams(facts.streams())
     )
 }
@@ -67,19 +68,19 @@ fn session_lock(facts: &Facts<'_>) -> String {
 
 fn nothing_flows(facts: &Facts<'_>) -> String {
     match facts.held() {
-        1 => "No stream delivers an event; still, the first of them stops the pages.".to_owned(),
-        held => format!("No stream delivers an event; still, {held} of them stop the pages."),
+        1 => "No stream delivers an event, yet the first of them stops the pages.".to_owned(),
+        held => format!("No stream delivers an event, yet {held} of them stop the pages."),
     }
 }
 
-/// How many streams flow, and beside how many the pages answer.
+/// How many streams run, and beside how many of them the pages answer.
 fn counted(facts: &Facts<'_>, kind: LimitKind, findings: &Findings) -> String {
     let is_cut = findings.note(NoteKind::Cut).is_some();
     let when = if is_cut || facts.streams().high == 1 { "at a time" } else { "at the same time" };
     format!("{} {when}; {}.", streams(facts.streams()), pages(facts, kind, is_cut))
 }
 
-/// `pages answer beside 4 of them`, or which of them do.
+/// `pages answer beside 4 of them`, or which of the pages do.
 fn pages(facts: &Facts<'_>, kind: LimitKind, is_cut: bool) -> String {
     let until = facts.pages_until();
     if !facts.a_page_stops() {
@@ -90,7 +91,7 @@ fn pages(facts: &Facts<'_>, kind: LimitKind, is_cut: bool) -> String {
     }
     let answering = facts.answering_paths();
     let subject = match (kind, &answering[..]) {
-        (LimitKind::DatabasePool, [_, ..]) => "pages that query".to_owned(),
+        (LimitKind::DatabasePool, [_, ..]) => "pages that use the database".to_owned(),
         (_, []) => "pages".to_owned(),
         _ => list(&facts.stopped_paths()),
     };
@@ -124,7 +125,7 @@ fn streams(extent: Extent) -> String {
     }
 }
 
-/// ` Each is cut after 8 to 10 s.`, or how many of those that the server ended.
+/// ` Each is cut off after 8 to 10 s.`, or how many of the streams that the server ended were cut off at that age.
 fn cut_ages(findings: &Findings) -> Option<String> {
     let cut = findings.note(NoteKind::Cut)?;
     if cut.evidence.get("how") == Some(&"finished".into()) {
@@ -143,8 +144,8 @@ fn cut_ages(findings: &Findings) -> Option<String> {
     let number = |name: &str| cut.evidence.get(name).and_then(Value::as_u64);
     Some(match number("cuts").zip(number("of")) {
         Some((cuts, of)) if cuts < of => {
-            format!(" Of {of} that the server ended, {cuts} were cut after {ages}.")
+            format!(" Of {of} streams that the server ended, {cuts} were cut off after {ages}.")
         }
-        _ => format!(" Each is cut after {ages}."),
+        _ => format!(" Each is cut off after {ages}."),
     })
 }

@@ -1,4 +1,4 @@
-//! One HTTP/2 connection: by ALPN on https, by prior knowledge on http.
+//! One HTTP/2 connection: negotiated by ALPN for https, with prior knowledge for http.
 
 use std::io;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use crate::lab::http::connection::host;
 use crate::lab::http::{HttpError, MAX_HEAD_BYTES, Tls, Verification, tls};
 use crate::lab::probe::plan::ProbePlan;
 
-/// How long connecting and agreeing on HTTP/2 may take.
+/// How long connecting and negotiating HTTP/2 may take.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long the server may take to announce its settings.
 pub(super) const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 const SETTINGS_CHECK: Duration = Duration::from_millis(2);
 
-/// The maximum of streams before the server's SETTINGS have come. No server announces it: it does not fit into
-/// 32 bits. SETTINGS without a maximum make it `usize::MAX`.
+/// Stands for the maximum number of streams before the server's SETTINGS have arrived. No server can announce this
+/// number, because it does not fit into 32 bits. SETTINGS without a maximum set it to `usize::MAX`.
 const UNKNOWN: usize = usize::MAX - 1;
 
-/// A connection. Closed when dropped together with its runtime.
+/// An HTTP/2 connection. It is closed when it and its runtime are dropped.
 pub(super) struct Http2Link {
     pub(super) sender: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Http2Link {
-    /// Connects to the plan's address, and agrees on HTTP/2. Adds a handle of the socket to `sockets`.
+    /// Connects to the plan's address and negotiates HTTP/2. Adds a handle to the socket to `sockets`.
     pub(super) async fn open(plan: &ProbePlan, sockets: &mut Vec<Socket>) -> Result<Http2Link, String> {
         let to = plan.address.to_string();
         let opening = async {
@@ -69,7 +69,7 @@ impl Http2Link {
         }
     }
 
-    /// Says goodbye and closes. Waits for at most `within`.
+    /// Sends GOAWAY and closes the connection. Waits for at most `within`.
     pub(super) async fn close(self, within: Duration) {
         drop(self.sender);
         let mut driver = self.driver;

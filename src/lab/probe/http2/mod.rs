@@ -1,11 +1,12 @@
-//! The experiment `--http2`: how many streams flow on one HTTP/2 connection, and what stops the next one.
+//! The experiment `--http2`: how many streams run on one HTTP/2 connection, and what stops the next one.
 //!
-//! HTTP/2 has its own limits: the server announces a maximum of concurrent streams, and may refuse one with
-//! `REFUSED_STREAM`. As a browser does, the client keeps a request beyond the announced maximum to itself. Whether
-//! the limit belongs to the connection shows on a second one.
+//! HTTP/2 has its own limits: the server announces a maximum number of concurrent streams, and may refuse a stream with
+//! `REFUSED_STREAM`. Like a browser, the client does not send a request beyond the announced maximum. A second
+//! connection shows whether the limit applies per connection.
 //!
-//! No other module uses a runtime. It has one thread, that of the caller, and ends with [`measure`], which blocks.
-//! Each wait has a limit. On every way out all connections are closed; after a stop signal they are reset.
+//! This is the only module of the probe that uses an async runtime. The runtime runs on the caller's thread and ends
+//! with [`measure`], which blocks. Each wait has a limit. All connections are closed on every exit path; after a stop
+//! signal they are reset.
 
 mod link;
 mod request;
@@ -27,19 +28,19 @@ use stream::{Http2Stream, StreamVerdict};
 
 /// How often the stop signal is checked.
 const STOP_CHECK: Duration = Duration::from_millis(20);
-/// A sign of life counts as an event after this time.
+/// After this time without an event, a sign of life counts as one.
 const EVENT_WITHIN: Duration = Duration::from_secs(3);
-/// How long a stream is watched that the announced maximum holds back: in case the server has raised it.
+/// How long to wait for a stream beyond the announced maximum, in case the server has raised it.
 const BEYOND_WITHIN: Duration = Duration::from_millis(500);
 /// How long a canceled stream's slot may take to return.
 const RETURN_WITHIN: Duration = Duration::from_secs(15);
-/// How long the connections may take to say goodbye.
+/// How long a connection may take to close cleanly.
 const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 
 /// The error of a measurement that was stopped.
 pub const INTERRUPTED: &str = "interrupted";
 
-/// Characters of an error, which may repeat what the server sent.
+/// Maximum length of an error in characters, because it may quote what the server sent.
 const MAX_ERROR: usize = 200;
 
 /// The longest time for which [`measure`] blocks: two connections, the streams, and one page. Most servers take a few
@@ -59,9 +60,9 @@ pub fn longest(plan: &ProbePlan, baselines: &[Baseline], event_within: Duration)
 
 /// Measures the streams of one HTTP/2 connection, and adds the requests that it sends to `requests`.
 ///
-/// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. A stream after
-/// the first may take `event_within` to its first event. Blocks for at most the time of [`longest`], or until `stop`
-/// comes.
+/// Beside the streams, it requests the page with the fastest of `baselines`, if there is one. Every stream but the
+/// first may take `event_within` until its first event. Blocks for at most the time of [`longest`], or until the stop
+/// signal.
 pub fn measure(
     plan: &ProbePlan,
     baselines: &[Baseline],
@@ -70,7 +71,7 @@ pub fn measure(
     requests: &mut usize,
 ) -> Http2 {
     let mut found = Http2::default();
-    // Handles by which a stop resets the connections.
+    // Handles through which a stop signal resets the connections.
     let mut sockets = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -86,18 +87,18 @@ pub fn measure(
         None => {
             found.error = Some(INTERRUPTED.to_owned());
             for socket in &sockets {
-                // It fails if the server was faster.
+                // This fails if the server has already closed the connection.
                 let _ = socket.set_linger(Some(Duration::ZERO));
             }
         }
     }
-    // The runtime owns the connections, and must be gone before the last handle of their sockets.
+    // The runtime owns the connections and must be dropped before the last handles to their sockets.
     drop(runtime);
     drop(sockets);
     found
 }
 
-/// Returns `None` if `stop` came first.
+/// Runs `work`, and returns `None` if the stop signal came first.
 async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> Option<T> {
     let mut work = pin!(work);
     let mut tick = interval(STOP_CHECK);
@@ -115,7 +116,7 @@ async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> 
     .await
 }
 
-/// One run, whose results stay behind if it is dropped half-way.
+/// One run of the experiment. If it is dropped halfway, the results so far remain in `found`.
 struct Http2Experiment<'a> {
     plan: &'a ProbePlan,
     event_within: Duration,
@@ -144,7 +145,7 @@ impl Http2Experiment<'_> {
             let mut second = Http2Link::open(self.plan, self.sockets).await?;
             let (other, outcome) = self.stream(&mut second, streams.len() + 2, self.event_within).await?;
             self.found.second_connection = Some(outcome == StreamVerdict::Flows);
-            // Dropping a stream cancels it. The one that waits goes first, so that it does not take over a slot.
+            // Dropping a stream cancels it. The waiting stream is dropped first, so that it cannot take over a slot.
             drop((beyond, other));
             streams.clear();
             second.close(CLOSE_WITHIN).await;
@@ -152,13 +153,14 @@ impl Http2Experiment<'_> {
             self.found.after_cancel = Some(outcome == StreamVerdict::Flows);
             drop(again);
         }
-        // The last cancellation is on its way before the connection ends.
+        // Gives the last cancellation time to be sent before the connection ends.
         sleep(STOP_CHECK).await;
         first.close(CLOSE_WITHIN).await;
         Ok(())
     }
 
-    /// Opens one stream after another, up to the announced maximum. Returns the one that got nothing, if it is open.
+    /// Opens one stream after another, up to the announced maximum. Returns the stream that got nothing, if it is still
+    /// open.
     async fn climb(
         &mut self,
         link: &mut Http2Link,
@@ -183,7 +185,7 @@ impl Http2Experiment<'_> {
         Ok(None)
     }
 
-    /// Whether this many streams are all that the server announced.
+    /// Whether this many streams reach the announced maximum.
     fn is_full(&self, streams: usize) -> bool {
         self.found.announced.is_some_and(|most| usize::try_from(most).is_ok_and(|most| most <= streams))
     }
@@ -199,7 +201,7 @@ impl Http2Experiment<'_> {
         Ok(Http2Stream::open(link, request, within).await)
     }
 
-    /// Asks for the fastest page.
+    /// Requests the fastest page.
     async fn page(&mut self, link: &mut Http2Link, baselines: &[Baseline]) -> Result<Option<bool>, String> {
         let pages = self.plan.pages.iter().zip(baselines);
         let Some((url, baseline)) = pages.min_by_key(|(_, baseline)| baseline.time) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The requests of the experiment: those of the other steps, as far as HTTP/2 has their header fields.
+//! The requests of the experiment. They are those of the other steps, without the header fields that HTTP/2 forbids.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
@@ -8,7 +8,7 @@ use crate::lab::http::ClientRequest;
 use crate::lab::probe::plan::ProbePlan;
 use crate::lab::probe::requests::{self, Variant};
 
-/// Fields that belong to a connection of HTTP/1.1, or that the experiment sets itself.
+/// Fields that are specific to HTTP/1.1 connections, or that the experiment sets itself.
 const LEFT_OUT: [&str; 8] = [
     "connection",
     "content-length",
@@ -20,7 +20,7 @@ const LEFT_OUT: [&str; 8] = [
     "upgrade",
 ];
 
-/// The stream of the tab with this number. Its events are read without decoding.
+/// The request for the stream of the tab with this number. It asks for identity, because the body is not decoded.
 pub(super) fn stream(plan: &ProbePlan, tab: usize) -> Result<Request<Bytes>, String> {
     let identity = Variant { encoding: Some("identity".to_owned()), ..Variant::default() };
     let (url, request) = requests::stream(plan, tab, &identity);
@@ -41,13 +41,13 @@ fn build(url: &Url, request: ClientRequest) -> Result<Request<Bytes>, String> {
         if LEFT_OUT.iter().any(|other| name.eq_ignore_ascii_case(other)) {
             continue;
         }
-        // Neither message repeats the value, which may be a secret.
-        let bad = || format!("the header {name} cannot be sent by HTTP/2");
+        // The messages do not contain the value, which may be a secret.
+        let bad = || format!("cannot send the header {name} over HTTP/2");
         let value = HeaderValue::from_bytes(&value).map_err(|_| bad())?;
         head = head.header(HeaderName::try_from(name.as_ref()).map_err(|_| bad())?, value);
     }
     if !body.is_empty() {
         head = head.header("content-length", body.len());
     }
-    head.body(body).map_err(|error| format!("cannot ask for {url} by HTTP/2: {error}"))
+    head.body(body).map_err(|error| format!("cannot request {url} over HTTP/2: {error}"))
 }

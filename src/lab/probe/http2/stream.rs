@@ -15,22 +15,22 @@ use crate::lab::http::Head;
 use crate::lab::probe::events::{Arrival, UnitReader};
 use crate::lab::probe::measured::{Baseline, Http2Stop};
 
-/// The judgment of a stream at its limit.
+/// How a stream is judged once it has an event, has ended, or its time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamVerdict {
-    /// It has an event and is open.
+    /// It has delivered an event and is open.
     Flows,
-    /// Neither an event nor an end came in time.
+    /// It has neither delivered an event nor ended in time.
     Waits,
     /// It ended.
     Stopped(Http2Stop),
 }
 
-/// What the bytes of a response have shown.
+/// What a response has shown so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum StreamSign {
     Nothing,
-    /// A comment or `retry:`, which counts as an event if none comes.
+    /// A comment or `retry:`, which counts as an event if no event arrives.
     SignOfLife,
     Event,
 }
@@ -52,8 +52,8 @@ struct StreamSeen {
     end: Option<Http2Stop>,
 }
 
-/// An open stream. Its events are read and discarded, so that it never blocks the connection's window. Canceled by
-/// RST_STREAM when dropped.
+/// An open stream. Its events are read and discarded, so that it never blocks the connection's flow-control window.
+/// When dropped, it is canceled with RST_STREAM.
 pub(super) struct Http2Stream {
     send: SendStream<Bytes>,
     seen: watch::Receiver<StreamSeen>,
@@ -68,7 +68,7 @@ impl Http2Stream {
         within: Duration,
     ) -> (Option<Http2Stream>, StreamVerdict) {
         let began = Instant::now();
-        // Sending waits for the server only if an earlier request is still held back.
+        // Sending blocks only if an earlier request is still waiting to be sent.
         let (response, send) = match timeout_at(began + within, send(link, request)).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => return (None, StreamVerdict::Stopped(stop(&error))),
@@ -79,7 +79,8 @@ impl Http2Stream {
         let mut stream = Http2Stream { send, seen };
         let has_event = |seen: &StreamSeen| seen.shown == StreamSign::Event || seen.end.is_some();
         let is_alive = |seen: &StreamSeen| seen.shown != StreamSign::Nothing || seen.end.is_some();
-        // The reader keeps the sender until the stream has ended. A sign of life counts if no event comes.
+        // `wait_for` fails only on a timeout, because the reader keeps the sender until the stream has ended.
+        // If no event arrives soon, a sign of life counts instead.
         let soon = began + within.min(EVENT_WITHIN);
         if timeout_at(soon, stream.seen.wait_for(has_event)).await.is_err() {
             let _ = timeout_at(began + within, stream.seen.wait_for(is_alive)).await;
@@ -88,7 +89,7 @@ impl Http2Stream {
         (Some(stream), outcome)
     }
 
-    /// Whether it has had an event and is still open.
+    /// Whether it has delivered an event and is still open.
     pub(super) fn flows(&self) -> bool {
         self.outcome() == StreamVerdict::Flows
     }
@@ -108,7 +109,7 @@ impl Drop for Http2Stream {
     }
 }
 
-/// Whether a page is answered completely, with the status of its baseline and within its limit.
+/// Whether a page is answered completely, with the status of its baseline and within the baseline's limit.
 pub(super) async fn is_answered(link: &mut Http2Link, request: Request<Bytes>, baseline: &Baseline) -> bool {
     let answered = async {
         let (response, _send) = send(link, request).await.ok()?;
@@ -118,7 +119,7 @@ pub(super) async fn is_answered(link: &mut Http2Link, request: Request<Bytes>, b
         }
         Some(head.status.as_u16() == baseline.status)
     };
-    // Dropping the request's handles cancels it.
+    // On a timeout, dropping the handles cancels the request.
     timeout(baseline.limit(), answered).await.is_ok_and(|answered| answered == Some(true))
 }
 
@@ -153,7 +154,7 @@ async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<StreamSe
     let head = Head { status: head.status.as_u16(), headers: fields.collect(), minor_version: 1 };
     // In HTTP/2, a body without a length is a stream.
     let mut reader = UnitReader::of(&head, head.header("content-length").is_none());
-    // It may be large, and the body may last for as long as the experiment.
+    // The head may be large, and the body may last as long as the experiment.
     drop(head);
     while let Some(data) = body.data().await {
         let bytes = match data {
@@ -172,9 +173,9 @@ async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<StreamSe
     Http2Stop::Reset
 }
 
-/// Lets the server send as many bytes again.
+/// Returns flow-control capacity to the server, so that it can send this many further bytes.
 fn release(body: &mut RecvStream, bytes: usize) {
-    // It fails only for more bytes than have come.
+    // This fails only for more bytes than have arrived.
     let _ = body.flow_control().release_capacity(bytes);
 }
 

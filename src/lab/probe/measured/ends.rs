@@ -1,17 +1,17 @@
-//! Ends: slots that return, streams that the server cuts, and the server after everything was closed.
+//! Slots that return, streams that the server ends, and how the server recovers after everything was closed.
 
 use std::time::Duration;
 
-/// A stream that was closed to see how long its slot takes to come back.
+/// A stream that was closed to measure how long its slot takes to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotReturn {
-    /// FIN or RST.
+    /// Whether the stream was closed by FIN or by RST.
     pub by: CloseBy,
-    /// To the first event of the tab that took the slot; `None` if none did in 15 s.
+    /// Time until the first event of the tab that took the slot; `None` if no tab took it within 15 s.
     pub after: Option<Duration>,
-    /// Tabs that ended in between.
+    /// Number of tabs that ended in between.
     pub ends_between: usize,
-    /// Whether something else happened that frees a slot, so that the figure says nothing.
+    /// Whether something else may have freed a slot, so that the figure proves nothing.
     pub is_void: bool,
 }
 
@@ -29,32 +29,32 @@ pub enum CloseBy {
 pub struct Cut {
     /// The tab's number, or 0 for a connection that is not a step of a staircase.
     pub tab: usize,
-    /// When it ended.
+    /// When the stream ended.
     pub at: Duration,
-    /// From its first event to its end.
+    /// Time from its first event to its end.
     pub age: Duration,
-    /// How it ended.
+    /// How the server ended the stream.
     pub how: CutHow,
-    /// Whether a `retry:` or a comment came right before.
+    /// Whether a `retry:` or a comment came right before the end.
     pub is_polite: bool,
 }
 
 /// How the server ended a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CutHow {
-    /// Against the framing, or by a reset.
+    /// In the middle of the response, or by a reset.
     Abrupt,
-    /// By its framing.
+    /// With a complete response.
     Clean,
-    /// `[DONE]`, or by the framing of a request other than GET: the answer was complete.
+    /// After `[DONE]`, or with a complete response to a request other than GET: there was nothing more to send.
     Finished,
 }
 
-/// Step 6: everything is closed.
+/// Step 6: how long the server takes to recover after everything was closed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Free {
-    /// To the page's answer.
+    /// Time until the page was answered.
     pub page: Option<Duration>,
-    /// To the first event of a fresh stream.
+    /// Time until the first event of a fresh stream.
     pub stream: Option<Duration>,
 }

@@ -1,6 +1,6 @@
-//! Evidence from beside the connections: the control server's statistics and the listening processes.
+//! Evidence from other sources than the connections: the control server's statistics and the listening processes.
 
-/// When the statistics were asked.
+/// When the statistics were requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StatsMoment {
     /// Before the first tab.
@@ -14,13 +14,13 @@ pub enum StatsMoment {
 /// One answer of the control server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
-    /// When.
+    /// When the control server was queried.
     pub moment: StatsMoment,
     /// Its figures, or `None` if it did not answer.
     pub figures: Option<StatFigures>,
 }
 
-/// The figures of Puma's `/stats`, or of ninetabs', summed over workers.
+/// The figures from `/stats` of Puma or ninetabs, summed over workers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StatFigures {
     /// `ninetabs` or `Puma`.
@@ -44,10 +44,10 @@ pub struct ListeningProcess {
     pub pid: u32,
     /// Its name, without control characters.
     pub name: String,
-    /// Its threads.
+    /// Number of its threads.
     pub threads: usize,
-    /// Its open descriptors.
+    /// Number of its open descriptors.
     pub descriptors: usize,
-    /// Its soft limit of descriptors.
+    /// Its soft descriptor limit.
     pub limit: u64,
 }

@@ -1,42 +1,42 @@
-//! The experiments that run on request only.
+//! The optional experiments.
 
 use std::time::Duration;
 
 use super::Free;
 
-/// `--zombies`.
+/// The result of `--zombies`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Zombies {
-    /// How many streams stopped reading after their first event. With 0, nothing else was measured.
+    /// How many streams stopped reading after their first event. If 0, nothing else was measured.
     pub n: usize,
     /// How long they were watched.
     pub watched: Duration,
-    /// To the first event of the tab that waited beside them; `None` if none came.
+    /// Time until the first event of the tab beside them; `None` if none arrived.
     pub tab: Option<Duration>,
-    /// To the answer of the page that was pending; `None` if none came.
+    /// Time until the page beside them was answered; `None` if it was not.
     pub page: Option<Duration>,
-    /// Unsent bytes at the server's ends, where the kernel shows them.
+    /// Unsent bytes at the server's ends of these connections, where the kernel shows them.
     pub unsent: Option<u64>,
-    /// Whether everything was free afterwards.
+    /// How long the server took to recover after everything was closed.
     pub free: Option<Free>,
 }
 
-/// `--http2`.
+/// The result of `--http2`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Http2 {
-    /// Why it could not be measured.
+    /// Why HTTP/2 could not be measured, if it could not.
     pub error: Option<String>,
     /// `SETTINGS_MAX_CONCURRENT_STREAMS`; `None` if the server announced no limit.
     pub announced: Option<u32>,
-    /// Streams that flowed on the first connection.
+    /// Number of streams that ran at the same time on the first connection.
     pub reached: usize,
-    /// How the stream beyond them failed: `settings`, `refused-stream`, `waits`, `reset`, or none.
+    /// What stopped the next stream: `settings`, `refused-stream`, `waits`, `reset`, or nothing.
     pub stopped_by: Option<Http2Stop>,
     /// Whether a page on the same connection was answered.
     pub page: Option<bool>,
-    /// Whether a stream on a second connection flowed.
+    /// Whether a stream on a second connection delivered an event.
     pub second_connection: Option<bool>,
-    /// Whether a stream flowed on the first connection after all were canceled.
+    /// Whether a new stream on the first connection delivered an event after all others had been canceled.
     pub after_cancel: Option<bool>,
 }
 
@@ -47,19 +47,19 @@ pub enum Http2Stop {
     Settings,
     /// `REFUSED_STREAM`.
     RefusedStream,
-    /// Accepted, and no event came.
+    /// The stream was accepted, but no event arrived.
     Waits,
-    /// It ended without an event, with another status, or by another reset or error.
+    /// The stream ended without an event, with another status, or by another reset or error.
     Reset,
 }
 
-/// `--http10`.
+/// The result of `--http10`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Http10 {
-    /// Whether a stream by HTTP/1.0 delivered an event.
+    /// Whether an HTTP/1.0 stream delivered an event.
     pub flowed: bool,
-    /// From its first event to its end, if the server ended it within two gaps.
+    /// Time from its first event to its end, if the server ended the stream within two gaps between events.
     pub ended: Option<Duration>,
-    /// Streams of a climb afterwards, without pages.
+    /// Number of streams that a climb without pages found afterward.
     pub streams_after: Option<usize>,
 }

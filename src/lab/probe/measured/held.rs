@@ -1,24 +1,24 @@
-//! Connections that hold nothing but themselves.
+//! Connections without an open request: silent ones, and keep-alive ones whose page was answered.
 
 use super::{PageAsk, PageOutcome, WaitPlace};
 
-/// Connections that hold nothing but themselves, and the pages beside them.
+/// Connections without an open request, and the pages that were requested beside them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldConnections {
     /// How many were opened.
     pub n: usize,
-    /// How many were open before the pages were asked.
+    /// How many were open before the pages were requested.
     pub open_before: usize,
     /// How many were open afterwards.
     pub open_after: usize,
-    /// One ask per path.
+    /// One request per path.
     pub pages: Vec<(String, PageAsk)>,
-    /// Where the connections themselves were; the most frequent place.
+    /// The most frequent place of the held connections themselves.
     pub place: Option<WaitPlace>,
 }
 
 impl HeldConnections {
-    /// Whether the server closed them before the pages were asked, so that the experiment says nothing.
+    /// Whether the server closed most of them before the pages were requested, so that the experiment proves nothing.
     pub fn is_untestable(&self) -> bool {
         self.n > 0 && self.open_before * 2 < self.n
     }
@@ -28,7 +28,7 @@ impl HeldConnections {
         self.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered)
     }
 
-    /// Whether they stop a page, also if the server closed some of them to answer it.
+    /// Whether they stop a page. A page for which the server closed some of them counts as stopped.
     pub fn stop_a_page(&self) -> bool {
         !self.leave_pages_answered() || self.were_closed_for_the_page()
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_answered_when_the_server_closes_some_counts_as_stopped() {
+    fn a_page_for_which_the_server_closes_held_connections_counts_as_stopped() {
         let held = |open_after, outcome| {
             let ask = PageAsk { outcome, time: Duration::ZERO, place: None };
             let pages = vec![("/".to_owned(), ask)];

@@ -1,29 +1,29 @@
-//! Everything that was seen on each connection, for the report.
+//! What was observed on each connection, for the report.
 
 use std::time::Duration;
 
 use super::WaitPlace;
 
-/// Everything that was seen on one connection.
+/// What was observed on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeLane {
     /// `tab 3`, `/page`, `idle`, …
     pub name: String,
-    /// What it carried.
+    /// What the connection carried.
     pub kind: LaneKind,
-    /// When its connection was begun.
+    /// When the client began to connect.
     pub from: Duration,
-    /// When it ended.
+    /// When the connection ended.
     pub to: Duration,
-    /// Its events. At most [`MAX_TICKS`] are kept.
+    /// The times of its events, at most [`MAX_TICKS`].
     pub ticks: Vec<Duration>,
-    /// From when to when it waited, and where.
+    /// From when until when its request waited, and where.
     pub wait: Option<(Duration, Duration, Option<WaitPlace>)>,
-    /// How it ended.
+    /// How the connection ended.
     pub end: LaneEnd,
 }
 
-/// Events that a lane keeps. Later ones are counted, not kept.
+/// Maximum number of events whose time a lane keeps. Later events are only counted.
 pub const MAX_TICKS: usize = 400;
 
 /// What a connection carried.
@@ -34,19 +34,19 @@ pub enum LaneKind {
     Stream,
     /// A page.
     Page,
-    /// No request, or one that had been answered.
+    /// No request, or only one that had been answered.
     Held,
 }
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum LaneEnd {
-    /// We closed it.
+    /// The probe closed it.
     #[default]
     ClosedByUs,
-    /// The server cut a stream that had flowed.
+    /// The server ended a stream that had delivered events, or closed a held connection.
     Cut,
-    /// The server refused it, or ended it without an event.
+    /// The server refused the request or ended it without an event. Has the status, if there was one.
     Refused(Option<u16>),
     /// A page that was answered.
     Answered,

@@ -1,10 +1,10 @@
-//! What a probe measured, as plain data.
+//! The measurements of a probe run, as plain data.
 //!
-//! The procedure fills a [`Measured`]; [`findings`](super::findings) infers the limit from it, and the
-//! exporters print both. Nothing here knows a socket or a clock: a test writes the outcomes of a staircase
-//! as literals.
+//! The procedure fills a [`Measured`], [`findings`](super::findings) infers the limit from it, and the exporters print
+//! both. This module uses neither sockets nor clocks, so tests can write the outcomes of a staircase as literals.
 //!
-//! Times are durations. "At" means since the run began. A figure that was not measured is `None`.
+//! All times are durations. A time that is named `at` is measured from the beginning of the run. A figure that was not
+//! measured is `None`.
 
 mod ends;
 mod evidence;
@@ -37,67 +37,68 @@ pub struct Measured {
     pub target: ProbeTarget,
     /// One entry per page, in the order in which they were given.
     pub baseline: Vec<Baseline>,
-    /// Whether the first tab received no event in time, so that tabs were judged by the pages alone.
+    /// Whether the first tab received no event in time, so that the pages alone showed the limit.
     pub is_blind: bool,
-    /// The climbs, the first of which has all details.
+    /// The climbs. Only the first one has all details.
     pub climbs: Vec<Climb>,
-    /// The tabs of the first climb beyond the last that flowed: the one that got nothing, a second one, and
+    /// The tabs of the first climb beyond the last one that streamed: the one that got nothing, a second one, and
     /// their replacements, in the order in which they were opened.
     pub waiting: Vec<ProbedTab>,
-    /// The page ask that stayed open until the streams were closed.
+    /// The page request that was left open until the streams were closed.
     pub late_page: Option<LatePage>,
-    /// The three asks with the other cookie.
+    /// The three streams with the other cookie.
     pub other_cookie: Option<Tries>,
-    /// The three asks from another address, and from this one.
+    /// The three streams from another address, and the three from this one.
     pub other_address: Option<OtherAddress>,
-    /// Pages that answered at the limit, asked once more with a random query parameter.
+    /// Pages that answered at the limit, requested once more with a random query parameter.
     pub uncached_pages: Vec<UncachedPage>,
-    /// One stream with a random query parameter, where a cache was suspected: the tab shares the first tab's events.
+    /// Whether a late tab received the events of the first tab, which may come from a cache.
     pub shared_stream: Option<SharedStream>,
-    /// Up to three closes, and how long each slot took to come back.
+    /// Up to three closed streams, and how long each slot took to return.
     pub slot_returns: Vec<SlotReturn>,
-    /// Whether a slot returned to a fresh tab while an older one went on waiting.
+    /// Whether a slot returned to a fresh tab while an older one still waited.
     pub slot_went_to_a_fresh_tab: bool,
-    /// Streams that the server ended, whenever in the run.
+    /// Streams that the server ended, at any time during the run.
     pub cuts: Vec<Cut>,
     /// How long the page and a fresh stream took after everything had been closed.
     pub free: Option<Free>,
-    /// Silent connections: N of them, then perhaps 2N.
+    /// The experiments with silent connections: N of them, and 2N if N did not stop a page.
     pub idle: Vec<HeldConnections>,
-    /// Connections that were answered a page and stay open.
+    /// The experiment with keep-alive connections on which a page was answered.
     pub kept: Option<HeldConnections>,
     /// The gaps between events, with all streams open.
     pub crowded_gaps: Vec<Duration>,
-    /// The gaps of one stream alone, right after the others were closed.
+    /// The gaps between the events of a single stream, right after all others were closed.
     pub lone_gaps: Vec<Duration>,
-    /// Body bytes per arrival of the open streams; arrivals are 100 ms apart or more, the first excluded.
+    /// Body bytes per arrival on the streams. Arrivals are at least 100 ms apart. The first one of each stream is left
+    /// out.
     pub arrivals: Vec<usize>,
-    /// In blind mode: when events came after all, and how many at once.
+    /// In blind mode: when events arrived after all, and how many arrived together.
     pub late_events: Option<LateEvents>,
-    /// A stream that accepts gzip (or, if a header was given, the other variant).
+    /// A stream that accepts gzip, or one that does not if the command line asks for compression.
     pub compression: Option<Compression>,
-    /// The `/stats` of the control URL, in the order in which it was asked.
+    /// The answers of the control URL's `/stats`, in order.
     pub statistics: Vec<Statistics>,
-    /// The processes that hold the listening socket, before the first tab.
+    /// The processes that hold the listening socket, as they were before the first tab.
     pub listeners_before: Vec<ListeningProcess>,
-    /// The same at the limit.
+    /// The processes that hold the listening socket, as they were at the limit.
     pub listeners_at_limit: Vec<ListeningProcess>,
-    /// `--zombies`.
+    /// The result of `--zombies`.
     pub zombies: Option<Zombies>,
-    /// `--http2`.
+    /// The result of `--http2`.
     pub http2: Option<Http2>,
-    /// `--http10`.
+    /// The result of `--http10`.
     pub http10: Option<Http10>,
     /// How long the oldest stream was watched.
     pub watched: Duration,
-    /// Requests sent.
+    /// Number of requests that were sent.
     pub requests: usize,
-    /// Page asks that were closed before their answer.
+    /// Number of page requests that were closed before they were answered.
     pub abandoned_pages: usize,
-    /// Streams that were closed before their first event.
+    /// Number of streams that were closed before their first event.
     pub abandoned_streams: usize,
     /// Why the run ended early, if it did.
     pub stopped: Option<Stopped>,
-    /// Everything that was seen on each connection, for the report.
+    /// What was observed on each connection, for the report.
     pub lanes: Vec<ProbeLane>,
 }

@@ -1,52 +1,52 @@
-//! The pages asked beside the streams.
+//! The pages that are requested beside the streams.
 
 use std::time::Duration;
 
 use super::WaitPlace;
 
-/// The asks of one path beside one tab.
+/// The requests for one path beside one tab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageAsks {
-    /// With its query.
+    /// The path, including its query.
     pub path: String,
-    /// In the order in which they ended, at most three.
+    /// The requests, at most three, in the order in which they ended.
     pub asks: Vec<PageAsk>,
 }
 
 impl PageAsks {
-    /// How many were answered.
+    /// How many requests were answered.
     pub fn answered(&self) -> usize {
         self.asks.iter().filter(|ask| ask.outcome == PageOutcome::Answered).count()
     }
 
-    /// Whether none was answered.
+    /// Whether no request was answered.
     pub fn is_dead(&self) -> bool {
         !self.asks.is_empty() && self.answered() == 0
     }
 
-    /// Whether some were answered and some were not.
+    /// Whether some requests were answered and some were not.
     pub fn is_partial(&self) -> bool {
         self.answered() > 0 && self.answered() < self.asks.len()
     }
 }
 
-/// One ask of a page.
+/// One request for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageAsk {
     /// Its outcome.
     pub outcome: PageOutcome,
-    /// To the complete answer, to the end, or to the moment at which it was given up.
+    /// Time until the complete answer, the end, or the moment at which the request was given up.
     pub time: Duration,
-    /// Where it waited, if it went unanswered.
+    /// Where the request waited, if it was not answered.
     pub place: Option<WaitPlace>,
 }
 
-/// The outcome of a page ask.
+/// The outcome of a page request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PageOutcome {
-    /// Complete, with the status of the baseline, in time.
+    /// It got a complete response in time, with the status of the baseline.
     Answered,
-    /// Complete, with another status.
+    /// It got a complete response with another status.
     Status(u16),
     /// The server closed the connection before the response was complete.
     Closed,
@@ -54,28 +54,28 @@ pub enum PageOutcome {
     Reset,
     /// The connection was refused or could not be made.
     NotConnected,
-    /// Nothing came in time.
+    /// It got no complete response in time.
     Nothing,
 }
 
-/// The page ask that was listened to until the streams were closed.
+/// The page request that was left open until the streams were closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LatePage {
     /// Its path.
     pub path: String,
-    /// How it ended while the streams were open; `Nothing` if it did not.
+    /// How the request ended while the streams were open; `Nothing` if it did not end.
     pub ask: PageAsk,
-    /// Whether the response looks like that of another program than the baseline's.
+    /// Whether the response appears to come from another program than the baseline's response.
     pub is_from_another_sender: bool,
 }
 
 /// A page at the limit, with a random query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncachedPage {
-    /// Without the parameter.
+    /// The path without the parameter.
     pub path: String,
-    /// Whether it was answered as it is.
+    /// Whether the page was answered without the parameter.
     pub plain: bool,
-    /// Whether it was answered with the parameter.
+    /// Whether the page was answered with the parameter.
     pub uncached: bool,
 }

@@ -1,4 +1,4 @@
-//! The tabs of a staircase: what became of each, and where its request waited.
+//! The tabs of a staircase: the outcome of each, and where its request waited.
 
 use std::time::Duration;
 
@@ -7,60 +7,61 @@ use super::PageAsks;
 /// One staircase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Climb {
-    /// The most tabs that flowed at one moment.
+    /// The maximum number of tabs that streamed at the same time.
     pub streams: usize,
-    /// The most streams beside which every path was answered 3 of 3. In blind mode, the most held streams.
+    /// The maximum number of streams beside which every path was answered three times out of three. In blind mode, all
+    /// open streams count.
     pub pages_until: usize,
     /// The tabs that were judged, in order, with the pages beside each.
     pub tabs: Vec<ProbedTab>,
-    /// Whether a tab beyond `streams` got nothing. Otherwise the climb ended at `--tabs`.
+    /// Whether a further tab got nothing. Otherwise the climb ended at `--tabs`.
     pub met_a_limit: bool,
 }
 
 /// One tab of a staircase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbedTab {
-    /// 1 for the first.
+    /// Its number, from 1.
     pub number: usize,
-    /// When its connection was begun.
+    /// When the client began to connect.
     pub opened_at: Duration,
     /// Its outcome.
     pub outcome: TabOutcome,
     /// The status of its response.
     pub status: Option<u16>,
-    /// From the first SYN to the first byte.
+    /// Time from the first SYN to the first byte.
     pub first_byte: Option<Duration>,
-    /// From the first SYN to the first event.
+    /// Time from the first SYN to the first event.
     pub first_event: Option<Duration>,
-    /// From the first SYN to the end, if the server ended it.
+    /// Time from the first SYN to the end, if the server ended it.
     pub ended: Option<Duration>,
-    /// How long it was watched without an end.
+    /// How long the tab was watched: until its end, or until the probe stopped watching.
     pub watched: Duration,
     /// Where its request waited.
     pub place: Option<WaitPlace>,
-    /// Whether a stream was cut while it waited, in which case it may have taken over a slot.
+    /// Whether another stream was cut off while the tab waited. The tab may then have taken over that stream's slot.
     pub saw_a_cut: bool,
-    /// Whether the response looks like that of another program than the pages': another `Server`, or none.
+    /// Whether the response appears to come from another program than the pages, because its `Server` header differs.
     pub is_from_another_sender: bool,
-    /// The pages asked beside it.
+    /// The pages that were requested beside the tab.
     pub pages: Vec<PageAsks>,
 }
 
 /// The outcome of a tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TabOutcome {
-    /// An event came in time, and the stream was open when the next tab was judged.
+    /// An event arrived in time, and the stream was still open when the next tab was judged.
     Flows,
-    /// An event came after more than 3 s, without any stream having ended.
+    /// An event arrived after more than 3 s, although no other stream had ended.
     Late,
-    /// Nothing came: neither a byte nor an end.
+    /// Neither data nor an end arrived.
     #[default]
     Waits,
-    /// A response began, and no event came.
+    /// A response began, but no event arrived.
     NoEvent,
-    /// A 200 that ended without an event.
+    /// The response was a 200 that ended without an event.
     Empty,
-    /// Another status.
+    /// The response had another status.
     Status,
     /// The server closed the connection without a response.
     Closed,
@@ -68,7 +69,7 @@ pub enum TabOutcome {
     Reset,
     /// The connection was refused or could not be made.
     NotConnected,
-    /// An event came, and the server ended the stream before the next tab was judged.
+    /// An event arrived, and the server ended the stream before the next tab was judged.
     Cut,
 }
 
@@ -93,13 +94,13 @@ impl TabOutcome {
 /// Where a request waits, read from the kernel's table of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WaitPlace {
-    /// The connection is made and not accepted.
+    /// The connection is established but not accepted.
     Kernel,
-    /// The handshake is not finished after the request was sent: the accept queue is full.
+    /// The handshake has not completed, because the accept queue is full.
     AcceptQueueFull,
-    /// Accepted, and the request is unread.
+    /// The connection is accepted, but the request has not been read.
     Unread,
-    /// Read by the server, or a proxy has it.
+    /// The server, or a proxy, has read the request.
     Read,
     /// There is no connection.
     Refused,

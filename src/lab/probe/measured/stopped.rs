@@ -5,23 +5,23 @@ use std::time::Duration;
 /// Why a run ended before its last step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// A signal.
+    /// A signal interrupted it.
     Interrupted,
-    /// A page never settled, or answered 5xx.
+    /// The answers of a page varied before the first tab, or were 5xx.
     UnstablePage {
         /// Its path.
         path: String,
         /// Its answers.
         answers: String,
     },
-    /// No connection, or no byte.
+    /// The server accepted no connection or did not answer.
     Unreachable {
         /// The error.
         why: String,
     },
-    /// The stream's response has no event, and its body ended.
+    /// The response to the stream's request is not a stream that can be read.
     NotAStream {
-        /// Status and type.
+        /// Status and type of the response, and why it cannot be read.
         what: String,
     },
     /// The certificate was not accepted.
@@ -29,18 +29,18 @@ pub enum Stopped {
         /// The error.
         why: String,
     },
-    /// Streams ended by themselves before the next tab was judged.
+    /// Streams finished by themselves before the next tab was judged.
     StreamsFinish {
-        /// How long they lasted.
+        /// How long the streams lasted.
         after: Duration,
     },
-    /// This process has no descriptor or no port left.
+    /// This process has no descriptor, port or thread left.
     OwnLimit {
         /// The system's error.
         why: String,
-        /// Connections held at that moment.
+        /// Number of connections held at that moment.
         held: usize,
     },
-    /// After everything was closed, nothing came back in 30 s.
+    /// The server did not recover within 30 s after everything was closed.
     Leak,
 }

@@ -1,4 +1,4 @@
-//! The target of the run: the stream, its unit, and the pages before the first stream.
+//! The target of the run: the stream, its unit, and the baseline of the pages.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 /// The target of the run.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeTarget {
-    /// Without user and password.
+    /// The URL of the stream, without user and password.
     pub url: String,
-    /// `GET`, `POST`, …
+    /// The method: `GET`, `POST`, …
     pub method: String,
     /// The version of the first response: `1.0`, `1.1` or `2`.
     pub http: String,
@@ -18,9 +18,9 @@ pub struct ProbeTarget {
     pub server: Option<String>,
     /// Names of cookies that the server set, without their values.
     pub sets_cookies: Vec<String>,
-    /// Whether a cookie was given.
+    /// Whether the command line gives a cookie.
     pub has_cookie: bool,
-    /// Whether a header of the stream or of a page says that a cache answered it.
+    /// Whether a header of the stream or of a page shows that a cache answered.
     pub names_a_cache: bool,
     /// Maximum number of connections held at the same time.
     pub tabs: usize,
@@ -35,7 +35,7 @@ pub struct ProbeTarget {
 pub enum Unit {
     /// `text/event-stream`: a dispatched event.
     Sse,
-    /// A server-sent comment or `retry:` on a stream that stays open, because no event came within 3 s.
+    /// A comment or `retry:` of a `text/event-stream` on which no event arrived within 3 s.
     SignOfLife,
     /// `application/x-ndjson` and similar: a line.
     Line,
@@ -43,19 +43,19 @@ pub enum Unit {
     Chunk,
 }
 
-/// A page before the first stream.
+/// How a page answered before the first stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baseline {
-    /// With its query.
+    /// The path, including its query.
     pub path: String,
     /// Its status.
     pub status: u16,
-    /// Median of the three asks that agreed.
+    /// Median time of the three requests that agreed.
     pub time: Duration,
 }
 
 impl Baseline {
-    /// The limit within which a page counts as answered: ten times its usual time, at least 3 s.
+    /// The time within which a page must answer: ten times its usual time, but at least 3 s.
     pub fn limit(&self) -> Duration {
         (self.time * 10).max(Duration::from_secs(3))
     }

@@ -1,28 +1,28 @@
-//! Streams asked for in another way: another cookie, another address, past a cache, with a coding.
+//! Streams that are requested in another way: with another cookie, from another address, past a cache, or compressed.
 
 use std::time::Duration;
 
-/// Three asks of a stream under another condition.
+/// Up to three streams that were requested under another condition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// How many flowed.
+    /// How many delivered an event.
     pub flowed: usize,
-    /// Of how many.
+    /// How many were requested.
     pub of: usize,
 }
 
-/// Streams from 127.0.0.2, beside those from 127.0.0.1.
+/// Streams from 127.0.0.2, alternating with streams from 127.0.0.1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OtherAddress {
-    /// From the other address.
+    /// Streams from the other address.
     pub other: Tries,
-    /// From our own at the same time.
+    /// Streams from our own address at the same time.
     pub own: Tries,
-    /// Whether a stream ended meanwhile, which makes it luck.
+    /// Whether a stream ended during the experiment, so that the result may be due to chance.
     pub a_stream_ended: bool,
 }
 
-/// A late tab whose first read held all events that the first tab had received.
+/// A late tab, and whether its first read had all events that the first tab had received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SharedStream {
     /// Events in its first read.
@@ -33,28 +33,30 @@ pub struct SharedStream {
     pub a_new_address_begins_anew: Option<bool>,
 }
 
-/// Events that came late in blind mode.
+/// Events that arrived late in blind mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LateEvents {
-    /// From the first SYN of that stream.
+    /// Time from the first SYN of the stream to its first event.
     pub after: Duration,
-    /// Events in the first arrival that had any.
+    /// Number of events in the first arrival that had any.
     pub at_once: usize,
 }
 
-/// Step 8.
+/// Step 8: a stream that accepts compression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compression {
     /// The `Accept-Encoding` of this stream.
     pub accepted: String,
     /// The `Content-Encoding` of its response.
     pub coding: Option<String>,
-    /// To its first event; `None` if none came in time.
+    /// Time until its first event; `None` if none arrived in time.
     pub first_event: Option<Duration>,
-    /// How long its first event was waited for.
+    /// How long the probe waited for the first event.
     pub within: Duration,
-    /// Whether identity flows: if this stream was not answered at all, as seen right after it.
+    /// Whether an uncompressed stream delivers events. If this stream was not answered at all, an uncompressed one is
+    /// tried right after it.
     pub identity_flows: bool,
-    /// Body bytes that came without completing an event, as they were sent: a gzip header has ten, and decodes to none.
+    /// Number of body bytes that arrived if no event did, before decoding: a gzip header has ten, which decode to
+    /// nothing.
     pub bytes: usize,
 }

@@ -1,15 +1,15 @@
-//! Step 9: two more climbs, if the first one may have been luck.
+//! Step 9: two more climbs, if the result of the first may be due to chance.
 
 use super::Run;
 use super::connections::Flow;
 use super::staircase::Climbing;
 use crate::lab::probe::progress::ProbeProgress;
 
-/// Further climbs.
+/// Number of further climbs.
 const CLIMBS: usize = 2;
 
 impl Run<'_> {
-    /// Climbs again, if a page was answered only sometimes or the slots came back unevenly.
+    /// Climbs again if a page was answered only sometimes, or if only some of the slots returned.
     pub(super) fn climb_again(&mut self, first: &Climbing) -> Flow<()> {
         let steps = first.steps.iter().chain(&first.beyond);
         let is_partial = steps.flat_map(|step| &step.pages).any(|asks| asks.is_partial());
@@ -25,7 +25,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One further climb, and what comes back afterwards. Returns the streams that flowed.
+    /// Climbs once more and closes everything. Returns how many streams ran at the same time.
     pub(super) fn climb_once_more(&mut self, asks_pages: bool) -> Flow<usize> {
         let mut climb = Climbing { asks_pages, ..Climbing::default() };
         self.climb(&mut climb)?;

@@ -1,7 +1,7 @@
-//! Asks the pages beside the streams.
+//! Requests the pages beside the streams.
 //!
-//! Each ask has a new connection: one kept from before the streams can be answered where a new visitor is not. A path
-//! is asked three times, because one ask is luck where several queues exist.
+//! Each request uses a new connection, because one from before the streams might be answered when a new visitor would
+//! not be. A path is requested three times, because with several queues a single result may be due to chance.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use super::observation::{End, Id};
 use crate::lab::probe::measured::{Baseline, CloseBy, LatePage, PageAsk, PageAsks, PageOutcome};
 use crate::lab::probe::requests;
 
-/// How often a path is asked beside a tab.
+/// How often a path is requested beside a tab.
 pub(super) const ASKS: usize = 3;
 
-/// Connections that the pages and the waiting tabs may use together, beside the streams.
+/// Maximum number of open page requests at the same time, while no tab waits.
 const BESIDE: usize = 3;
 
-/// A page, as the baseline has found it.
+/// A page, with its baseline.
 #[derive(Debug, Clone)]
 pub(super) struct ProbedPage {
     pub(super) url: url::Url,
@@ -29,35 +29,35 @@ pub(super) struct ProbedPage {
 }
 
 impl ProbedPage {
-    /// After this time without an answer, the other pages are asked first.
+    /// After this time without an answer, the other pages are requested first.
     fn short_limit(&self) -> Duration {
         (self.baseline.time * 5).max(Duration::from_millis(250))
     }
 }
 
-/// A page ask that goes unanswered, and is listened to until the streams are closed.
+/// A page request that was not answered in time, and that is left open until the streams are closed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LateAsk {
     pub(super) id: Id,
     pub(super) page: usize,
 }
 
-/// The asks of one path that were not all answered at once.
+/// The requests for a path that does not answer quickly.
 struct Slow {
     page: usize,
-    /// Asks that are still to be sent.
+    /// Number of requests that are still to be sent.
     due: usize,
     open: Vec<Id>,
 }
 
 impl Run<'_> {
-    /// Sends one ask of this page.
+    /// Sends one request for this page.
     pub(super) fn open_page(&mut self, page: usize) -> Flow<Id> {
         let url = self.pages[page].url.clone();
         self.open_page_at(page, url, Purpose::Read)
     }
 
-    /// Sends one ask of this page, at another address.
+    /// Sends one request for this page, with another URL or purpose.
     pub(super) fn open_page_at(&mut self, page: usize, url: url::Url, purpose: Purpose) -> Flow<Id> {
         let kind = if purpose == Purpose::Keep { Carries::Held } else { Carries::Page(page) };
         let name = requests::path_of(&self.plan.pages[page]);
@@ -66,12 +66,12 @@ impl Run<'_> {
         self.net.open(opening)
     }
 
-    /// The outcome of an ask, once it is decided.
+    /// The outcome of a page request, once it is decided.
     pub(super) fn settled(&self, id: Id, page: usize) -> Option<PageAsk> {
         settled(self.net.get(id)?, self.pages[page].baseline.status)
     }
 
-    /// Asks a page once, and waits for the answer for at most `within`. An unanswered ask stays open.
+    /// Requests a page once, and waits for the answer for at most `within`. An unanswered request stays open.
     pub(super) fn ask_once(&mut self, page: usize, within: Duration) -> Flow<(Id, Option<PageAsk>)> {
         let id = self.open_page(page)?;
         let ask = self.wait_for_page(id, page, Instant::now() + within)?;
@@ -85,9 +85,9 @@ impl Run<'_> {
         Ok(ask)
     }
 
-    /// How many asks may be open at the same time now.
+    /// How many page requests may be open at the same time now.
     fn asks_at_once(&self) -> usize {
-        // In blind mode, all streams wait.
+        // In blind mode all streams wait, so waiting tabs are not counted.
         if self.measured.is_blind || self.net.waiting().is_empty() {
             BESIDE - usize::from(self.has_late_ask())
         } else {
@@ -95,7 +95,7 @@ impl Run<'_> {
         }
     }
 
-    /// Asks these pages, in this order, three times each.
+    /// Requests these pages, in this order, three times each.
     pub(super) fn ask_pages(&mut self, pages: &[usize]) -> Flow<Vec<PageAsks>> {
         let mut found: Vec<PageAsks> = pages.iter().map(|page| self.no_asks(*page)).collect();
         let mut slow: Vec<Slow> = Vec::new();
@@ -124,7 +124,8 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Asks these pages once each. Asks that are not answered soon stay open and are returned.
+    /// Requests these pages until each has three answers. A page that does not answer quickly is not requested further:
+    /// its open request is returned.
     pub(super) fn ask_pages_beside_the_first(
         &mut self,
         pages: &[usize],
@@ -147,7 +148,7 @@ impl Run<'_> {
         Ok((found, pending))
     }
 
-    /// Waits for asks that stayed open, each until its own limit. The newest of those that go unanswered stays open.
+    /// Waits for requests that stayed open, each until its own limit. If the last one is not answered, it is left open.
     pub(super) fn settle(&mut self, mut pending: Vec<LateAsk>) -> Flow<Vec<(usize, PageAsk)>> {
         let mut found = Vec::new();
         while !pending.is_empty() {
@@ -213,14 +214,14 @@ impl Run<'_> {
         }
     }
 
-    /// An answer that came too late, while other pages were asked, is none.
+    /// Counts an answer as missing if it arrived after the page's limit, while other pages were requested.
     fn in_time(&self, ask: PageAsk, page: usize) -> PageAsk {
         let is_late = ask.outcome == PageOutcome::Answered && ask.time > self.pages[page].baseline.limit();
         if is_late { PageAsk { outcome: PageOutcome::Nothing, ..ask } } else { ask }
     }
 
-    /// Gives up an ask that was not answered in time. `stays_open`: it is listened to until the streams are closed, in
-    /// place of an earlier one.
+    /// Gives up a request that was not answered in time. If `stays_open`, it replaces the late request: the one that is
+    /// left open until the streams are closed.
     pub(super) fn give_up(&mut self, id: Id, page: usize, stays_open: bool) -> PageAsk {
         let place = self.net.look_up_place(id);
         let time = self.net.get(id).map_or(Duration::ZERO, |it| it.opened.elapsed());
@@ -233,13 +234,13 @@ impl Run<'_> {
         PageAsk { outcome: PageOutcome::Nothing, time, place }
     }
 
-    /// Whether an unanswered ask is still open.
+    /// Whether there is a late request that is still open.
     pub(super) fn has_late_ask(&self) -> bool {
         let open = self.late_ask.and_then(|late| self.net.get(late.id));
         open.is_some_and(ProbedConnection::is_open)
     }
 
-    /// Records how the ask that was listened to ended, and closes it. One that ended tells more than one that did not.
+    /// Records how the late request ended, and closes it. A request that ended is not replaced by one that did not.
     pub(super) fn end_late_ask(&mut self) {
         let Some(LateAsk { id, page }) = self.late_ask.take() else { return };
         self.note_head(id);
@@ -275,7 +276,7 @@ impl Run<'_> {
     }
 }
 
-/// The outcome of a page's connection, once it is decided. `status` is that of the baseline.
+/// The outcome of a page's connection, once it is decided. `status` is the status of the baseline.
 fn settled(connection: &ProbedConnection, status: u16) -> Option<PageAsk> {
     let outcome = match (connection.is_complete(), connection.status()) {
         (true, Some(found)) if found == status => PageOutcome::Answered,

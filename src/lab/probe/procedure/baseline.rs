@@ -1,4 +1,4 @@
-//! Step 1: what each page answers, and how fast, before the first stream.
+//! Step 1: measures how each page answers, and how fast, before the first stream.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use crate::lab::probe::measured::{Baseline, CloseBy, PageOutcome, Stopped};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests;
 
-/// Asks of a page until it has to be stable.
+/// Maximum number of requests until a page has to be stable.
 const MAX_ASKS: usize = 6;
 
-/// Answers in a row that have to agree.
+/// Number of consecutive answers that have to agree.
 const AGREE: usize = 3;
 
-/// How long the first answer may take. Some servers compile it first.
+/// How long an answer may take. Some servers compile a page before the first answer.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
-    /// Asks every page until it is stable.
+    /// Requests every page until its answers are stable.
     pub(super) fn baseline(&mut self) -> Flow<()> {
         for page in 0..self.plan.pages.len() {
             let url = self.plan.pages[page].clone();
@@ -69,10 +69,10 @@ impl Run<'_> {
     }
 }
 
-/// One answer of a page.
+/// One answer for a page.
 #[derive(Debug, Clone, Copy)]
 struct BaselineAnswer {
-    /// `None` if it is incomplete.
+    /// `None` if the answer is incomplete.
     status: Option<u16>,
     time: Duration,
 }

@@ -1,6 +1,7 @@
-//! Step 3: the first tab that gets nothing.
+//! Step 3: examines the first tab that gets nothing.
 //!
-//! Where it waits, what another user, another address and the pages get at the same time, and whether it was only late.
+//! Finds out where the tab waits, what another user, another address and the pages get at the same time, and whether
+//! the tab was only late.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -16,13 +17,13 @@ use crate::lab::probe::measured::{
 };
 use crate::lab::probe::requests::{self, Variant};
 
-/// Asks of each variant.
+/// Number of streams to request for each variant.
 const TRIES: usize = 3;
 
-/// A tab that ends sooner was refused.
+/// A tab that ends within this time was refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Tabs that may wait at the same time.
+/// Maximum number of tabs that wait at the same time.
 const WAITING: usize = 2;
 
 /// Tabs that end by themselves are replaced until this many have ended.
@@ -31,27 +32,27 @@ const ENDED: usize = 3;
 /// How long further climbs watch a waiting tab.
 const AGAIN_WITHIN: Duration = Duration::from_secs(6);
 
-/// What the tabs beyond the last step are at.
+/// The number of tabs beyond the last step, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Beyond {
     waiting: usize,
-    /// Ended by the server.
+    /// Tabs that the server ended.
     ended: usize,
-    /// Flow since another stream was cut.
+    /// Tabs that have streamed since another stream was cut off.
     took_over: usize,
 }
 
-/// What to do while tabs wait.
+/// The next action while tabs wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextMove {
     /// The count is known.
     Done,
-    /// One more tab joins or replaces another.
+    /// Opens one more tab, in addition to the others or as a replacement.
     Open,
     Watch,
 }
 
-/// Decides what to do while tabs wait. `is_old`: the first one has been watched for long enough.
+/// Decides on the next action while tabs wait. `is_old` means that the first tab has been watched for long enough.
 fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> NextMove {
     let Beyond { waiting, ended, took_over } = beyond;
     let has_room = waiting + took_over < at_once && waiting + took_over + ended < ENDED;
@@ -64,7 +65,7 @@ fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> NextMov
 }
 
 impl Run<'_> {
-    /// Makes the experiments at the limit and watches the waiting tabs. Returns whether the climb goes on, because a
+    /// Runs the experiments at the limit and watches the waiting tabs. Returns whether the climb continues because a
     /// tab was only late.
     pub(super) fn beyond(&mut self, climb: &mut Climbing) -> Flow<bool> {
         if climb.is_first {
@@ -84,8 +85,8 @@ impl Run<'_> {
         self.ask_statistics(StatsMoment::AtLimit)
     }
 
-    /// Three streams of another user, while one stream flows and the next waits. Another user's streams have another
-    /// session, so that its lock does not stop them.
+    /// Tries three streams of another user while one stream runs and the next one waits. The other user has another
+    /// session, so a session lock does not stop these streams.
     fn is_session_lock(&mut self, climb: &Climbing) -> Flow<bool> {
         let Some(step) = climb.beyond.last() else { return Ok(false) };
         let (id, number) = (step.id, step.number);
@@ -101,7 +102,7 @@ impl Run<'_> {
             tries.of += 1;
             tries.flowed += usize::from(self.net.get(other).is_some_and(ProbedConnection::has_flowed));
             self.net.close(other, CloseBy::Fin);
-            // The server holds the session until it notices.
+            // The server keeps the session locked until it notices the close.
             let pause = self.usual_gap() * 5 / 2;
             self.pause(pause)?;
         }
@@ -109,7 +110,7 @@ impl Run<'_> {
         Ok(tries.flowed == TRIES && waits(self))
     }
 
-    /// Three streams from another address and three from ours, by turns, after a refusal.
+    /// After a refusal, tries three streams from another address, alternating with three from ours.
     fn try_other_address(&mut self, climb: &Climbing) -> Flow<()> {
         let Some(step) = climb.beyond.last() else { return Ok(()) };
         let number = step.number;
@@ -142,7 +143,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Asks the pages again that still answer, also past a cache.
+    /// Requests the pages that still answer once more, as they are and past a cache.
     pub(super) fn ask_pages_at_limit(&mut self, climb: &mut Climbing) -> Flow<()> {
         self.finish_first_asks(climb)?;
         let pages: Vec<usize> =
@@ -176,7 +177,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes the two asks that were left out beside the first stream, one at a time.
+    /// Sends the page requests that were left out beside the first stream, one at a time.
     fn finish_first_asks(&mut self, climb: &mut Climbing) -> Flow<()> {
         if climb.steps.len() != 1 || climb.is_blind {
             return Ok(());
@@ -201,7 +202,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Watches the waiting tabs until the first one is old enough. Returns whether all of them were late.
+    /// Watches the waiting tabs until the first one is old enough. Returns whether all of them were only late.
     fn watch(&mut self, climb: &mut Climbing) -> Flow<bool> {
         let (patience, at_once) = match climb.is_first {
             true => (self.plan.waiting_patience(), WAITING),
@@ -222,7 +223,7 @@ impl Run<'_> {
                     let step = Step::new(id, climb.opened);
                     self.tell_waiting(&step);
                     climb.beyond.push(step);
-                    // Refusals come one after another as well.
+                    // Judged before the next tab is opened, so that refusals are counted one by one as well.
                     self.judge(id, PLACE_AFTER)?;
                 }
                 NextMove::Watch => self.watch_until(climb, deadline)?,
@@ -236,7 +237,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Waits until a waiting tab changes, or its place is to be looked up.
+    /// Waits until a waiting tab changes, or until its place has to be looked up.
     fn watch_until(&mut self, climb: &Climbing, deadline: Instant) -> Flow<()> {
         let waiting: Vec<Id> = self.waiting_of(climb);
         let unplaced = waiting.iter().filter_map(|id| self.net.get(*id).filter(|it| it.place.is_none()));
@@ -259,7 +260,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes steps of the tabs that were only late, and marks those that took over a slot. Returns whether one was late.
+    /// Turns the tabs that were only late into steps, and marks those that took over a slot. Returns whether a tab was
+    /// late.
     fn sort_out(&mut self, climb: &mut Climbing) -> Flow<bool> {
         let has_flowed = |run: &Self, step: &Step| {
             !step.took_over && run.net.get(step.id).is_some_and(ProbedConnection::has_flowed)
@@ -283,7 +285,7 @@ impl Run<'_> {
             climb.streams = climb.streams.max(self.flowing_steps(climb, None));
             was_late = true;
         }
-        // A refusal whose body does not end is closed.
+        // Closes refusals whose body does not end.
         let refused = climb.beyond.iter().map(|step| step.id).filter(|id| {
             self.net.get(*id).is_some_and(|it| it.is_open() && it.status().is_some_and(|it| it != 200))
         });
@@ -310,7 +312,7 @@ impl Run<'_> {
         beyond
     }
 
-    /// When the first tab was opened that still waits, or else the first one beyond the last step.
+    /// When the first tab beyond the last step, or the first waiting tab, was opened, whichever is earlier.
     fn first_beyond(&self, climb: &Climbing) -> Option<Instant> {
         let opened = |step: &Step| self.net.get(step.id).map(|it| it.opened);
         let beyond = climb.beyond.iter().filter(|step| step.number > climb.last_step());
@@ -340,7 +342,7 @@ mod tests {
         assert_eq!(at(1, 0, 0), NextMove::Open);
         assert_eq!(at(2, 0, 0), NextMove::Watch);
         assert_eq!(at(1, 1, 0), NextMove::Open);
-        assert_eq!(at(1, 2, 0), NextMove::Watch, "the one that waits may be the third");
+        assert_eq!(at(1, 2, 0), NextMove::Watch, "the waiting tab may become the third that ends");
         assert_eq!(at(0, 1, 0), NextMove::Open);
         assert_eq!(at(0, 2, 0), NextMove::Open);
         assert_eq!(at(0, 3, 0), NextMove::Done);
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watch_ends_with_the_age_of_the_first_tab_or_when_no_tab_may_be_opened() {
+    fn the_watch_ends_at_an_age_of_the_first_tab_or_when_no_tab_may_be_opened() {
         let beyond = |waiting, ended| Beyond { waiting, ended, took_over: 0 };
         assert_eq!(next(beyond(2, 0), WAITING, true, true), NextMove::Done);
         assert_eq!(next(beyond(0, 1), WAITING, false, false), NextMove::Done);

@@ -1,4 +1,4 @@
-//! Blind mode: the first tab receives no event, so that tabs are judged by the pages alone.
+//! Blind mode: the first tab receives no event, so the pages alone show the limit.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use super::staircase::{Climbing, EVENT_WITHIN, Judged, Step};
 use crate::lab::probe::measured::{CloseBy, Compression, Stopped};
 use crate::lab::probe::requests::{self, Variant};
 
-/// How long each tab is open before the pages are asked.
+/// How long each tab is open before the pages are requested.
 const TAB_WITHIN: Duration = Duration::from_millis(500);
 
 impl Run<'_> {
-    /// Goes on after the first tab received no event: without compression, or blind.
+    /// Continues after the first tab received no event: without compression if the command line asked for it and events
+    /// then arrive, otherwise in blind mode.
     pub(super) fn first_tab_is_silent(&mut self, climb: &mut Climbing, step: Step) -> Flow<Judged> {
         self.check_is_open(&step)?;
         if let Some(accepted) = requests::given_encoding(self.plan) {
@@ -57,7 +58,7 @@ impl Run<'_> {
         }
     }
 
-    /// Opens tabs until a page is dead and one more tab is open.
+    /// Opens tabs until a page is dead (not answered at all), and one more.
     fn climb_blind(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<()> {
         self.measured.is_blind = true;
         climb.is_blind = true;

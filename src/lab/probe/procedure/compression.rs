@@ -1,4 +1,4 @@
-//! Step 8: one stream that accepts a coding, or the other variant if a header was given.
+//! Step 8: one stream that accepts gzip, or one that does not if the command line asks for compression.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::staircase::EVENT_WITHIN;
 use crate::lab::probe::measured::{CloseBy, Compression};
 use crate::lab::probe::requests::{self, Variant};
 
-/// An event must come within this time, or twice that of the first tab.
+/// An event must arrive within this time, or within twice the time that the first tab took if that is longer.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// A stream that finds a free slot has its first event after this time and a gap.
+/// A stream that finds a free slot gets its first event within this time plus one gap between events.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Run<'_> {
@@ -28,7 +28,7 @@ impl Run<'_> {
         self.judge(id, within)?;
         let Some(connection) = self.net.get(id) else { return Ok(()) };
         let flows = connection.has_flowed();
-        // A stream that was refused, or that ended, says nothing about its coding.
+        // A stream that was refused, or that ended, proves nothing about compression.
         if !flows && !connection.is_open() {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Run<'_> {
         };
         self.net.close(id, CloseBy::Rst);
         if !flows && !has_answered && !is_given {
-            // A slot that has not come back looks the same, and delays identity as well.
+            // A slot that has not returned yet looks the same, but would delay an uncompressed stream as well.
             let identity = self.open_stream(0, "identity", Variant::default())?;
             let at_once = AT_ONCE + self.usual_gap() + self.event_within() - EVENT_WITHIN;
             self.judge(identity, at_once)?;

@@ -1,4 +1,4 @@
-//! What is known about one connection, folded from its observations.
+//! The state of one connection, folded from its observations.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use crate::lab::probe::measured::{CloseBy, CutHow, MAX_TICKS, Unit, WaitPlace};
 /// How long a stream has to stay open without an event before a comment counts as a sign of life.
 pub(super) const SIGN_OF_LIFE_AFTER: Duration = Duration::from_secs(3);
 
-/// Arrivals that are closer together than this are one.
+/// Data that arrives within this time after earlier data counts as the same arrival.
 const ONE_ARRIVAL: Duration = Duration::from_millis(100);
 
-/// Arrivals whose size is kept.
+/// Maximum number of arrivals whose size is kept.
 const MAX_ARRIVALS: usize = 64;
 
-/// Newest events whose time is kept.
+/// Maximum number of recent events whose time is kept.
 const MAX_RECENT: usize = 512;
 
 /// What a connection carries.
@@ -28,7 +28,7 @@ pub(super) enum Carries {
     Stream(usize),
     /// The page with this index.
     Page(usize),
-    /// Silent, or answered and kept.
+    /// No request, or one that was answered on a keep-alive connection.
     Held,
 }
 
@@ -37,10 +37,10 @@ pub(super) enum Carries {
 pub(super) struct ProbedConnection {
     pub(super) kind: Carries,
     pub(super) name: String,
-    /// Whether the request was `GET`: only then is a clean end of a stream a cut.
+    /// Whether the request was `GET`. Only then does a clean end of a stream count as a cut.
     pub(super) is_get: bool,
     pub(super) line: ConnectionLine,
-    /// When its connection was begun, which is just before the first SYN.
+    /// When the client began to connect, just before the first SYN.
     pub(super) opened: Instant,
     pub(super) local: Option<SocketAddr>,
     pub(super) is_connected: bool,
@@ -49,11 +49,11 @@ pub(super) struct ProbedConnection {
     pub(super) unit: Option<Unit>,
     pub(super) bytes: usize,
     pub(super) events: u64,
-    /// When the first event came, or the first sign of life of a stream that only shows those.
+    /// When the first event arrived, or the first sign of life on a stream without events.
     pub(super) first_event: Option<Instant>,
-    /// Events that came together with the first one.
+    /// Number of events that arrived together, including the first one.
     pub(super) first_events: usize,
-    /// Comments and `retry:` before they count.
+    /// The times of comments and `retry:` fields that do not count as signs of life yet.
     early_signs: Vec<Instant>,
     pub(super) is_alive_by_signs: bool,
     ends_with_sign: bool,
@@ -63,13 +63,13 @@ pub(super) struct ProbedConnection {
     /// Sizes of arrivals, the last of which may still grow.
     pub(super) arrivals: Vec<usize>,
     last_bytes: Option<Instant>,
-    /// Whether the size of the present arrival is kept.
+    /// Whether the size of the current arrival is kept.
     keeps_arrival: bool,
     pub(super) parked: Option<ParkedConnection>,
     pub(super) parked_at: Option<Instant>,
     pub(super) ended: Option<(Instant, End)>,
     pub(super) closed: Option<(Instant, CloseBy)>,
-    /// Where it waited when that was looked up last.
+    /// Where its request waited, as last looked up.
     pub(super) place: Option<WaitPlace>,
 }
 
@@ -107,7 +107,7 @@ impl ProbedConnection {
         }
     }
 
-    /// Takes what happened at this time.
+    /// Updates the state with an observation.
     pub(super) fn fold(&mut self, at: Instant, what: Observed) {
         match what {
             Observed::Connected(local) => {
@@ -174,7 +174,8 @@ impl ProbedConnection {
         }
     }
 
-    /// Lets signs of life count if no event has come at this age. Returns when to look again, if they may count later.
+    /// Lets signs of life count if no event has arrived by this age. If they may count later, returns when to check
+    /// again.
     pub(super) fn heed_signs(&mut self, now: Instant, age: Duration) -> Option<Instant> {
         self.early_signs.first()?;
         if self.first_event.is_some() || !self.is_open() {
@@ -203,7 +204,7 @@ impl ProbedConnection {
             && self.parked.as_ref().is_none_or(ParkedConnection::is_open)
     }
 
-    /// Whether it is a stream that has delivered an event, whether or not it is still open.
+    /// Whether it is a stream that has delivered an event. It need not be open any more.
     pub(super) fn has_flowed(&self) -> bool {
         matches!(self.kind, Carries::Stream(_)) && self.status() == Some(200) && self.first_event.is_some()
     }
@@ -218,7 +219,7 @@ impl ProbedConnection {
         matches!(self.kind, Carries::Stream(_)) && self.is_open() && self.first_event.is_none()
     }
 
-    /// How the server ended it, unless we closed it first.
+    /// How the server ended it, unless the probe closed it first.
     pub(super) fn server_end(&self) -> Option<(Instant, &End)> {
         let (at, end) = self.ended.as_ref()?;
         match self.closed {
@@ -233,7 +234,7 @@ impl ProbedConnection {
             || matches!(self.parked, Some(ParkedConnection::Answered(_)))
     }
 
-    /// How the server ended a stream that had flowed.
+    /// How the server ended a stream that had delivered an event.
     pub(super) fn cut_how(&self) -> Option<CutHow> {
         let (_, end) = self.server_end().filter(|_| self.has_flowed())?;
         Some(match end {
@@ -245,7 +246,7 @@ impl ProbedConnection {
         })
     }
 
-    /// Whether an event was too large to go on reading.
+    /// Whether reading ended because an event was too large.
     pub(super) fn has_a_too_large_event(&self) -> bool {
         matches!(self.server_end(), Some((_, End::EventTooLarge(_))))
     }
@@ -255,14 +256,14 @@ impl ProbedConnection {
         self.ends_with_sign
     }
 
-    /// The times between its newest events, from this moment on.
+    /// The gaps between its recent events since this moment.
     pub(super) fn gaps_since(&self, since: Instant) -> Vec<Duration> {
         let times: Vec<Instant> = self.recent.iter().copied().filter(|at| *at >= since).collect();
         times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).collect()
     }
 }
 
-/// The middle of some durations; of an even number, the lower one of the two.
+/// The median. For an even number of durations, the lower of the two in the middle.
 pub(super) fn median(mut durations: Vec<Duration>) -> Option<Duration> {
     durations.sort_unstable();
     durations.get(durations.len().saturating_sub(1) / 2).copied()
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_between_arrivals_and_the_median_is_one_of_them() {
+    fn gaps_are_measured_between_arrivals_and_the_median_is_one_of_them() {
         let (mut stream, t) = stream();
         for (at, n) in [(0, 1), (1000, 2), (1990, 1), (3000, 1)] {
             stream.fold(t + ms(at), events(n));
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_counts_after_three_seconds_on_a_stream_that_is_open() {
+    fn a_sign_of_life_counts_after_three_seconds_on_an_open_stream() {
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), sign());
         let age = SIGN_OF_LIFE_AFTER;
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_polite_cap_that_sends_retry_and_ends_never_flowed() {
+    fn a_refusal_with_retry_and_a_clean_end_is_not_a_stream() {
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), sign());
         stream.fold(t + ms(6), Observed::Ended(End::Complete));
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_stream_is_a_cut_unless_we_closed_it_or_it_was_finished() {
+    fn the_end_of_a_stream_is_classified_unless_the_probe_closed_it() {
         for (end, is_get, how) in [
             (End::Complete, true, CutHow::Clean),
             (End::Complete, false, CutHow::Finished),
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_close_together_are_one_and_only_the_first_ones_are_kept() {
+    fn arrivals_close_together_are_merged_and_only_the_first_ones_are_kept() {
         let (mut stream, t) = stream();
         for at in [0, 50, 99, 300] {
             stream.fold(t + ms(at), events(1));

@@ -1,4 +1,4 @@
-//! All connections of a run: opened one after another, watched together, and closed on every way out.
+//! All connections of a run. They are opened one after another, watched together, and closed on every exit path.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,23 +17,23 @@ use crate::lab::probe::measured::{CloseBy, Cut, Stopped, WaitPlace};
 use crate::lab::probe::place;
 use crate::lab::probe::plan::ProbePlan;
 
-/// Observations that may wait for the run. A server that sends faster is read more slowly.
+/// Maximum number of observations that may be queued. If a server sends faster, its connections are read more slowly.
 const MAX_UNREAD: usize = 16 * 1024;
 
-/// How long the threads have to close their sockets at the end. The kernel closes the rest.
+/// How long the threads have to close their sockets at the end. The kernel closes any that remain.
 const CLOSE_WITHIN: Duration = Duration::from_millis(150);
 
-/// How often a connection that is being made is closed again: its socket may not have existed before.
+/// How often closing is retried for a connection that is still being made: its socket may not have existed before.
 const CLOSE_AGAIN_EVERY: Duration = Duration::from_millis(10);
 
-/// How a run ends early.
+/// The result of a step. The error is the reason why the run ends early.
 pub(super) type Flow<T> = Result<T, Stopped>;
 
-/// What to open.
+/// A connection to open.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub(super) kind: Carries,
-    /// As the report names it.
+    /// The name in the report.
     pub(super) name: String,
     pub(super) url: Url,
     pub(super) request: ClientRequest,
@@ -51,15 +51,15 @@ pub(super) struct Connections<'a> {
     all: BTreeMap<Id, ProbedConnection>,
     to: Sender<Observation>,
     from_threads: Receiver<Observation>,
-    /// Each thread has a clone, so that `ended` is disconnected once all have ended.
+    /// Each thread has a clone, so `ended` is disconnected once all threads have ended.
     running: Option<Sender<Infallible>>,
     ended: Receiver<Infallible>,
     /// Streams that the server ended, in order.
     cuts: Vec<Cut>,
-    /// Their connections.
+    /// The connections of `cuts`, in the same order.
     cut_ids: Vec<Id>,
     began: Instant,
-    /// Requests sent.
+    /// Number of requests that were sent.
     pub(super) requests: usize,
     pub(super) abandoned_pages: usize,
     pub(super) abandoned_streams: usize,
@@ -94,12 +94,12 @@ impl<'a> Connections<'a> {
         self.began
     }
 
-    /// The time of the run at that moment.
+    /// The time from the beginning of the run to this moment.
     pub(super) fn at(&self, moment: Instant) -> Duration {
         moment.saturating_duration_since(self.began)
     }
 
-    /// Streams and held connections that are open. Pages are not counted.
+    /// Number of open streams and held connections. Pages are not counted.
     pub(super) fn held(&self) -> usize {
         self.iter().filter(|(_, it)| !matches!(it.kind, Carries::Page(_)) && it.is_open()).count()
     }
@@ -109,9 +109,9 @@ impl<'a> Connections<'a> {
         self.held() < self.plan.tabs
     }
 
-    /// Begins a connection, and returns at once.
+    /// Begins a connection, and returns without waiting for it.
     ///
-    /// A caller that opens a stream or a held connection asks [`has_room`](Self::has_room) first.
+    /// Before it opens a stream or a held connection, the caller must check [`has_room`](Self::has_room).
     pub(super) fn open(&mut self, opening: Opening) -> Flow<Id> {
         debug_assert!(
             matches!(opening.kind, Carries::Page(_)) || self.has_room(),
@@ -147,7 +147,7 @@ impl<'a> Connections<'a> {
         spawned.map(|_| id).map_err(|error| Stopped::OwnLimit { why: error.to_string(), held })
     }
 
-    /// Closes a connection. It counts as closed at once; its thread ends soon after.
+    /// Closes a connection. It immediately counts as closed, and its thread ends soon after.
     pub(super) fn close(&mut self, id: Id, by: CloseBy) {
         let Some(connection) = self.all.get_mut(&id) else { return };
         if connection.closed.is_some() || connection.ended.is_some() {
@@ -170,8 +170,8 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Blocks until `look` returns something, at most until `until`. It is called after each observation and
-    /// at the end. `None` means that the time is up.
+    /// Blocks until `look` returns something, but at most until `until`. `look` is called after each observation and at
+    /// the end. `None` means that the time is up.
     pub(super) fn wait<T>(
         &mut self,
         until: Instant,
@@ -203,8 +203,8 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Takes what has been reported until now. Reports that come meanwhile are left: a server that sends faster than
-    /// they can be taken would otherwise hide the deadline, and a signal.
+    /// Processes the observations that are queued now. Those that arrive during this call are left in the queue:
+    /// otherwise, a server that sends faster than they are processed would hide the deadline and a stop signal.
     fn take_reported(&mut self) -> Flow<()> {
         for _ in 0..self.from_threads.len() {
             let Ok(observation) = self.from_threads.try_recv() else { break };
@@ -215,7 +215,7 @@ impl<'a> Connections<'a> {
 
     fn heed_signs(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        // They also count if the first tab is watched for a shorter time.
+        // If the first tab is watched for a shorter time, signs of life count at the end of that time.
         let age = SIGN_OF_LIFE_AFTER.min(self.plan.waiting_patience());
         self.all.values_mut().filter_map(|connection| connection.heed_signs(now, age)).min()
     }
@@ -224,7 +224,7 @@ impl<'a> Connections<'a> {
         let Observation { id, at, what } = observation;
         let Some(connection) = self.all.get_mut(&id) else { return Ok(()) };
         if connection.closed.is_some() && matches!(what, super::observation::Observed::Parked(_)) {
-            // Closed while it was being made: dropping it closes the socket.
+            // The connection was closed while it was being made. Dropping it closes the socket.
             return Ok(());
         }
         connection.fold(at, what);
@@ -249,12 +249,12 @@ impl<'a> Connections<'a> {
         Ok(())
     }
 
-    /// Streams that the server ended so far.
+    /// The streams that the server has ended so far.
     pub(super) fn cuts(&self) -> &[Cut] {
         &self.cuts
     }
 
-    /// The times at which the server ended other streams than this one.
+    /// The times at which the server ended streams other than this one.
     pub(super) fn cuts_of_others(&self, id: Id) -> impl Iterator<Item = Duration> {
         let others = self.cuts.iter().zip(&self.cut_ids).filter(move |(_, cut)| **cut != id);
         others.map(|(cut, _)| cut.at)
@@ -284,7 +284,7 @@ impl<'a> Connections<'a> {
         self.iter().filter(|(_, it)| it.waits()).map(|(id, _)| id).collect()
     }
 
-    /// The median time between two events of the open streams. Falls back to those that are closed.
+    /// The median gap between events of the open streams. If there is none, that of the closed streams.
     pub(super) fn gap(&self) -> Option<Duration> {
         let gaps = |is_it: fn(&ProbedConnection) -> bool| {
             let streams = self.all.values().filter(|it| is_it(it));
@@ -293,7 +293,7 @@ impl<'a> Connections<'a> {
         gaps(ProbedConnection::flows).or_else(|| gaps(ProbedConnection::has_flowed))
     }
 
-    /// Looks up where the connection's request waits, and keeps it. Blocks for as long as it takes to read the
+    /// Looks up where the connection's request waits, and stores the place. Blocks for as long as it takes to read the
     /// kernel's table.
     pub(super) fn look_up_place(&mut self, id: Id) -> Option<WaitPlace> {
         self.look_up_places(&[id]).pop().flatten()
@@ -310,7 +310,7 @@ impl<'a> Connections<'a> {
         }
         for (id, place) in ids.iter().zip(&mut places) {
             let Some(connection) = self.all.get_mut(id) else { continue };
-            // A connection that ended meanwhile waited where it was seen before.
+            // For a connection that has ended, the place where it waited before is kept.
             if *place == Some(WaitPlace::Refused) {
                 *place = connection.place.or(*place);
             }
@@ -322,7 +322,8 @@ impl<'a> Connections<'a> {
     /// Waits until the threads of all connections have ended, for at most `within`.
     fn end_threads(&mut self, within: Duration) {
         self.running = None;
-        // A thread whose report finds no receiver ends, also one that waits for space in the channel.
+        // Drops the receiver. A thread whose report finds no receiver ends, even if it is waiting for space in the
+        // channel.
         self.from_threads = crossbeam_channel::never();
         let deadline = Instant::now() + within;
         loop {

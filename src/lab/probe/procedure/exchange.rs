@@ -1,7 +1,7 @@
-//! The thread of one connection: it connects, sends, reads, and reports what happens with its time.
+//! The thread of one connection: it connects, sends, reads, and reports each event with its time.
 //!
-//! It blocks in the kernel until bytes come or its [`ConnectionLine`] is closed, so that no connection delays another.
-//! Of the body only counts are reported.
+//! The thread blocks in the kernel until data arrives or its [`ConnectionLine`] is closed, so no connection delays
+//! another. Only counts are reported about the body, not its contents.
 
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,12 +17,12 @@ use crate::lab::http::{Body, ClientRequest, Closer, Connection, Content, Head, H
 use crate::lab::probe::events::{Arrival, UnitReader};
 use crate::lab::probe::measured::CloseBy;
 
-/// No wait of a connection is longer. A run ends long before, also with the longest `--patience`.
+/// The limit of every wait of a connection. A run ends long before it, even with the longest `--patience`.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const READ_BYTES: usize = 16 * 1024;
 
-/// Characters of the reason for which a response cannot be read.
+/// Maximum length of the reason why a response cannot be read, in characters.
 const MAX_REASON: usize = 200;
 
 /// What a connection is for.
@@ -34,7 +34,7 @@ pub(super) enum Purpose {
     Keep,
     /// Sends nothing.
     Silence,
-    /// Reads until the first event, and then no more.
+    /// Stops reading after the first event.
     Stall,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Exchange {
     pub(super) purpose: Purpose,
 }
 
-/// The way to a connection from outside its thread.
+/// A handle to a connection for other threads than its own.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConnectionLine {
     state: Arc<Mutex<LineState>>,
@@ -62,7 +62,7 @@ struct LineState {
 }
 
 impl ConnectionLine {
-    /// Closes the connection, now or as soon as it is made. Never blocks.
+    /// Closes the connection, either now or as soon as it is established. Never blocks.
     pub(super) fn close(&self, by: CloseBy) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.order = Some(by);
@@ -79,12 +79,12 @@ impl ConnectionLine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closer.as_ref()?.local_addr()
     }
 
-    /// Bytes of the body so far, before its codings are undone.
+    /// Number of body bytes received so far, before decoding.
     pub(super) fn received(&self) -> usize {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Takes the closer of the next attempt to connect. Returns whether the attempt may be made.
+    /// Stores the closer of the next attempt to connect. Returns whether the attempt may be made.
     fn begin(&self, closer: Closer) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.closer = Some(closer);
@@ -124,7 +124,7 @@ impl Exchange {
             return keep(body, teller).map(|body| Some(ParkedConnection::Answered(body)));
         }
         let content = Content::of(&head, body).map_err(end_of)?;
-        // It may be large, and the body may last for as long as the run.
+        // The head may be large, and the body may last as long as the run.
         drop(head);
         self.read(content, reader, self.purpose, teller)
     }
@@ -185,8 +185,8 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// Returns whether the run still listens. Blocks while the channel is full, which is when the server sends
-    /// faster than the run can count.
+    /// Reports an observation. Returns whether the run still receives reports. Blocks while the channel is full, that
+    /// is, while the server sends faster than the run can count.
     fn tell(&self, what: Observed) -> bool {
         self.to.send(Observation { id: self.id, at: Instant::now(), what }).is_ok()
     }
@@ -195,7 +195,7 @@ impl Teller<'_> {
 /// How an attempt to connect ended.
 fn connect_end(error: HttpError) -> End {
     match &error {
-        // The message of the run names the server and the flag.
+        // Only the reason is kept, because the message of the run names the server and the flag itself.
         HttpError::Certificate { why, .. } => End::Certificate(why.clone()),
         HttpError::Connect { source, .. } if is_own_limit(source) => End::OwnLimit(source.to_string()),
         HttpError::Reset { .. } => End::Reset,
@@ -205,7 +205,7 @@ fn connect_end(error: HttpError) -> End {
     }
 }
 
-/// How a connection that had been made ended.
+/// How an established connection ended.
 fn end_of(error: HttpError) -> End {
     match &error {
         HttpError::NoAnswer => End::Closed,
@@ -213,7 +213,7 @@ fn end_of(error: HttpError) -> End {
         HttpError::EndedEarly | HttpError::TimedOut | HttpError::NoFirstByte => End::Early,
         HttpError::Failed { source } if is_own_limit(source) => End::OwnLimit(source.to_string()),
         HttpError::Failed { .. } => End::Early,
-        // The message may repeat what the server sent.
+        // The message may quote what the server sent.
         _ => End::Unusable(super::plain(&error.to_string(), MAX_REASON)),
     }
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_certificate_is_explained_once() {
+    fn a_refused_certificate_is_reported_without_a_second_explanation() {
         let (to, why) = ("x".to_owned(), "it has expired".to_owned());
         assert_eq!(
             connect_end(HttpError::Certificate { to, why }),

@@ -1,4 +1,4 @@
-//! Step 10: experiments on request.
+//! Step 10: the optional experiments.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
 use crate::lab::probe::{http2, place};
 
-/// Receive buffer of a zombie, so that the server's buffers fill soon. The kernel doubles it.
+/// Receive buffer of a zombie in bytes. It is small, so that the server's buffers fill soon. The kernel doubles it.
 const SMALL_BUFFER: usize = 2048;
 
 impl Run<'_> {
@@ -33,7 +33,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Streams that stop reading after their first event, one tab and one page beside them.
+    /// Opens streams that stop reading after their first event, and one tab and one page beside them.
     fn zombies(&mut self, n: usize) -> Flow<()> {
         let patience = self.plan.zombie_patience();
         let what = format!("watching {n} clients that do not read");
@@ -49,7 +49,7 @@ impl Run<'_> {
             let id = self.open_stream_with(number, &name, Variant::default(), purpose, None, buffer)?;
             self.judge(id, self.event_within())?;
             if !self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
-                // It would take the first slot that comes back, in place of the tab below.
+                // A waiting stream would take the first slot that returns, instead of the tab below.
                 self.net.close(id, CloseBy::Rst);
                 break;
             }
@@ -105,7 +105,7 @@ impl Run<'_> {
         place::unsent(self.plan.address, &ours)
     }
 
-    /// Streams on one HTTP/2 connection.
+    /// Counts the streams on one HTTP/2 connection.
     fn http2(&mut self) -> Flow<()> {
         let what = "counting the streams of one HTTP/2 connection";
         let event_within = self.event_within();
@@ -119,7 +119,7 @@ impl Run<'_> {
         if self.stop.has_come() { Err(Stopped::Interrupted) } else { Ok(()) }
     }
 
-    /// One stream by HTTP/1.0, and a climb without pages: fewer streams than before mean a leak.
+    /// Opens one HTTP/1.0 stream, and then climbs without pages. If fewer streams run than before, there is a leak.
     fn http10(&mut self) -> Flow<()> {
         let variant = Variant { is_http10: true, ..Variant::default() };
         let id = self.open_stream(0, "HTTP/1.0", variant)?;

@@ -1,4 +1,4 @@
-//! The figures of a staircase's tabs, as they are at the moment of asking.
+//! The figures of a staircase and its tabs, as they are at the moment of the call.
 
 use std::time::Instant;
 
@@ -25,8 +25,8 @@ impl Run<'_> {
         self.tab_as(step, false)
     }
 
-    /// The figures of a tab. `is_beyond`: it did not flow at its own limit, so that a later event was another tab's
-    /// slot, and says nothing about this one.
+    /// The figures of a tab. If `is_beyond`, the tab did not stream in time. A later event then means that it got the
+    /// slot of another tab, and is left out.
     fn tab_as(&self, step: &Step, is_beyond: bool) -> ProbedTab {
         let mut tab = ProbedTab { number: step.number, pages: step.pages.clone(), ..ProbedTab::default() };
         let Some(connection) = self.net.get(step.id) else { return tab };

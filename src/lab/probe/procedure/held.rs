@@ -1,4 +1,4 @@
-//! Step 7: connections that hold nothing but themselves. Do they stop the page as streams do?
+//! Step 7: checks whether connections without an open request stop the page as streams do.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,23 +11,23 @@ use super::observation::Id;
 use crate::lab::probe::measured::{CloseBy, HeldConnections, PageOutcome, WaitPlace};
 use crate::lab::probe::progress::ProbeProgress;
 
-/// Silent connections are as old before the pages are asked.
+/// The age of silent connections before the pages are requested.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// A server that ends a connection after its answer has done so by then.
+/// A server that does not keep connections alive has closed them by this time after its answer.
 const KEPT_SETTLE: Duration = Duration::from_millis(300);
 
-/// Connections that were opened together expire together, within this time.
+/// Connections that were opened together expire within this time of each other.
 const EXPIRE_TOGETHER: Duration = Duration::from_millis(300);
 
-/// How long one connection may take.
+/// How long a connection attempt may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
-/// A stream that was closed just before is noticed within this time.
+/// The server notices a stream that was closed just before within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Run<'_> {
-    /// Silent connections, and then connections that were answered.
+    /// Runs the experiment with silent connections, and then the one with keep-alive connections.
     pub(super) fn idle_and_kept(&mut self, n: usize) -> Flow<()> {
         if n == 0 {
             return Ok(());
@@ -61,8 +61,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens N such connections, one after another, and asks the pages beside them. Once more, and earlier, if the
-    /// connections expired just then.
+    /// Opens `n` such connections, one after another, and requests the pages beside them. If the connections expired
+    /// during these requests, tries once more with a shorter wait.
     fn hold(&mut self, n: usize, purpose: Purpose, settle: Duration) -> Flow<HeldConnections> {
         match self.hold_once(n, purpose, settle)? {
             (_, true) => Ok(self.hold_once(n, purpose, settle / 4)?.0),
@@ -70,8 +70,8 @@ impl Run<'_> {
         }
     }
 
-    /// The second value says whether the connections expired while the pages were asked, which says nothing: a server
-    /// that closes some of them for a page closes as few as it can.
+    /// The second value is whether the connections expired while the pages were requested, in which case the result
+    /// proves nothing. A server that closes connections to serve a page closes as few as it can, not all.
     fn hold_once(&mut self, n: usize, purpose: Purpose, settle: Duration) -> Flow<(HeldConnections, bool)> {
         let ids = match purpose {
             Purpose::Keep => self.open_kept(n)?,
@@ -127,7 +127,7 @@ impl Run<'_> {
         Ok(ids)
     }
 
-    /// Stops at the first that is not answered: it waits as the page would.
+    /// Opens `n` keep-alive connections. Stops at the first one that is not answered, because it waits as a page would.
     fn open_kept(&mut self, n: usize) -> Flow<Vec<Id>> {
         let page = self.stopped_page();
         let mut ids = Vec::new();

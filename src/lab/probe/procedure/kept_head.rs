@@ -1,23 +1,23 @@
-//! The part of a response's head that a run keeps.
+//! The part of a response head that a run keeps.
 //!
-//! A server can send 256 KiB of fields with every response, and they take a multiple of that in memory.
+//! A server can send 256 KiB of fields with every response, which take several times as much memory once parsed.
 
 use crate::lab::http::Head;
 
-/// The fields that are read after the response has begun, in addition to those of a cache.
+/// The fields that are used after the response has begun, in addition to [`CACHE_FIELDS`].
 const FIELDS: [&str; 5] = ["content-encoding", "content-type", "server", "set-cookie", "via"];
 
-/// Fields by which a cache names itself.
+/// Fields with which a cache identifies itself.
 pub(super) const CACHE_FIELDS: &[&str] =
     &["age", "x-cache", "x-cache-status", "x-proxy-cache", "x-varnish", "cf-cache-status", "cache-status"];
 
-/// Values of one field that are kept.
+/// Maximum number of values that are kept per field.
 const MAX_VALUES: usize = 20;
 
-/// Bytes of a value that are kept.
+/// Maximum number of bytes that are kept per value.
 const MAX_VALUE_BYTES: usize = 512;
 
-/// The fields that the run reads, shortened.
+/// The fields that the run uses, truncated.
 pub(super) fn kept(head: &Head) -> Head {
     let values = |name: &'static str| {
         let values = head.values(name).take(MAX_VALUES);

@@ -1,4 +1,4 @@
-//! The events of each connection, for the report.
+//! The lanes of the connections, for the report.
 
 use super::Run;
 use super::connection::{Carries, ProbedConnection};
@@ -25,7 +25,7 @@ impl Run<'_> {
             Carries::Held => Some(connection.opened),
         };
         let waited_until = answered.unwrap_or(to);
-        // Shorter waits cannot be seen.
+        // Shorter waits would not be visible in the report.
         let is_wait = waited_until.saturating_duration_since(connection.opened).as_millis() >= 20;
         let wait = is_wait.then(|| (net.at(connection.opened), net.at(waited_until), connection.place));
         ProbeLane {

@@ -10,32 +10,32 @@ use crate::lab::probe::measured::{CloseBy, Free, PageOutcome, Stopped};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
 
-/// Whatever does not come back in this time has leaked.
+/// If the page or a fresh stream is not served within this time, the server has leaked slots.
 const LEAKED_AFTER: Duration = Duration::from_secs(30);
 
-/// The fresh stream has at least this time.
+/// The minimum time that the fresh stream gets.
 const STREAM_WITHIN: Duration = Duration::from_secs(5);
 
-/// A second page joins the first one after this time, in case the first is in the wrong queue.
+/// After this time, the page is requested a second time, in case the first request is in the wrong queue.
 const SECOND_PAGE_AFTER: Duration = Duration::from_secs(5);
 
-/// The pause before an ask that ended is repeated.
+/// The pause before a request that ended is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// A closed stream is usually noticed within two events, and within this time.
+/// The server usually notices a closed stream within two gaps between events, and at most within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Slots that come back later are not waited for.
+/// The maximum time to wait for a slot to return.
 const SETTLED_WITHIN: Duration = Duration::from_secs(8);
 
-/// Events of the fresh stream.
+/// Number of events that are read from the fresh stream.
 const EVENTS: usize = 3;
 
-/// The fresh stream is kept for at most this time.
+/// The fresh stream is kept open for at most this time.
 const EVENTS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
-    /// Closes everything, and measures how long the page and a fresh stream take. `Leak` if they do not come.
+    /// Closes everything, and measures how long the page and a fresh stream take.
     pub(super) fn leave(&mut self) -> Flow<Free> {
         self.end_late_ask();
         (self.tell)(ProbeProgress::Doing {
@@ -60,7 +60,7 @@ impl Run<'_> {
         Ok(free)
     }
 
-    /// Like [`leave`](Self::leave), at the end of the first climb: records it, and ends the run at a leak.
+    /// Like [`leave`](Self::leave), for the first climb: records the result, and ends the run if there is a leak.
     pub(super) fn leave_first(&mut self) -> Flow<()> {
         let free = self.leave()?;
         self.measured.free = Some(free);
@@ -68,13 +68,13 @@ impl Run<'_> {
         self.unless_leaked(&free)
     }
 
-    /// Ends the run if the page or a fresh stream did not come. In blind mode, no stream was asked for.
+    /// Ends the run if the page or a fresh stream was not served. In blind mode, no fresh stream was requested.
     pub(super) fn unless_leaked(&self, free: &Free) -> Flow<()> {
         let is_free = free.page.is_some() && (free.stream.is_some() || self.measured.is_blind);
         if is_free { Ok(()) } else { Err(Stopped::Leak) }
     }
 
-    /// Keeps one ask of the page pending, and a second one after a while.
+    /// Keeps one request for the page pending, and a second one after a while. Returns the time until an answer.
     fn page_comes(&mut self, left: Instant) -> Flow<Option<Duration>> {
         let page = self.stopped_page();
         let until = left + LEAKED_AFTER;
@@ -113,7 +113,7 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// One fresh stream, which is asked for again if it ends.
+    /// Opens a fresh stream, and another one whenever it ends. Returns the time until an event.
     fn stream_comes(&mut self, left: Instant) -> Flow<Option<(Id, Duration)>> {
         let until = (left + LEAKED_AFTER).max(Instant::now() + STREAM_WITHIN.max(self.event_within()));
         loop {
@@ -133,7 +133,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps a stream for three events. Returns the times between them.
+    /// Keeps a stream open for three events. Returns the gaps between them.
     fn gaps_of(&mut self, id: Id) -> Flow<Vec<Duration>> {
         let until = Instant::now() + (self.usual_gap() * 4 + Duration::from_secs(1)).min(EVENTS_WITHIN);
         self.wait(until, |net| {
@@ -143,8 +143,8 @@ impl Run<'_> {
         Ok(self.net.get(id).map(|it| it.gaps_since(self.net.began())).unwrap_or_default())
     }
 
-    /// Waits for as long as a slot of this server takes to come back, since the last stream was closed. Otherwise the next
-    /// climb, or the next run, would find one slot less.
+    /// Waits until the slot of the stream that was closed last should have returned. Otherwise the next climb, or the
+    /// next run, would find one slot too few.
     pub(super) fn settle_down(&mut self) -> Flow<()> {
         let streams = self.net.iter().filter(|(_, it)| it.has_flowed());
         let Some(closed) = streams.filter_map(|(_, it)| it.closed.map(|(at, _)| at)).max() else {
@@ -157,12 +157,12 @@ impl Run<'_> {
         self.wait(until, |_| None::<()>).map(|_| ())
     }
 
-    /// Waits until the page is answered. Returns `false` if it is not.
+    /// Waits until the page is answered. Returns `false` if it is not answered in time.
     pub(super) fn page_is_back(&mut self) -> Flow<bool> {
         Ok(self.page_comes(Instant::now())?.is_some())
     }
 
-    /// The first page that stopped, or the fastest one.
+    /// The first page that stopped, or the fastest page if none did.
     pub(super) fn stopped_page(&self) -> usize {
         self.first_dead.or_else(|| self.fastest_first().first().copied()).unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! Step 5: listens to the open streams, and finds out whether a late tab shares them.
+//! Step 5: listens to the open streams, and finds out whether a late tab receives their earlier events.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::lab::probe::measured::{CloseBy, LateEvents, SharedStream};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
 
-/// How long is listened without a limit.
+/// How long to listen if no limit was found.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(12);
 
 /// A late tab's first read is complete after this time.
@@ -37,7 +37,7 @@ impl Run<'_> {
         };
         (self.tell)(ProbeProgress::Doing { what: &what, up_to: left });
         self.wait(until, |net| (!net.iter().any(|(_, it)| is_stream(it))).then_some(()))?;
-        // A listening that is shorter than a few events shows no gaps.
+        // If the listening was shorter than a few events, gaps since the count are used as well.
         let since = if left >= self.usual_gap() * 4 { began } else { self.counted_at.unwrap_or(began) };
         let streams = self.net.flowing();
         let gaps = streams.iter().filter_map(|id| self.net.get(*id)).flat_map(|it| it.gaps_since(since));
@@ -46,7 +46,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// In blind mode: notes the first stream whose event came after all.
+    /// In blind mode, records the first stream that delivered an event after all.
     pub(super) fn note_late_events(&mut self) {
         if !self.measured.is_blind {
             return;
@@ -58,7 +58,7 @@ impl Run<'_> {
         self.measured.late_events = self.measured.late_events.or(first);
     }
 
-    /// Opens one late tab, and sees whether it gets the events that the first one has received.
+    /// Opens one late tab, and checks whether it receives the events that the first tab has received.
     pub(super) fn try_late_tab(&mut self, climb: &Climbing) -> Flow<()> {
         let Some(first) = climb.steps.first().map(|step| step.id) else { return Ok(()) };
         if !self.net.has_room()
@@ -81,7 +81,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The events in the first read of one more stream, and whether its head names a cache.
+    /// Opens one more stream. Returns the number of events in its first read, and whether its head names a cache.
     fn events_at_once(&mut self, variant: Variant) -> Flow<(usize, bool)> {
         if !self.net.has_room()
             && let Some(youngest) = self.net.flowing().last().copied()
@@ -97,7 +97,7 @@ impl Run<'_> {
     }
 }
 
-/// Whether a cache has seen the response, whether or not it answered it.
+/// Whether the response passed through a cache, whether or not the cache answered it.
 fn names_a_cache(head: &Head) -> bool {
     let via = head.header("via").unwrap_or_default().to_ascii_lowercase();
     CACHE_FIELDS.iter().any(|name| head.values(name).next().is_some())
@@ -105,7 +105,7 @@ fn names_a_cache(head: &Head) -> bool {
         || via.contains("cache")
 }
 
-/// Whether the headers say that a cache answered.
+/// Whether the headers show that a cache answered.
 pub(super) fn is_cache_hit(head: &Head) -> bool {
     let age = head.header("age").and_then(|age| age.trim().parse::<u64>().ok()).unwrap_or(0);
     let is_hit = |name: &&str| {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_names_itself_and_says_whether_it_answered() {
+    fn headers_show_a_cache_and_whether_it_answered() {
         for (name, value, is_hit, is_named) in [
             ("Age", "0", false, true),
             ("Age", "12", true, true),

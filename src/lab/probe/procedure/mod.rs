@@ -1,8 +1,9 @@
 //! The procedure: opens streams one after another until one gets nothing, and tries a few experiments at the limit.
 //!
-//! It knows sockets only. Each connection has a thread that blocks in the kernel and reports what happens
-//! ([`exchange`]); [`connections`] folds the reports; each step of the procedure is a module that waits for what it
-//! needs, always with a deadline. Everything is closed when the run ends, on every way out.
+//! The procedure only handles sockets; it does not interpret the results. Each connection has a thread that blocks in
+//! the kernel and reports what happens ([`exchange`]). [`connections`] folds the reports into the state of each
+//! connection. Each step of the procedure is a module, and each of its waits has a deadline. When the run ends,
+//! everything is closed, on every exit path.
 
 mod again;
 mod asks;
@@ -41,15 +42,15 @@ use super::progress::ProbeProgress;
 use super::{listeners, statistics};
 use crate::lab::http::{Head, mime};
 
-/// Arrivals whose size is reported.
+/// Maximum number of arrivals whose size is reported.
 const MAX_ARRIVALS: usize = 4096;
 
-/// Fewer flowing streams are listened to before they are closed.
+/// If fewer streams than this run, they are listened to before some are closed.
 const FEW: usize = 3;
 
-/// Runs the probe, and returns what it measured, also if it ended early.
+/// Runs the probe, and returns what it measured, even if it ended early.
 ///
-/// Blocks for about a minute, and for at most 0.2 s after `stop` has come. `tell` is called on this thread.
+/// Blocks for about a minute, and for at most 0.2 s after the stop signal. `tell` is called on this thread.
 pub fn run(plan: &ProbePlan, stop: &StopSignal, tell: &mut dyn FnMut(ProbeProgress<'_>)) -> Measured {
     descriptors::raise_limit();
     let mut run = Run::new(plan, stop, tell);
@@ -58,7 +59,7 @@ pub fn run(plan: &ProbePlan, stop: &StopSignal, tell: &mut dyn FnMut(ProbeProgre
     run.finish(&climb, stopped)
 }
 
-/// A run that is going on.
+/// A run in progress.
 struct Run<'a> {
     plan: &'a ProbePlan,
     stop: &'a StopSignal,
@@ -68,13 +69,13 @@ struct Run<'a> {
     pages: Vec<ProbedPage>,
     /// `Accept-Encoding` of the streams, if it is not the usual one.
     encoding: Option<String>,
-    /// The page ask that is listened to until the streams are closed.
+    /// The page request that is left open until the streams are closed.
     late_ask: Option<LateAsk>,
     /// The first page that stopped.
     first_dead: Option<usize>,
     /// When the count was known.
     counted_at: Option<Instant>,
-    /// Whether the tabs of the first climb will not change any more.
+    /// Whether the tabs of the first climb have been recorded for the last time.
     is_recorded: bool,
 }
 
@@ -104,7 +105,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// All steps, in order.
+    /// Runs all steps, in order.
     fn steps(&mut self, climb: &mut Climbing) -> Flow<()> {
         self.baseline()?;
         self.measured.listeners_before = listeners::of(self.plan.address);
@@ -142,7 +143,8 @@ impl<'a> Run<'a> {
         self.extras()
     }
 
-    /// Steps 4 and 5. Few streams are listened to first, because closing them would leave none.
+    /// Steps 4 and 5. If there are only a few streams, they are listened to first, because closing them would leave
+    /// none.
     fn listen_and_close(&mut self, climb: &mut Climbing, has_limit: bool) -> Flow<()> {
         let flowing = self.net.flowing().len();
         let closes = self.met_a_limit(climb) && !climb.is_blind;
@@ -158,7 +160,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits as [`Connections::wait`] does, and tells about streams that the server ended meanwhile.
+    /// Waits as [`Connections::wait`] does, and reports streams that the server ended in the meantime.
     fn wait<T>(
         &mut self,
         until: Instant,
@@ -173,7 +175,7 @@ impl<'a> Run<'a> {
         found
     }
 
-    /// Watches for this time.
+    /// Watches the connections for this time.
     fn pause(&mut self, time: Duration) -> Flow<()> {
         self.wait(Instant::now() + time, |_| None::<()>).map(|_| ())
     }
@@ -185,7 +187,7 @@ impl<'a> Run<'a> {
         self.measured.waiting = waiting;
     }
 
-    /// Notes what the head of a response says about the server.
+    /// Records what the head of a response reveals about the server.
     fn note_head(&mut self, id: Id) {
         let Some((_, head)) = self.net.get(id).and_then(|it| it.head.as_ref()) else { return };
         let target = &mut self.measured.target;
@@ -201,7 +203,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Asks the control server, on a thread, so that a signal ends the wait.
+    /// Queries the control server on another thread, so that a stop signal can end the wait.
     fn ask_statistics(&mut self, moment: StatsMoment) -> Flow<()> {
         let Some(control) = self.plan.control.clone() else { return Ok(()) };
         let (to, from) = bounded(1);
@@ -230,7 +232,7 @@ impl<'a> Run<'a> {
         self.note_late_events();
         let streams = || self.net.iter().filter(|(_, it)| matches!(it.kind, Carries::Stream(_)));
         self.measured.watched = streams().map(|(_, it)| watched(it)).max().unwrap_or_default();
-        // The first arrival has whatever was ready when the stream began.
+        // The first arrival is left out: it has everything that was ready when the stream began.
         let arrivals = streams().flat_map(|(_, it)| it.arrivals.iter().skip(1).copied());
         self.measured.arrivals = arrivals.take(MAX_ARRIVALS).collect();
         self.measured.lanes = self.lanes();
@@ -247,7 +249,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Names of cookies that are kept.
+/// Maximum number of cookie names that are kept.
 const MAX_COOKIES: usize = 20;
 
 fn watched(stream: &ProbedConnection) -> Duration {
@@ -265,12 +267,12 @@ fn cookie_name(value: &[u8]) -> String {
     plain(text.split('=').next().unwrap_or_default().trim(), 80)
 }
 
-/// Text of a server, shortened and without control characters.
+/// Text from the server, truncated and with control characters replaced.
 fn plain(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Status and type of a response, and why it cannot be read, for a message.
+/// Describes a response for a message: its status and type, and why it cannot be read.
 fn spoken_head(connection: &ProbedConnection) -> String {
     let end = connection.server_end().map(|(_, end)| end);
     let head = connection
@@ -288,7 +290,7 @@ fn spoken_head(connection: &ProbedConnection) -> String {
 
 fn without_credentials(plan: &ProbePlan) -> String {
     let mut url = plan.url.clone();
-    // Both fail only for URLs that have no host.
+    // Both calls fail only for URLs without a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.to_string()

@@ -1,4 +1,4 @@
-//! What the threads of connections report, each with the time at which it happened.
+//! The reports of the connection threads, each with the time at which it happened.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use crate::lab::http::{Body, Connection, Content, Head};
 use crate::lab::probe::events::Arrival;
 use crate::lab::probe::measured::Unit;
 
-/// Identifies a connection of a run. Numbers are never used again.
+/// Identifies a connection of a run. Numbers are not reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(pub(super) u32);
 
@@ -21,7 +21,7 @@ pub(super) struct Observation {
 
 #[derive(Debug)]
 pub(super) enum Observed {
-    /// The connection is made, TLS included.
+    /// The connection is established, including TLS.
     Connected(Option<SocketAddr>),
     /// The request was written.
     Sent,
@@ -32,11 +32,11 @@ pub(super) enum Observed {
     Arrived(Arrival),
     /// The connection stays open without a thread. It is closed when this is dropped.
     Parked(ParkedConnection),
-    /// Nothing more will come.
+    /// The connection has ended, and nothing more will arrive.
     Ended(End),
 }
 
-/// An open connection that is not read.
+/// An open connection that no thread reads.
 #[derive(Debug)]
 pub(super) enum ParkedConnection {
     /// No request was sent.
@@ -48,7 +48,7 @@ pub(super) enum ParkedConnection {
 }
 
 impl ParkedConnection {
-    /// Whether the server has not ended it. A stream that is not read counts as open.
+    /// Whether the server has left it open. A stream that is not read always counts as open.
     pub(super) fn is_open(&self) -> bool {
         match self {
             ParkedConnection::Silent(connection) => connection.is_open(),
@@ -65,18 +65,18 @@ pub(super) enum End {
     Complete,
     /// The connection ended in the middle of the response.
     Early,
-    /// The server closed the connection without a byte.
+    /// The server closed the connection without a response.
     Closed,
     /// The server reset the connection.
     Reset,
-    /// There was no connection.
+    /// The connection could not be established, for this reason.
     NotConnected(String),
     /// This process has no descriptor, port or thread left.
     OwnLimit(String),
     /// The certificate was not accepted.
     Certificate(String),
-    /// The response is not one that can be read, for this reason.
+    /// The response cannot be read, for this reason.
     Unusable(String),
-    /// An event is larger than this program keeps, so that reading ended here.
+    /// An event exceeds the size limit of the probe, which therefore stopped reading.
     EventTooLarge(String),
 }

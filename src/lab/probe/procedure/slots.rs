@@ -1,4 +1,4 @@
-//! Step 4: closes three streams, and measures how long each slot takes to come back.
+//! Step 4: closes three streams, and measures how long each slot takes to return.
 
 use std::time::{Duration, Instant};
 
@@ -11,19 +11,19 @@ use crate::lab::probe::measured::{CloseBy, SlotReturn, WaitPlace};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
 
-/// How the streams are closed: as tabs are closed, and as a killed program's connections are.
+/// How the three streams are closed: two like closed tabs, and one like the connection of a killed program.
 const CLOSES: [CloseBy; 3] = [CloseBy::Fin, CloseBy::Fin, CloseBy::Rst];
 
-/// A slot that takes longer is lost.
+/// A slot that does not return within this time counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(15);
 
 /// The pause after a tab that ended by itself.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
-/// Fresh tabs after a slot did not come to the waiting one.
+/// Maximum number of fresh tabs to try if a slot did not go to the waiting tab.
 const FRESH_TABS: usize = 3;
 
-/// A new waiting tab waits for this long before a stream is closed, so that it is in its queue.
+/// How long a new tab waits before a stream is closed, so that the tab has reached its queue.
 const QUEUED_AFTER: Duration = Duration::from_millis(300);
 
 /// How a measurement ended.
@@ -48,7 +48,7 @@ impl Run<'_> {
                 break;
             }
             let Some(id) = self.ripe_stream()? else { break };
-            let what = format!("closing a stream to see when its slot comes back ({} of 3)", number + 1);
+            let what = format!("closing a stream to see when its slot returns ({} of 3)", number + 1);
             (self.tell)(ProbeProgress::Doing { what: &what, up_to: LOST_AFTER });
             let slot_return = self.slot_return(climb, id, by, tabs_wait)?;
             self.measured.slot_returns.push(slot_return);
@@ -57,8 +57,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens a tab that waits. Returns `false` if there is none. One that flows at once is left open, and another one is
-    /// tried: a free slot would be measured in place of the one that comes back.
+    /// Opens a tab that waits. Returns `false` if it finds none. If a tab streams immediately, it is left open and
+    /// another one is tried, because otherwise a free slot would be measured instead of the returned one.
     fn queue_a_tab(&mut self, climb: &Climbing) -> Flow<bool> {
         for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { return Ok(false) };
@@ -70,7 +70,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// A stream that is not a step of the climb. `None` if the budget does not allow another connection.
+    /// Opens a stream that is not a step of the climb. `None` if `--tabs` does not allow another connection.
     fn open_fresh(&mut self, climb: &Climbing) -> Flow<Option<Id>> {
         if !self.net.has_room() {
             return Ok(None);
@@ -78,7 +78,7 @@ impl Run<'_> {
         self.open_stream(climb.opened + 1, "fresh tab", Variant::default()).map(Some)
     }
 
-    /// The youngest stream that has flowed for two gaps. Waits for one to become so old.
+    /// The youngest stream that has been delivering events for two gaps. Waits until there is one.
     fn ripe_stream(&mut self) -> Flow<Option<Id>> {
         let age = self.usual_gap() * 2;
         let until = Instant::now() + age + Duration::from_secs(1);
@@ -104,7 +104,7 @@ impl Run<'_> {
 
     fn slot_return(&mut self, climb: &Climbing, id: Id, by: CloseBy, tabs_wait: bool) -> Flow<SlotReturn> {
         let mut waiting = self.net.waiting();
-        // The kernel would retry an unfinished handshake at times of its own.
+        // The kernel retries an unfinished handshake on its own schedule, so the time would be wrong.
         let is_full = self.net.look_up_places(&waiting).contains(&Some(WaitPlace::AcceptQueueFull));
         let is_made = |id: &Id| self.net.get(*id).is_some_and(|it| it.is_connected);
         let mut is_void = is_full || !waiting.iter().all(is_made);
@@ -121,13 +121,13 @@ impl Run<'_> {
             Returned::No => None,
         };
         if after.is_none() && tabs_wait && !climb.is_session_lock && !self.measured.slot_went_to_a_fresh_tab {
-            // The slot is not lost if a tab in another queue gets it; when it came back is unknown.
+            // If a tab in another queue gets the slot, it is not lost, but the time of its return is unknown.
             is_void |= self.try_fresh_tabs(climb)?;
         }
         Ok(SlotReturn { by, after, ends_between, is_void })
     }
 
-    /// Waits for the first event of any of these tabs. Those that end are asked for afresh, and counted.
+    /// Waits for the first event of any of these tabs. Counts the tabs that end; if all have, opens a fresh one.
     fn first_event_of(
         &mut self,
         climb: &Climbing,
@@ -172,14 +172,14 @@ impl Run<'_> {
         }
     }
 
-    /// Up to three fresh tabs, one after another. Returns whether one flowed.
+    /// Tries up to three fresh tabs, one after another. Returns whether one of them got an event.
     fn try_fresh_tabs(&mut self, climb: &Climbing) -> Flow<bool> {
         for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { break };
             self.judge(id, self.event_within())?;
             if self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
                 self.measured.slot_went_to_a_fresh_tab = true;
-                // Slots that did not come back before were in the other queue as well.
+                // Slots that seemed lost before may have gone to the other queue as well.
                 for earlier in self.measured.slot_returns.iter_mut().filter(|it| it.after.is_none()) {
                     earlier.is_void = true;
                 }
@@ -190,7 +190,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// Whether the slots came back unevenly, as they do with several queues.
+    /// Whether only some of the slots returned to the waiting tab, as happens with several queues.
     pub(super) fn has_uneven_returns(&self) -> bool {
         let returns = || self.measured.slot_returns.iter().filter(|it| !it.is_void);
         let some = returns().any(|it| it.after.is_some());

@@ -1,4 +1,4 @@
-//! Step 2: one tab after another, and the pages beside each.
+//! Step 2: opens one tab after another, and requests the pages beside each.
 
 use std::time::{Duration, Instant};
 
@@ -12,22 +12,23 @@ use crate::lab::probe::measured::{CloseBy, CutHow, PageAsks, PageOutcome, Stoppe
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::{self, Variant};
 
-/// How long a tab may take to its first event. The first tab has the patience of the plan.
+/// How long a tab may take until its first event. For the first tab, the patience of the plan applies instead.
 pub(super) const EVENT_WITHIN: Duration = Duration::from_secs(3);
 
-/// A tab without an event is looked up at this age.
+/// The age at which the place of a tab without an event is looked up.
 pub(super) const PLACE_AFTER: Duration = Duration::from_millis(400);
 
 /// How long the body of a refusal is read.
 const BODY_WITHIN: Duration = Duration::from_secs(1);
 
-/// After the first event, cuts are counted for this long: the threads of two connections may report in any order.
+/// A cut counts as earlier than a first event if it is reported up to this long after it, because the threads of two
+/// connections may report in any order.
 const CUTS_SETTLE: Duration = Duration::from_millis(10);
 
-/// Tabs in a row that end before the next one is judged, after which nothing can be counted.
+/// Number of consecutive tabs that end before the next one is judged, after which the probe gives up counting.
 const ENDLESS: usize = 3;
 
-/// A chunked page is complete sooner.
+/// Minimum duration of a stream. A chunked page is complete sooner.
 const STREAM_LASTS: Duration = Duration::from_secs(1);
 
 /// A tab of a staircase.
@@ -36,9 +37,9 @@ pub(super) struct Step {
     pub(super) id: Id,
     pub(super) number: usize,
     pub(super) pages: Vec<PageAsks>,
-    /// Its first event came after another stream was cut.
+    /// Whether its first event arrived after another stream was cut off.
     pub(super) took_over: bool,
-    /// It ended before the next tab was judged.
+    /// Whether it ended before the next tab was judged.
     pub(super) is_cut: bool,
 }
 
@@ -51,27 +52,27 @@ impl Step {
 /// A staircase that is being climbed.
 #[derive(Debug, Default)]
 pub(super) struct Climbing {
-    /// Tabs that were opened.
+    /// Number of tabs that were opened.
     pub(super) opened: usize,
-    /// Tabs that flowed, in order.
+    /// Tabs that streamed, in order.
     pub(super) steps: Vec<Step>,
-    /// Tabs that did not flow, or took over a slot, in order.
+    /// Tabs that did not stream, or that took over a slot, in order.
     pub(super) beyond: Vec<Step>,
-    /// Pages that were answered 0 of 3 times. They are not asked again.
+    /// Dead pages: those that were not answered in any of three requests. They are not requested again.
     pub(super) dead: Vec<usize>,
     /// The first page that stopped.
     pub(super) first_dead: Option<usize>,
-    /// Asks beside the first stream that went unanswered for a moment.
+    /// Page requests beside the first stream that were not answered quickly.
     pub(super) pending: Vec<LateAsk>,
-    /// The most tabs that flowed at one moment.
+    /// The maximum number of tabs that streamed at the same time.
     pub(super) streams: usize,
     pub(super) pages_until: usize,
     /// The tab at which the first page stopped.
     pub(super) page_stopped_at: Option<usize>,
-    /// Further climbs have fewer experiments.
+    /// Whether this is the first climb of the run. Further climbs have fewer experiments.
     pub(super) is_first: bool,
     pub(super) asks_pages: bool,
-    /// Another user's tabs flow while this one's wait.
+    /// Whether another user's tabs stream while this user's tabs wait.
     pub(super) is_session_lock: bool,
     pub(super) is_blind: bool,
 }
@@ -82,18 +83,18 @@ impl Climbing {
         Climbing { is_first: true, asks_pages: true, ..Climbing::default() }
     }
 
-    /// Adds a step in the order of the tabs: one that was late comes after younger ones.
+    /// Adds a step, sorted by the number of its tab. A late tab becomes a step after younger ones.
     pub(super) fn add_step(&mut self, step: Step) {
         let at = self.steps.partition_point(|other| other.number < step.number);
         self.steps.insert(at, step);
     }
 
-    /// The number of the last tab that flowed.
+    /// The number of the last tab that streamed.
     pub(super) fn last_step(&self) -> usize {
         self.steps.last().map_or(0, |step| step.number)
     }
 
-    /// Streams, or those held when the page stopped if none flowed.
+    /// The number of streams, or of held streams when the page stopped if none delivered an event.
     pub(super) fn n(&self) -> usize {
         if self.streams > 0 { self.streams } else { self.page_stopped_at.unwrap_or(0) }
     }
@@ -102,11 +103,11 @@ impl Climbing {
 /// How the next tab was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judged {
-    /// It is a step.
+    /// It streams and is a step.
     Flows,
-    /// It got nothing, or took over a slot.
+    /// It got nothing, or it took over a slot.
     Beyond,
-    /// The climb has opened all tabs.
+    /// There was no next tab: the climb has opened all tabs.
     NoMoreTabs,
 }
 
@@ -131,7 +132,7 @@ impl Run<'_> {
         self.net.open(Opening { kind, name, url, request, purpose, from, receive_buffer })
     }
 
-    /// Opens the next tab of a climb, if it may open one more.
+    /// Opens the next tab of a climb, if one more is allowed.
     pub(super) fn open_tab(&mut self, climb: &mut Climbing) -> Flow<Option<Id>> {
         if climb.opened >= self.plan.tabs || !self.net.has_room() {
             return Ok(None);
@@ -142,7 +143,7 @@ impl Run<'_> {
         Ok(Some(id))
     }
 
-    /// Climbs until a tab gets nothing or all tabs are open, with the experiments at the limit.
+    /// Climbs until a tab gets nothing or all tabs are open. Includes the experiments at the limit.
     pub(super) fn climb(&mut self, climb: &mut Climbing) -> Flow<()> {
         loop {
             match self.next_tab(climb)? {
@@ -159,7 +160,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The steps that flow, or flowed at that moment. Tabs that took over a slot are not counted.
+    /// The number of steps that stream now, or that were streaming at that moment. Tabs that took over a slot are not
+    /// counted.
     pub(super) fn flowing_steps(&self, climb: &Climbing, moment: Option<Instant>) -> usize {
         let flows = |it: &ProbedConnection| match moment {
             None => it.flows(),
@@ -170,14 +172,14 @@ impl Run<'_> {
         climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(flows)).count()
     }
 
-    /// Whether a tab of this climb got nothing, other than one that ended before another one flowed.
+    /// Whether a tab of this climb got nothing. A tab that ended before a later one streamed does not count.
     pub(super) fn met_a_limit(&self, climb: &Climbing) -> bool {
         climb.beyond.iter().any(|step| {
             step.number > climb.last_step() || self.net.get(step.id).is_some_and(ProbedConnection::waits)
         })
     }
 
-    /// Opens the next tab, judges it, and asks the pages if it flows.
+    /// Opens the next tab, judges it, and requests the pages if it streams.
     fn next_tab(&mut self, climb: &mut Climbing) -> Flow<Judged> {
         let Some(id) = self.open_tab(climb)? else { return Ok(Judged::NoMoreTabs) };
         let step = Step::new(id, climb.opened);
@@ -192,13 +194,13 @@ impl Run<'_> {
         self.add_judged(climb, step)
     }
 
-    /// Waits until it is known what became of a stream, at most until it has this age.
+    /// Waits until the outcome of a stream is known, but at most until it has this age.
     pub(super) fn judge(&mut self, id: Id, limit: Duration) -> Flow<()> {
         let Some(opened) = self.net.get(id).map(|it| it.opened) else { return Ok(()) };
         let is_decided = |it: &ProbedConnection| {
             it.ended.is_some() || it.has_flowed() || it.status().is_some_and(|it| it != 200)
         };
-        // A tab that ends before its limit has waited somewhere as well.
+        // A tab that ends before its limit may have waited before, so its place is looked up early.
         if limit > PLACE_AFTER {
             let is_early = self.wait(opened + PLACE_AFTER, |net| is_decided(net.get(id)?).then_some(()))?;
             if is_early.is_none() {
@@ -225,7 +227,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a stream was cut while this one had no event, or while an earlier one waited.
+    /// Whether another stream was cut off while this one had no event, or while an earlier one waited.
     pub(super) fn saw_a_cut(&self, id: Id, waiting_since: Option<Instant>) -> bool {
         let Some(connection) = self.net.get(id) else { return false };
         let opened = waiting_since.map_or(connection.opened, |since| since.min(connection.opened));
@@ -234,20 +236,20 @@ impl Run<'_> {
         self.net.cuts_of_others(id).any(|cut| cut >= from && to.is_none_or(|to| cut <= to))
     }
 
-    /// How long a stream may take to its first event in an experiment. Some servers send it late, always.
+    /// How long a stream may take until its first event in an experiment. Some servers always send it late.
     pub(super) fn event_within(&self) -> Duration {
         let oldest = self.net.iter().map(|(_, it)| it).find(|it| it.has_flowed());
         let took = oldest.and_then(|it| Some(it.first_event?.saturating_duration_since(it.opened)));
         EVENT_WITHIN.max(took.unwrap_or_default() * 2)
     }
 
-    /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
+    /// Adds a judged tab to its climb. If it streams, it becomes a step, and the pages are requested beside it.
     pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Judged> {
         self.check_finished(climb)?;
         let has_flowed = self.net.get(step.id).is_some_and(ProbedConnection::has_flowed);
         step.took_over = has_flowed && self.saw_a_cut(step.id, None);
         let is_beyond = !has_flowed || step.took_over;
-        // The streams that ended while a tab waited had flowed together until then.
+        // Streams that ended while this tab waited were still running when the tab was opened.
         let moment = self.net.get(step.id).map(|it| it.opened).filter(|_| is_beyond);
         climb.streams = climb.streams.max(self.flowing_steps(climb, moment));
         if let Some(previous) = climb.steps.last_mut() {
@@ -273,7 +275,7 @@ impl Run<'_> {
         Ok(Judged::Flows)
     }
 
-    /// Asks the pages beside the newest step.
+    /// Requests the pages beside the newest step.
     pub(super) fn ask_beside(&mut self, climb: &mut Climbing, step: &mut Step) -> Flow<()> {
         if !climb.asks_pages {
             return Ok(());
@@ -293,7 +295,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Notes which of the pages beside this many streams stopped.
+    /// Records which of the pages stopped beside this many streams.
     pub(super) fn note_pages(
         &mut self,
         climb: &mut Climbing,
@@ -315,7 +317,7 @@ impl Run<'_> {
         }
     }
 
-    /// Settles the asks beside the first stream.
+    /// Waits for the outcome of the page requests that are still pending beside the first stream.
     pub(super) fn settle_pending(&mut self, climb: &mut Climbing) -> Flow<()> {
         if climb.pending.is_empty() {
             return Ok(());
@@ -342,7 +344,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Ends the run if an answer was complete: then nothing can be counted.
+    /// Ends the run if a stream has finished by itself, because then nothing can be counted.
     fn check_finished(&self, climb: &Climbing) -> Flow<()> {
         self.check_is_readable(climb)?;
         let finished = self.net.cuts().iter().find(|cut| cut.how == CutHow::Finished);
@@ -352,7 +354,7 @@ impl Run<'_> {
         }
     }
 
-    /// Ends the run if an event of a stream was too large: this program has ended the stream, and not the server.
+    /// Ends the run if an event of a stream was too large, because then the probe ended the stream, not the server.
     pub(super) fn check_is_readable(&self, climb: &Climbing) -> Flow<()> {
         let steps = climb.steps.iter().chain(&climb.beyond).filter_map(|step| self.net.get(step.id));
         match steps.filter(|_| climb.is_first).find(|it| it.has_a_too_large_event()) {

@@ -4,14 +4,14 @@ use super::super::Timeline;
 use super::*;
 
 #[test]
-fn a_request_queued_again_stays_in_todo_when_its_first_thread_finishes() {
+fn a_request_that_is_queued_again_stays_in_todo_when_its_first_thread_finishes() {
     let timeline = Timeline::simulated();
     let subject = Subject { connection: 1, port: 9, request: 1 };
     let say = |thread, what| timeline.record(thread, Some(subject), what);
     timeline.record(Some(1), None, What::Spawned);
     say(None, What::Queued);
     say(Some(1), What::Started);
-    // The reactor has already read the rest.
+    // The reactor has already read the rest of the request.
     say(None, What::Queued);
     assert_eq!(timeline.snapshot().todo.len(), 1);
     say(Some(1), What::Finished);
@@ -20,7 +20,7 @@ fn a_request_queued_again_stays_in_todo_when_its_first_thread_finishes() {
 }
 
 #[test]
-fn a_commit_that_is_recorded_late_is_not_that_of_the_next_action_on_the_thread() {
+fn a_commit_that_is_recorded_late_is_not_attributed_to_the_next_action_on_the_thread() {
     let timeline = Timeline::simulated();
     let say = |request, what| {
         timeline.record(None, Some(Subject { connection: 1, port: 9, request }), what);
@@ -29,7 +29,7 @@ fn a_commit_that_is_recorded_late_is_not_that_of_the_next_action_on_the_thread()
     say(1, began());
     say(1, What::ActionEnded { worker: 1 });
     say(2, began());
-    // The pool thread of the first action records it.
+    // The pool thread of the first action records its commit late.
     say(1, What::ActionCommitted { worker: 1 });
     assert_eq!(timeline.snapshot().actions[&1].committed_us, None);
     say(2, What::ActionCommitted { worker: 1 });
@@ -37,7 +37,7 @@ fn a_commit_that_is_recorded_late_is_not_that_of_the_next_action_on_the_thread()
 }
 
 #[test]
-fn a_request_that_was_peeked_at_too_late_is_not_in_todo() {
+fn a_request_that_was_peeked_at_too_late_is_not_added_to_todo() {
     let timeline = Timeline::simulated();
     let subject = Subject { connection: 1, port: 9, request: 1 };
     timeline.record(None, Some(subject), What::peeked("GET", "/"));
@@ -56,11 +56,11 @@ fn a_request_remembers_that_its_client_has_closed_until_it_ends() {
         held.map(|held| held.closed_us).collect::<Vec<_>>()
     };
     timeline.record(Some(1), None, What::Spawned);
-    assert_eq!(say(None, What::ClientClosed), [], "it is not known");
+    assert_eq!(say(None, What::ClientClosed), [], "the request is not known yet");
     assert_eq!(say(None, What::Queued), [None]);
     assert_eq!(say(None, What::ClientClosed), [Some(30)]);
     assert_eq!(say(Some(1), What::Started), [Some(30)]);
-    assert_eq!(say(None, What::ClientClosed), [Some(30)], "a client closes once");
+    assert_eq!(say(None, What::ClientClosed), [Some(30)], "only the first close of a client counts");
     assert_eq!(say(Some(1), What::Finished), []);
 }
 
@@ -69,7 +69,7 @@ fn a_request_remembers_that_its_client_has_closed_until_it_ends() {
 struct Pool {
     moments: Vec<Moment>,
     todo: VecDeque<Subject>,
-    /// What each thread holds, and whether that has already been queued again.
+    /// The request that each thread holds, and whether that request has already been queued again.
     threads: BTreeMap<usize, Option<(Subject, bool)>>,
     requests: u64,
 }
@@ -128,7 +128,7 @@ impl Pool {
                 }
             }
             (5, Some(Some((subject, false)))) => {
-                // The request is incomplete: the reactor queues it again before its thread has finished.
+                // The request is incomplete, and the reactor queues it again before the thread has finished.
                 self.threads.insert(number, Some((subject, true)));
                 self.say(None, Some(subject), What::Queued);
                 self.todo.push_back(subject);

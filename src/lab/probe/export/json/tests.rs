@@ -1,4 +1,4 @@
-//! Every output is valid by the schema.
+//! Checks the JSON output against its schema and its documentation.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn parsed(sample: &Sample, verdict: &ThresholdVerdict) -> Value {
     serde_json::from_str(&super::json(&sample.run(verdict)).unwrap()).unwrap()
 }
 
-/// Measurements in which everything is there that others lack, and in which everything is missing.
+/// One run with every optional measurement, one run with none, and one run per kind of finding.
 fn unusual() -> Vec<Sample> {
     let mut full = samples::rails();
     let ask = PageAsk { outcome: PageOutcome::Reset, time: ms(3.0), place: Some(WaitPlace::AcceptQueueFull) };
@@ -84,7 +84,7 @@ fn unusual() -> Vec<Sample> {
         measured: Measured { stopped: Some(Stopped::Interrupted), ..Measured::default() },
         ..samples::unreachable()
     };
-    // Every kind.
+    // One run per kind of finding.
     let kinds = FindingKind::all().map(|kind| {
         let mut sample = samples::gunicorn();
         match kind {
@@ -97,7 +97,7 @@ fn unusual() -> Vec<Sample> {
 }
 
 #[test]
-fn every_output_is_valid_by_the_schema() {
+fn every_output_is_valid_under_the_schema() {
     let schema = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for sample in samples::all().into_iter().chain(unusual()) {
@@ -113,7 +113,7 @@ fn every_output_is_valid_by_the_schema() {
 }
 
 #[test]
-fn the_schema_refuses_what_it_does_not_know() {
+fn the_schema_rejects_unknown_values() {
     let schema = serde_json::from_str(SCHEMA).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let object = parsed(&samples::rails(), &ThresholdVerdict::Holds);

@@ -1,4 +1,4 @@
-//! The rows of the limits.
+//! The rows of the table for the kinds of limit.
 
 use super::super::LimitKind;
 use super::KindRow;
@@ -52,7 +52,7 @@ impl LimitKind {
             .command("ninetabs serve --fix cap"),
             LimitKind::RefusedPerClient => KindRow::new(
                 "refused-per-client",
-                "A limit per client address: further tabs are refused, and those of another address are served.",
+                "A limit per client address: further tabs are refused, while tabs from another address are served.",
             )
             .fix("shared-worker"),
             LimitKind::Connections => KindRow::new(
@@ -67,7 +67,7 @@ impl LimitKind {
             )
             .command("ninetabs serve --max-connections 8"),
             LimitKind::Refused => {
-                KindRow::new("refused", "A further stream is refused at once, although nothing waits.")
+                KindRow::new("refused", "A further stream is refused immediately, although nothing is waiting.")
                     .fix("cap")
                     .command("ninetabs serve --fix cap")
             }
@@ -90,11 +90,11 @@ impl LimitKind {
             .fix("push"),
             LimitKind::Http2Streams => KindRow::new(
                 "http2-streams",
-                "One HTTP/2 connection carries no further stream, and a second connection does.",
+                "One HTTP/2 connection carries no further stream, but a second connection does.",
             )
             .fix("shared-worker"),
             LimitKind::NoneFound => {
-                KindRow::new("none-found", "All tabs flow at the same time, and every page answers.")
+                KindRow::new("none-found", "All tabs stream at the same time, and every page answers.")
                     .acts(&[3])
             }
         }

@@ -1,4 +1,4 @@
-//! The rows of the notes.
+//! The rows of the table for the kinds of note.
 
 use super::super::NoteKind;
 use super::KindRow;
@@ -38,7 +38,7 @@ impl NoteKind {
             .acts(&[7]),
             NoteKind::Quiet => KindRow::new(
                 "quiet",
-                "The first event comes after more than 12 s, and singly: there is nothing to send.",
+                "The first event arrives alone, after more than 12 s: the application had nothing to send.",
             ),
             NoteKind::Compressed => {
                 KindRow::new("compressed", "The stream delivers no event if the client accepts compression.")
@@ -48,7 +48,7 @@ impl NoteKind {
             }
             NoteKind::LateFirstEvent => KindRow::new(
                 "late-first-event",
-                "The first event of each tab comes after the same delay, also on an idle server.",
+                "The first event of each tab arrives after the same delay, even on an idle server.",
             ),
             NoteKind::Grows => KindRow::new(
                 "grows",
@@ -58,11 +58,12 @@ impl NoteKind {
             NoteKind::Cut => {
                 KindRow::new("cut", "The server ended streams at the same age.").acts(&[5]).fix("reaper")
             }
-            NoteKind::SlotReturn => {
-                KindRow::new("slot-return", "The time after which a closed stream's slot serves another tab.")
-                    .acts(&[2])
-                    .fix("reaper")
-            }
+            NoteKind::SlotReturn => KindRow::new(
+                "slot-return",
+                "How long it takes until a closed stream's slot serves another tab.",
+            )
+            .acts(&[2])
+            .fix("reaper"),
             NoteKind::Leak => {
                 KindRow::new("leak", "The server did not recover after all clients had left.").acts(&[4, 7])
             }
@@ -112,7 +113,7 @@ impl NoteKind {
                 "The response ended without an event, or cannot be read as a stream.",
             ),
             NoteKind::Unreachable => {
-                KindRow::new("unreachable", "The server did not accept a connection, or answered nothing.")
+                KindRow::new("unreachable", "The server did not accept a connection, or did not answer.")
             }
         }
     }

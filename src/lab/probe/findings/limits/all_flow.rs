@@ -1,4 +1,4 @@
-//! Runs in which every tab flowed.
+//! Limits of runs in which every tab streamed.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::super::products::Recognized;
 use super::super::remedies;
 use super::FoundLimit;
 
-/// The gap of a crowded server over that of a stream alone from which slots are shared.
+/// Minimum ratio of the crowded gap to the lone gap from which slots count as shared.
 const CROWDED: f64 = 1.15;
 
-/// A page is slower than before above this multiple of its baseline, plus [`SLOWER_BY`].
+/// A page counts as slower if it takes longer than this multiple of its baseline plus [`SLOWER_BY`].
 const SLOWER_THAN: u32 = 3;
 
 /// See [`SLOWER_THAN`].
 const SLOWER_BY: Duration = Duration::from_millis(50);
 
-/// All tabs flow, the crowded gap is at least 1.15 times the lone one, and its middle half lies above every lone
-/// gap. A busy machine would make the lone gap longer as well.
+/// All tabs stream, the median crowded gap is at least 1.15 times the median lone gap, and three quarters of the
+/// crowded gaps are longer than every lone gap. A busy machine would lengthen the lone gaps as well.
 pub(super) fn shared_slots(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let (crowded_gaps, lone_gaps) = (&facts.measured.crowded_gaps, &facts.measured.lone_gaps);
     let (crowded, lone) = (median(crowded_gaps)?, median(lone_gaps)?);
@@ -39,8 +39,8 @@ pub(super) fn shared_slots(facts: &Facts<'_>, recognized: &Recognized) -> Option
             .with("events_per_s", per_second)
             .with("slots", slots);
         let text = format!(
-            "Beside the others, a stream's events are {} apart; alone, {}. All together deliver {per_second} events \
-             per second, as many as about {slots} slots do.",
+            "Beside the other streams, a stream's events are {} apart; alone, {}. All streams together deliver \
+             {per_second} events per second, as many as about {slots} slots would.",
             time(crowded),
             time(lone)
         );
@@ -48,8 +48,8 @@ pub(super) fn shared_slots(facts: &Facts<'_>, recognized: &Recognized) -> Option
     })
 }
 
-/// One HTTP/2 connection carries no further stream, by its settings or by a refusal, and a second one does. An
-/// announced number that was not reached is only reported.
+/// One HTTP/2 connection carries no further stream, because of its settings or a refusal, but a second connection does.
+/// An announced maximum that was not reached is only reported.
 pub(super) fn http2_streams(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let http2 = facts.measured.http2.as_ref()?;
     let is_stopped = matches!(http2.stopped_by, Some(Http2Stop::Settings | Http2Stop::RefusedStream));
@@ -65,14 +65,14 @@ pub(super) fn http2_streams(facts: &Facts<'_>, recognized: &Recognized) -> Optio
             .with("second_connection", true);
         let announced = http2.announced.map_or_else(String::new, |number| format!(" (announced: {number})"));
         let text = format!(
-            "One HTTP/2 connection carries {} streams{announced}; a stream on a second connection flows.",
+            "One HTTP/2 connection carries {} streams{announced}; a stream on a second connection delivers events.",
             http2.reached
         );
         FoundLimit::only(LimitKind::Http2Streams.found(evidence, text, remedies::http2_streams(recognized)))
     })
 }
 
-/// All tabs flow together, and every page was answered.
+/// All tabs stream at the same time, and every page was answered.
 pub(super) fn none_found(facts: &Facts<'_>, _: &Recognized) -> Option<FoundLimit> {
     (facts.all_flow() && !facts.a_page_stops()).then(|| {
         let slowest = slowest_page(facts);
@@ -84,7 +84,7 @@ pub(super) fn none_found(facts: &Facts<'_>, _: &Recognized) -> Option<FoundLimit
             .with("slower", slowest.map(|(_, slow, usual)| is_slower(slow, usual)))
             .seconds("watched_s", Some(facts.measured.watched));
         let mut text = format!(
-            "Watched for {}. Every page was answered beside each of them",
+            "The streams were watched for {}. Every page was answered beside each of them",
             time(facts.measured.watched)
         );
         match slowest {
@@ -96,17 +96,17 @@ pub(super) fn none_found(facts: &Facts<'_>, _: &Recognized) -> Option<FoundLimit
         let overtaken = facts.measured.waiting.iter().filter(|tab| facts.was_overtaken(tab));
         for tab in overtaken {
             let gets = remedies::what_a_tab_gets(tab);
-            text += &format!(" Tab {} got {gets}, and later ones flowed.", tab.number);
+            text += &format!(" Tab {} got {gets}, and later tabs streamed.", tab.number);
         }
         let tabs = facts.measured.target.tabs;
         if tabs < DEFAULT_TABS {
-            text += &format!(" A limit above --tabs {tabs} is not seen.");
+            text += &format!(" A limit above --tabs {tabs} would not show.");
         }
         FoundLimit::only(LimitKind::NoneFound.found(evidence, text, remedies::none_found(facts.measured)))
     })
 }
 
-/// The page whose slowest answer exceeds its baseline most: its path, that time, and its baseline.
+/// The page whose slowest answer exceeds its baseline by the most: its path, the time of that answer, and the baseline.
 pub(super) fn slowest_page<'a>(facts: &Facts<'a>) -> Option<(&'a str, Duration, Duration)> {
     let pages = facts.measured.baseline.iter().filter_map(|page| {
         let asks = facts.climb.tabs.iter().flat_map(|tab| &tab.pages).filter(|asks| asks.path == page.path);
@@ -116,12 +116,12 @@ pub(super) fn slowest_page<'a>(facts: &Facts<'a>) -> Option<(&'a str, Duration, 
     pages.max_by_key(|(_, slow, usual)| slow.saturating_sub(*usual))
 }
 
-/// Whether a page took longer than three times its baseline and 50 ms.
+/// Whether a page took longer than three times its baseline plus 50 ms.
 pub(super) fn is_slower(slow: Duration, usual: Duration) -> bool {
     slow > usual * SLOWER_THAN + SLOWER_BY
 }
 
-/// A quarter of the gaps are below it.
+/// The gap below which a quarter of the gaps lie.
 fn lower_quartile(gaps: &[Duration]) -> Option<Duration> {
     let mut sorted = gaps.to_vec();
     sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! Limits that count connections, whatever they carry.
+//! Limits on the number of connections, regardless of what they carry.
 
 use super::super::super::measured::{PageAsk, PageOutcome};
 use super::super::LimitKind;
@@ -8,8 +8,8 @@ use super::super::products::Recognized;
 use super::super::remedies::{self, where_it_waits};
 use super::FoundLimit;
 
-/// The server counts connections, and its process has as many descriptors as its limit permits, give or take two.
-/// Full descriptors explain a limit by themselves unless neither idle nor kept connections stop a page.
+/// The server limits connections, and its process has used up its descriptors, give or take two. Used-up descriptors
+/// explain a limit on their own, unless neither idle nor keep-alive connections stop a page.
 pub(super) fn descriptors(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let listener = facts.full_listener()?;
     let contradicted = facts.idle_stops() == Some(false) && facts.kept_stops() == Some(false);
@@ -32,8 +32,8 @@ pub(super) fn descriptors(facts: &Facts<'_>, recognized: &Recognized) -> Option<
     })
 }
 
-/// Idle and kept connections stop the page; or every page is closed at once without a response; or the server
-/// closes idle connections to accept a page. Without a look at the listener it can be its descriptors.
+/// Idle and keep-alive connections stop the page, or every page is closed immediately without a response, or the server
+/// closes idle connections to accept a page. If the listening process is unknown, its descriptors may be the limit.
 pub(super) fn connections(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     (has_a_limit(facts) && counts_connections(facts)).then(|| {
         let text = format!("{} {}", held_text(facts), next_text(facts));
@@ -49,14 +49,15 @@ fn has_a_limit(facts: &Facts<'_>) -> bool {
     facts.next() != NextTab::None || facts.a_page_stops()
 }
 
-/// Whether the evidence says that connections are counted.
+/// Whether the evidence shows that the server limits connections.
 fn counts_connections(facts: &Facts<'_>) -> bool {
     let both_stop = facts.idle_stops() == Some(true) && facts.kept_stops() == Some(true);
     let closes_idle = facts.closes_idle_ones_for_a_page() && facts.kept_stops() != Some(false);
     both_stop || closes_idle || idle_ones_are_refused(facts) || every_page_is_closed_at_once(facts)
 }
 
-/// A refusal that idle connections cause as well counts connections, unless kept ones do not.
+/// Whether idle connections cause a refusal as streams do. If keep-alive connections do not stop a page, the server
+/// does not limit connections.
 fn idle_ones_are_refused(facts: &Facts<'_>) -> bool {
     let refused = |ask: &PageAsk| {
         let ended = !matches!(ask.outcome, PageOutcome::Answered | PageOutcome::Nothing);
@@ -68,7 +69,7 @@ fn idle_ones_are_refused(facts: &Facts<'_>) -> bool {
         && idle.any(|held| held.pages.iter().any(|(_, ask)| refused(ask)))
 }
 
-/// Whether each ask of each path at the limit was closed, reset or not connected within a second.
+/// Whether every request for every path at the limit was closed, reset or not connected within a second.
 fn every_page_is_closed_at_once(facts: &Facts<'_>) -> bool {
     let closed = |ask: &PageAsk| {
         let without_response =
@@ -79,7 +80,7 @@ fn every_page_is_closed_at_once(facts: &Facts<'_>) -> bool {
     paths.peek().is_some() && paths.all(|(_, asks)| !asks.is_empty() && asks.iter().all(closed))
 }
 
-/// The two experiments, and where the next tab waits.
+/// The figures of the experiments with idle and keep-alive connections, and where the next tab waits.
 pub(super) fn held_evidence(facts: &Facts<'_>) -> Evidence {
     let idle = facts.measured.idle.last().map(|held| held.n);
     let kept = facts.measured.kept.as_ref().map(|held| held.n);
@@ -93,23 +94,23 @@ pub(super) fn held_evidence(facts: &Facts<'_>) -> Evidence {
         .place(facts.place())
 }
 
-/// `26 idle connections stop the page, and 26 kept ones do.`
+/// `26 idle connections stop the page, and so do 26 keep-alive ones.`
 fn held_text(facts: &Facts<'_>) -> String {
     let idle = facts.measured.idle.last().map_or(0, |held| held.n);
     let kept = facts.measured.kept.as_ref().map_or(0, |held| held.n);
     match (facts.idle_stops(), facts.kept_stops()) {
         (Some(true), Some(true)) => {
-            format!("{} stop the page, and {kept} kept ones do.", count(idle, "idle connection"))
+            format!("{} stop the page, and so do {kept} keep-alive ones.", count(idle, "idle connection"))
         }
         (Some(true), _) => format!("{} stop the page.", count(idle, "idle connection")),
-        _ => "Every page is closed at once without a response.".to_owned(),
+        _ => "Every page is closed immediately without a response.".to_owned(),
     }
 }
 
 /// What the next tab gets.
 fn next_text(facts: &Facts<'_>) -> String {
     match (facts.next(), facts.next_tab()) {
-        (NextTab::None, _) | (_, None) => "Every tab flows.".to_owned(),
+        (NextTab::None, _) | (_, None) => "Every tab streams.".to_owned(),
         (NextTab::Waits, Some(_)) => format!("The next tab waits{}.", where_it_waits(facts.place())),
         (NextTab::EndsLate | NextTab::Refused, Some(tab)) => {
             format!("The next tab gets {}.", remedies::what_a_tab_gets(tab))

@@ -1,4 +1,4 @@
-//! Limits of one: one stream per session, none at all, or one per server.
+//! Limits of at most one stream: one per session, one per server, or none at all.
 
 use super::super::super::measured::WaitPlace;
 use super::super::LimitKind;
@@ -8,10 +8,10 @@ use super::super::products::Recognized;
 use super::super::remedies::{self, where_it_waits};
 use super::FoundLimit;
 
-/// Asks with the other cookie that have to flow.
+/// Minimum number of streams with the other cookie, all of which have to deliver events.
 const OTHER_COOKIE_ASKS: usize = 3;
 
-/// Exactly one stream flows, the next tab waits, and three streams with another cookie flow meanwhile.
+/// Exactly one stream runs, the next tab waits, and at the same time three streams with another cookie run.
 pub(super) fn session_lock(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let tries = facts.measured.other_cookie?;
     let flows = tries.of >= OTHER_COOKIE_ASKS && tries.flowed == tries.of;
@@ -22,7 +22,7 @@ pub(super) fn session_lock(facts: &Facts<'_>, recognized: &Recognized) -> Option
             .of("other_cookie", "flowed", tries.flowed, tries.of)
             .place(facts.place());
         let text = format!(
-            "With the same cookie the next tab waits{}; with the other cookie {} of {} streams flow meanwhile.",
+            "With the same cookie, the next tab waits{}; with the other cookie, {} of {} streams run at the same time.",
             where_it_waits(facts.place()),
             tries.flowed,
             tries.of
@@ -32,9 +32,9 @@ pub(super) fn session_lock(facts: &Facts<'_>, recognized: &Recognized) -> Option
     })
 }
 
-/// The first stream delivers no event to the end of the watch, and every path stops with it. Nothing is accepted:
-/// the page waits in the kernel. If its request was read, or the place is unknown, one quiet or buffered stream
-/// on a single worker looks the same.
+/// The first stream delivers no event until the end of the watch, and every path stops with it. The server accepts no
+/// connection, so the page waits in the kernel. If the page's request was read, or its place is unknown, a quiet or
+/// buffered stream on a single worker would look the same.
 pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let stops_with_the_first = facts.paths().all(|path| path.stops_at == Some(1));
     let is_silent = facts.nothing_flows() && facts.measured.late_events.is_none();
@@ -49,7 +49,7 @@ pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option
         let pages = list(&facts.stopped_paths());
         let verb = if facts.stopped_paths().len() == 1 { "waits" } else { "wait" };
         let text = format!(
-            "The first stream delivers no event, and from then on {pages} {verb}{}.",
+            "The first stream delivers no event, and beside it {pages} {verb}{}.",
             where_it_waits(place)
         );
         let is_unaccepted = matches!(place, Some(WaitPlace::Kernel | WaitPlace::AcceptQueueFull));
@@ -59,7 +59,7 @@ pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option
     })
 }
 
-/// One stream flows, or delivers a late event, a page stops beside it, and the next tab waits.
+/// One stream delivers events, or a late one, a page stops beside it, and the next tab waits.
 pub(super) fn one_at_a_time(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let is_one = facts.n() == 1 || (facts.nothing_flows() && facts.measured.late_events.is_some());
     let stops_at_one = facts.paths().any(|path| path.stops_at == Some(1));

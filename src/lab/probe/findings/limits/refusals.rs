@@ -1,4 +1,4 @@
-//! Limits that refuse at once.
+//! Limits that refuse further streams immediately.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::super::remedies;
 use super::super::{Finding, LimitKind};
 use super::FoundLimit;
 
-/// Asks from the other address that have to flow.
+/// Minimum number of streams from the other address, all of which have to deliver events.
 const OTHER_ADDRESS_ASKS: usize = 3;
 
-/// The next tab is refused, three streams from another address flow, and none from this one does meanwhile. A
-/// stream that ended meanwhile would make it luck.
+/// The next tab is refused. At the same time, three streams from another address run, and none from this address does.
+/// If a stream ended during the experiment, the result may be due to chance.
 pub(super) fn refused_per_client(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let asks = facts.measured.other_address?;
     let other_flows = asks.other.of >= OTHER_ADDRESS_ASKS && asks.other.flowed == asks.other.of;
@@ -27,7 +27,7 @@ pub(super) fn refused_per_client(facts: &Facts<'_>, recognized: &Recognized) -> 
             asks.own.of,
         );
         let text = format!(
-            "{} From another address {} of {} streams flow, from this one {} of {}.",
+            "{} From another address, {} of {} streams run; from this one, {} of {}.",
             refusal_text(facts),
             asks.other.flowed,
             asks.other.of,
@@ -39,7 +39,8 @@ pub(super) fn refused_per_client(facts: &Facts<'_>, recognized: &Recognized) -> 
     })
 }
 
-/// The next tab is refused while no tab and no page waits, and neither idle nor kept connections cause it.
+/// The next tab is refused while neither a tab nor a page waits, and neither idle nor keep-alive connections stop a
+/// page.
 pub(super) fn refused(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let is_at_once = facts.next() == NextTab::Refused && !facts.a_page_waited() && !a_tab_waited(facts);
     let by_connections = facts.idle_stops() == Some(true) || facts.kept_stops() == Some(true);
@@ -53,14 +54,14 @@ pub(super) fn found(facts: &Facts<'_>, recognized: &Recognized) -> Finding<Limit
     LimitKind::Refused.found(evidence, refusal_text(facts), remedies::refused(recognized, status))
 }
 
-/// Whether a tab was waiting when the first was refused.
+/// Whether a tab was waiting when the first tab was refused.
 fn a_tab_waited(facts: &Facts<'_>) -> bool {
     let waiting = &facts.measured.waiting;
     let before = waiting.iter().take_while(|tab| facts.fate(tab) != NextTab::Refused);
     before.count() > 0
 }
 
-/// Status, time and sender of the refusal.
+/// The status, time and sender of the refusal.
 fn refusal(facts: &Facts<'_>) -> Evidence {
     let tab = facts.next_tab();
     let sender = tab.map(|tab| if tab.is_from_another_sender { "proxy" } else { "application" });
@@ -71,7 +72,7 @@ fn refusal(facts: &Facts<'_>) -> Evidence {
         .with("sender", sender)
 }
 
-/// `The next tab gets a 503 after 2 ms, and so does /page; /static answers.`
+/// `The next tab gets a 503 after 2 ms, and /page is not answered either; /static still answers.`
 fn refusal_text(facts: &Facts<'_>) -> String {
     let tab = facts.next_tab();
     let gets = tab.map_or_else(|| "no answer".to_owned(), remedies::what_a_tab_gets);

@@ -1,4 +1,4 @@
-//! Limits whose waiting requests end after a time: a pool of database connections, and a queue.
+//! Limits at which waiting requests end after a timeout T: a pool of database connections, and a queue.
 
 use super::super::super::measured::{PageOutcome, ProbedTab, TabOutcome};
 use super::super::LimitKind;
@@ -8,8 +8,8 @@ use super::super::products::Recognized;
 use super::super::remedies;
 use super::FoundLimit;
 
-/// Tabs end after the same T as an empty 200 or a 500, and a page fails after T as well. With several paths,
-/// another one answers; if all of them query, all fail so.
+/// Tabs end after the same time T with an empty 200 or a 500, and a page fails after T as well. Pages that do not use
+/// the database still answer.
 pub(super) fn database_pool(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let end = facts.common_end()?;
     let by_the_application = end.tabs.iter().all(|tab| is_of_the_application(tab));
@@ -51,8 +51,8 @@ pub(super) fn database_pool(facts: &Facts<'_>, recognized: &Recognized) -> Optio
     Some(FoundLimit::only(limit))
 }
 
-/// Tabs end after the same T with 502, 503, 504 or a bare close, the pages alike, and no stream is cut at that
-/// moment. A page whose end was not seen does not contradict.
+/// Tabs end after the same time T with 502, 503, 504 or a close without a response, and the pages end the same way. No
+/// stream is cut off at that moment. A page whose end was not seen does not contradict the rule.
 pub(super) fn queue_timeout(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let end = facts.common_end()?;
     let by_a_queue = end.tabs.iter().all(|tab| is_of_a_queue(tab));
@@ -73,7 +73,7 @@ pub(super) fn queue_timeout(facts: &Facts<'_>, recognized: &Recognized) -> Optio
             .place(facts.place());
         let mut text = format!("The next tab waits {} and gets {}.", time(end.t), what_it_gets(&end));
         if let Some((page, _)) = end.pages.first() {
-            text += &format!(" {page} ends alike after {}.", time(end.t));
+            text += &format!(" {page} ends the same way after {}.", time(end.t));
         }
         let or = if status == Some(504) { Some(LimitKind::Workers) } else { None };
         let remedy = remedies::queue_timeout(recognized, status, end.t);
@@ -94,7 +94,7 @@ pub(super) fn second_readings(facts: &Facts<'_>) -> Vec<LimitKind> {
     or
 }
 
-/// Whether a page fails after T, or stops with an end that was not seen and that may still come after T.
+/// Whether a page fails after T, or stops without having been watched for longer than T.
 fn pages_fail_with(facts: &Facts<'_>, end: &CommonEnd<'_>) -> bool {
     !end.pages.is_empty() || (facts.a_page_stops() && !facts.a_page_outlasts(end.t))
 }
@@ -131,7 +131,7 @@ fn status_of(outcome: PageOutcome) -> Option<u16> {
     if let PageOutcome::Status(status) = outcome { Some(status) } else { None }
 }
 
-/// Whether the page's own program sent the end.
+/// The program that ended the tabs: the application that also serves the pages, or a proxy.
 fn sender(end: &CommonEnd<'_>) -> &'static str {
     if end.tabs.iter().any(|tab| tab.is_from_another_sender) { "proxy" } else { "application" }
 }

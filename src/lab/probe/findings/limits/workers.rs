@@ -1,4 +1,4 @@
-//! Limits of what serves requests: threads or processes, and a pool of streams' own.
+//! Limits on threads or processes: those that serve all requests, and a separate pool for streams.
 
 use std::iter;
 
@@ -11,14 +11,14 @@ use super::super::remedies::{self, where_it_waits};
 use super::connections::held_evidence;
 use super::{FoundLimit, timeouts};
 
-/// The next tab waits, or the queue is full, or nothing flows; the page stops as well; and idle or kept connections
-/// do not stop it, or only one of the two does.
+/// A page stops, and the next tab waits, or the queue is full, or no stream delivers an event. Rules for connections
+/// are tried before, so at most one of the two experiments with idle and keep-alive connections stops the page.
 pub(super) fn workers(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let waits = facts.next() == NextTab::Waits || facts.nothing_flows() || is_queue_full(facts);
     (waits && facts.a_page_stops()).then(|| found(facts, recognized))
 }
 
-/// The next tab waits while all pages answer, also past a cache.
+/// The next tab waits while all pages answer, even when a cache is bypassed.
 pub(super) fn stream_cap_waits(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let waits = facts.next() == NextTab::Waits;
     (waits && !facts.nothing_flows() && !facts.a_page_stops()).then(|| stream_cap_found(facts, recognized))
@@ -43,8 +43,9 @@ pub(super) fn found(facts: &Facts<'_>, recognized: &Recognized) -> FoundLimit {
         .or(other_readings(facts))
 }
 
-/// If one of the two experiments stops the page and the other one says nothing, or neither says anything,
-/// connections fit as well. Where no stream flowed and the first stops the page, one at a time does.
+/// The second readings. Connections fit as well if one of the two experiments stopped the page and the other was not
+/// measured, or if neither was measured. One stream at a time fits as well if no stream delivered an event and the
+/// first one stopped the page.
 fn other_readings(facts: &Facts<'_>) -> Vec<LimitKind> {
     let connections = match (facts.idle_stops(), facts.kept_stops()) {
         (Some(true), None) | (None, Some(true)) | (None, None) => Some(LimitKind::Connections),
@@ -73,7 +74,7 @@ fn workers_text(facts: &Facts<'_>) -> String {
         return stops;
     }
     match facts.next() {
-        NextTab::None => format!("All tabs flow, and yet {stops}"),
+        NextTab::None => format!("All tabs stream, and yet {stops}"),
         NextTab::Waits => {
             let next = ordinal(facts.n() + 1);
             let waits = where_it_waits(facts.place());
@@ -94,7 +95,7 @@ fn workers_text(facts: &Facts<'_>) -> String {
     }
 }
 
-/// The finding for a limit of streams' own.
+/// The finding for a limit that applies to streams only.
 pub(super) fn stream_cap_found(facts: &Facts<'_>, recognized: &Recognized) -> FoundLimit {
     let evidence = Evidence::new()
         .with("streams", facts.n())

@@ -1,4 +1,4 @@
-//! What happens to events between the application and the client.
+//! Notes about what happens to events between the application and the client.
 
 use super::super::super::measured::PageOutcome;
 use super::super::evidence::{Evidence, count, list, time};
@@ -8,7 +8,7 @@ use super::super::remedies;
 use super::super::{Finding, NoteKind};
 use super::NoteFacts;
 
-/// Arrivals of one size before they count as lumps.
+/// Minimum number of arrivals of one size before they count as lumps.
 const LUMPS: usize = 3;
 
 /// The unit of buffers, in bytes.
@@ -17,11 +17,11 @@ const BUFFER_UNIT: usize = 4096;
 /// Bytes by which an arrival may differ from a multiple of [`BUFFER_UNIT`].
 const BUFFER_TOLERANCE: usize = 16;
 
-/// Events at once that say that they were held back.
+/// Minimum number of events in one arrival that shows that they were held back.
 const SEVERAL: usize = 2;
 
-/// No event came in time, and later several came at once; or a page stops although no stream delivered an event:
-/// the server holds streams that deliver nothing.
+/// No event arrived in time, and later several arrived together. Or a page stops although no stream delivered an event,
+/// so the server holds streams that deliver nothing.
 pub(super) fn buffered(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let facts = asked.facts;
     if !facts.nothing_flows() {
@@ -37,7 +37,7 @@ pub(super) fn buffered(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("late_events_at_once", late.map(|late| late.at_once));
         let text = match late {
             Some(late) => format!(
-                "no event for {}, then {} at once: the application runs the stream, and its events are held back.",
+                "no event for {}, then {} together: the application runs the stream, and its events are held back.",
                 time(late.after),
                 count(late.at_once, "event")
             ),
@@ -47,20 +47,20 @@ pub(super) fn buffered(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// No event came in time, and later one came alone.
+/// No event arrived in time, and later one arrived alone.
 pub(super) fn quiet(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let late = asked.measured.late_events?;
     (asked.facts.nothing_flows() && late.at_once == 1).then(|| {
         let evidence =
             Evidence::new().seconds("first_event_s", Some(late.after)).with("events_at_once", late.at_once);
-        let text = format!("the first event comes alone after {}.", time(late.after));
-        let remedy = "Write a comment (`: keep-alive`) every 15 s: without a write, no server notices that a client \
-                      has left.";
+        let text = format!("the first event arrives alone after {}.", time(late.after));
+        let remedy = "Write a comment (`: keep-alive`) every 15 s: without a write, the server does not notice that a \
+                      client has left.";
         NoteKind::Quiet.found(evidence, text, remedy)
     })
 }
 
-/// Identity flows, and a stream that accepts compression delivers no event.
+/// An uncompressed stream delivers events, but one that accepts compression does not.
 pub(super) fn compressed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let tried = asked.measured.compression.as_ref()?;
     let accepts = !tried.accepted.trim().eq_ignore_ascii_case("identity");
@@ -71,10 +71,10 @@ pub(super) fn compressed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("bytes", tried.bytes);
         let within = time(tried.within);
         let comes = match tried.bytes {
-            0 => format!("no byte of a body comes in {within}"),
-            bytes => format!("no event comes in {within}, but {} of the body", count(bytes, "byte")),
+            0 => format!("nothing of the body arrives within {within}"),
+            bytes => format!("no event arrives within {within}, only {} of the body", count(bytes, "byte")),
         };
-        let text = format!("with Accept-Encoding: {} {comes}; identity flows.", tried.accepted);
+        let text = format!("with Accept-Encoding: {}, {comes}; identity delivers events.", tried.accepted);
         NoteKind::Compressed.found(evidence, text, remedies::compressed(asked.recognized))
     })
 }
@@ -99,14 +99,14 @@ pub(super) fn lumps(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// How many units of a buffer an arrival has, if it has about that size.
+/// The size of an arrival in units of [`BUFFER_UNIT`], if it is close to a multiple of that unit.
 fn units_of(bytes: usize) -> Option<usize> {
     let units = (bytes + BUFFER_UNIT / 2) / BUFFER_UNIT;
     (units > 0 && bytes.abs_diff(units * BUFFER_UNIT) <= BUFFER_TOLERANCE).then_some(units)
 }
 
-/// A cache answered the streams; or it answered a page: a random query parameter changes the result, or a header
-/// says so.
+/// A cache answered the streams, or it answered a page: a random query parameter changes the result, or a header names
+/// a cache.
 pub(super) fn cached(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     if let Some(shared) = cached_stream(asked.measured) {
         let evidence = Evidence::new()
@@ -114,7 +114,7 @@ pub(super) fn cached(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("events_at_once", shared.events_at_once)
             .with("events_of_the_first", shared.events_of_the_first);
         let text = format!(
-            "a late tab began with all {} of the first: the cache was measured, and not the application.",
+            "a late tab began with all {} of the first tab: this run measured the cache, not the application.",
             count(shared.events_of_the_first, "event")
         );
         let remedy =
@@ -131,17 +131,17 @@ pub(super) fn cached(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("header", by_a_header)
             .with("status", unanswered_status(asked));
         let text = if changed.is_empty() {
-            "a header says that a cache answered.".to_owned()
+            "a header shows that a cache answered.".to_owned()
         } else {
             let verb = if changed.len() == 1 { "answers" } else { "answer" };
-            format!("{} {verb} from a cache only: with a random query parameter, no longer.", list(&changed))
+            format!("{} {verb} from a cache only, and not with a random query parameter.", list(&changed))
         };
         let remedy = "Send Cache-Control: no-cache on the stream, and probe with a page that is not cached.";
         NoteKind::Cached.found(evidence, text, remedy)
     })
 }
 
-/// The status of a page that stopped, if it had one.
+/// The status with which a page failed at the limit, if it had one.
 fn unanswered_status(asked: &NoteFacts<'_>) -> Option<u16> {
     let mut asks = asked.facts.last_asks().flat_map(|(_, asks)| asks);
     asks.find_map(|ask| if let PageOutcome::Status(status) = ask.outcome { Some(status) } else { None })

@@ -1,4 +1,4 @@
-//! Where requests wait, if there is more than one place, or the place is full.
+//! Notes about the queues in which requests wait: several of them, or a full one.
 
 use super::super::super::measured::{PageOutcome, TabOutcome, WaitPlace};
 use super::super::evidence::{Evidence, count, list};
@@ -8,12 +8,13 @@ use super::super::{Finding, LimitKind, NoteKind};
 use super::NoteFacts;
 use super::recovery::a_tab_waited;
 
-/// Limits at whose edge the next request also gets through by chance.
+/// Limits at whose edge a further request may get through by chance, which looks like several queues.
 const EDGES_LIKE_SEVERAL_QUEUES: [LimitKind; 4] =
     [LimitKind::Connections, LimitKind::Descriptors, LimitKind::Refused, LimitKind::RefusedPerClient];
 
-/// A page was answered once or twice of three times, climbs differ, or a slot returned to a fresh tab while an older
-/// one waited. A cut during the asks, and slots that are lost, explain the first two.
+/// A page was answered only once or twice in three requests, climbs differ, or a slot returned to a fresh tab while an
+/// older one waited. A page that was requested during a cut does not count, and neither do differing climbs if slots
+/// are lost.
 pub(super) fn several_queues(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     if asked.limit.is_none_or(|limit| EDGES_LIKE_SEVERAL_QUEUES.contains(&limit)) {
         return None;
@@ -39,7 +40,7 @@ pub(super) fn several_queues(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>>
         let mut seen = Vec::new();
         if !partial.is_empty() {
             let verb = if partial.len() == 1 { "was" } else { "were" };
-            seen.push(format!("{} {verb} answered once or twice of three times", list(&partial)));
+            seen.push(format!("{} {verb} answered only once or twice in three requests", list(&partial)));
         }
         if differ {
             seen.push(format!(
@@ -57,7 +58,7 @@ pub(super) fn several_queues(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>>
     })
 }
 
-/// After some waiting requests, abandoned pages included, a further one was refused.
+/// A tab was refused after other requests, including abandoned pages, had been left waiting.
 pub(super) fn queue_full(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let refused =
         asked.facts.tabs_that(NextTab::Refused).find(|tab| tab.outcome != TabOutcome::NotConnected)?;
@@ -78,7 +79,7 @@ pub(super) fn queue_full(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// A connect does not finish, or is refused after other requests waited: the kernel's queue is full.
+/// A connection attempt does not complete, or is refused while other requests wait: the kernel's queue is full.
 pub(super) fn accept_queue(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let waiting = &asked.measured.waiting;
     let unfinished = waiting.iter().any(|tab| tab.place == Some(WaitPlace::AcceptQueueFull))
@@ -91,8 +92,11 @@ pub(super) fn accept_queue(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     (unfinished || refused.is_some()).then(|| {
         let held = waiting_requests(asked, refused.map_or(usize::MAX, |tab| tab.number));
         let evidence = Evidence::new().with("waiting", held).with("refused", refused.is_some());
-        let what =
-            if unfinished { "a further connect does not finish" } else { "a further connect is refused" };
+        let what = if unfinished {
+            "a further connection does not complete"
+        } else {
+            "a further connection is refused"
+        };
         let text = format!("with {} waiting, {what}.", count(held, "request"));
         let remedy =
             "The listen backlog is not the limit: a longer one makes requests wait longer. See the limit.";
@@ -100,13 +104,13 @@ pub(super) fn accept_queue(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// Whether a page, or a tab before this one, was waiting when it was refused.
+/// Whether a page, or a tab before the one with this number, was waiting when that tab was refused.
 fn after_a_wait(asked: &NoteFacts<'_>, number: usize) -> bool {
     let tab_before = asked.facts.tabs_that(NextTab::Waits).any(|tab| tab.number < number);
     asked.facts.a_page_waited() || (tab_before && a_tab_waited(asked))
 }
 
-/// Requests that wait at the limit: tabs before this one, and pages that got nothing.
+/// How many requests wait at the limit: tabs before the one with this number, and pages that got nothing.
 fn waiting_requests(asked: &NoteFacts<'_>, number: usize) -> usize {
     let tabs = asked.facts.tabs_that(NextTab::Waits).filter(|tab| tab.number < number).count();
     let asks = asked.facts.last_asks().flat_map(|(_, asks)| asks);

@@ -1,4 +1,5 @@
-//! Whether slots come back: after a tab is closed, after all have left, and from clients that stop reading.
+//! Notes about slots that return or do not: after one tab was closed, after all were closed, and after clients stopped
+//! reading.
 
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use super::super::remedies;
 use super::super::{Finding, NoteKind};
 use super::NoteFacts;
 
-/// A slot that returns within this time was freed at once.
+/// A slot that returns within this time was freed immediately.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// A slot that returns within this number of gaps was freed at a write.
+/// A slot that returns within this number of gaps between events was freed at a write.
 const GAPS_OF_A_WRITE: u32 = 4;
 
-/// How a slot came back.
+/// When a slot returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotClass {
     AtOnce,
@@ -44,8 +45,8 @@ impl SlotClass {
     }
 }
 
-/// Always, if a return was measured: the class of the median (lost if one was), the median, the worst, and how many
-/// tabs ended in between.
+/// A note for every run in which the return of a slot was measured: the class of the median (or lost, if a slot was),
+/// the median, the worst time, and how many tabs ended in between.
 pub(super) fn slot_return(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let valid: Vec<&SlotReturn> = asked.measured.slot_returns.iter().filter(|slot| !slot.is_void).collect();
     let mut times: Vec<Option<Duration>> = valid.iter().map(|slot| slot.after).collect();
@@ -67,17 +68,17 @@ pub(super) fn slot_return(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
         .seconds("free_stream_s", free.and_then(|free| free.stream));
     let between = match ends {
         0 => String::new(),
-        ends => format!(", {} before", count(ends, "ended tab")),
+        ends => format!(", {} in between", count(ends, "ended tab")),
     };
     let of = valid.len();
     let text = match (class, median, worst) {
         (SlotClass::Lost, ..) => {
             let lost = times.iter().filter(|after| after.is_none()).count();
-            format!("{lost} of {of} did not come back in 15 s{between}.")
+            format!("{lost} of {of} slots did not return within 15 s{between}.")
         }
         (class, Some(median), Some(worst)) => {
             let when = match class {
-                SlotClass::AtOnce => "at once",
+                SlotClass::AtOnce => "immediately",
                 SlotClass::AtAWrite => "at a write",
                 SlotClass::Slow | SlotClass::Lost => "later than four gaps",
             };
@@ -90,8 +91,8 @@ pub(super) fn slot_return(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     Some(NoteKind::SlotReturn.found(evidence, text, remedy))
 }
 
-/// 30 s after everything was closed, the page or a fresh stream did not come, or fewer streams flow after a request
-/// by HTTP/1.0. Where no stream delivers an event, a fresh one says nothing.
+/// The page or a fresh stream was not served within 30 s after everything was closed, or fewer streams run after an
+/// HTTP/1.0 request than before. If no stream ever delivered an event, a fresh stream without one proves nothing.
 pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let measured = asked.measured;
     let free = measured.free;
@@ -109,16 +110,16 @@ pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("streams_after_http10", after);
         let text = match fewer {
             Some(after) => format!(
-                "{} flow after one request by HTTP/1.0, {} did before.",
+                "{} run after one HTTP/1.0 request; before it, {} did.",
                 count(after, "stream"),
                 streams.low
             ),
             None => {
                 let missing = match (no_page, no_stream) {
-                    // Without a page, no stream is asked for.
+                    // If the page is not answered, no stream is requested.
                     (true, _) => "no page was answered",
                     (false, true) => "no fresh stream delivered an event",
-                    // It came after the first climb, and not after an experiment.
+                    // Both were served after the first climb. The leak showed after a later experiment.
                     (false, false) => "a page was not answered, or a fresh stream delivered no event",
                 };
                 format!("30 s after all clients had left, {missing}.")
@@ -128,16 +129,18 @@ pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// Beside clients that stopped reading, the next tab or the page was not served to the end of the watch.
+/// Beside clients that stopped reading, the next tab or the page was not served until the end of the watch.
 pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let zombies = asked.measured.zombies.as_ref()?;
     let is_freed = zombies.tab.is_some() && zombies.page.is_some();
     (zombies.n > 0 && !is_freed).then(|| {
         let seen = match zombies.unsent {
-            Some(unsent) => format!("not noticed yet, with {} unsent", count(unsent as usize, "byte")),
-            None => "not noticed yet".to_owned(),
+            Some(unsent) => {
+                format!("the server has not noticed yet, with {} unsent", count(unsent as usize, "byte"))
+            }
+            None => "the server has not noticed yet".to_owned(),
         };
-        // A server may refuse them as well.
+        // The server may have refused the tab or the page instead of letting it wait.
         let unserved = match (zombies.tab, zombies.page) {
             (None, None) => "neither the next tab nor the page was served",
             (None, Some(_)) => "the next tab was not served",
@@ -152,8 +155,7 @@ pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// Beside clients that stopped reading, and that could have held every slot, the next tab and the page were served
-/// in the end.
+/// The next tab and the page were served eventually, although enough clients had stopped reading to hold every slot.
 pub(super) fn zombies_freed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let zombies = asked.measured.zombies.as_ref()?;
     if zombies.n == 0 || asked.facts.all_flow() || zombies.n < asked.facts.held() {
@@ -179,7 +181,7 @@ fn zombie_evidence(asked: &NoteFacts<'_>) -> Evidence {
         .with("unsent_bytes", zombies.and_then(|zombies| zombies.unsent))
 }
 
-/// Whether the next tab waited before it was served or ended.
+/// Whether a tab waited beyond the last one that streamed.
 pub(super) fn a_tab_waited(asked: &NoteFacts<'_>) -> bool {
     asked.facts.tabs_that(NextTab::Waits).next().is_some()
 }

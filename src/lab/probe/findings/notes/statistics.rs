@@ -1,4 +1,4 @@
-//! What the control server says at the limit.
+//! Notes about what the control server reports at the limit.
 
 use super::super::super::measured::StatsMoment;
 use super::super::evidence::{Evidence, count};
@@ -7,7 +7,7 @@ use super::super::remedies;
 use super::super::{Finding, NoteKind};
 use super::NoteFacts;
 
-/// Free capacity is reported while the next tab waits.
+/// The statistics report free capacity while the next tab waits.
 pub(super) fn disagree(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let figures = asked.facts.figures_at_limit()?;
     let capacity = asked.facts.idle_threads().filter(|capacity| *capacity > 0)?;
@@ -26,7 +26,7 @@ pub(super) fn disagree(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// The control server answered before the first tab, and did not at the limit.
+/// The control server answered before the first tab, but not at the limit.
 pub(super) fn silent(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let asks = &asked.measured.statistics;
     let at_limit = asks.iter().filter(|asked| asked.moment == StatsMoment::AtLimit);
@@ -36,9 +36,9 @@ pub(super) fn silent(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
         || !asks.iter().any(|asked| asked.moment == StatsMoment::Before);
     (is_silent && was_reachable).then(|| {
         let evidence = Evidence::new().with("asked", unanswered).with("answered", 0);
-        let text = "the control server answered before the first tab, and not at the limit.";
-        let remedy = "Give the control server a thread and descriptors of its own: what watches a server must not \
-                      share its pool.";
+        let text = "the control server answered before the first tab, but not at the limit.";
+        let remedy = "Give the control server a thread and descriptors of its own: a monitor must not share the pool \
+                      that it watches.";
         NoteKind::StatsSilent.found(evidence, text, remedy)
     })
 }

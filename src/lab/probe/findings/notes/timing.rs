@@ -1,4 +1,4 @@
-//! When events come, and when streams end.
+//! Notes about when events arrive, and when streams end.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use super::super::remedies;
 use super::super::{Finding, NoteKind};
 use super::NoteFacts;
 
-/// A first event that comes later than this is late.
+/// A first event that arrives later than this is late.
 const LATE: Duration = Duration::from_millis(30);
 
-/// Tabs that have to be late.
+/// Number of tabs, from the first, whose first event has to be late.
 const LATE_TABS: usize = 3;
 
-/// Late first events, and ages of cut streams, lie within this fraction of the middle one.
+/// Late first events, or ages of streams that were cut off, are alike within this fraction of the median.
 const ALIKE: f64 = 0.15;
 
-/// Shortest time that shows that something was started.
+/// Minimum time that shows that a thread or process was started.
 const STARTED: Duration = Duration::from_millis(200);
 
-/// It is also this multiple of the first tab's time.
+/// The time must also be at least this multiple of the first tab's time.
 const STARTED_TIMES: u32 = 5;
 
-/// Cuts at one age before they count.
+/// Minimum number of cuts at the same age before they count.
 const CUTS: usize = 2;
 
-/// The first event takes at least 30 ms in each of the first three tabs, and all three are within 15 % of the middle
-/// one.
+/// The first event takes at least 30 ms in each of the first three tabs, and all three times are within 15 % of their
+/// median.
 pub(super) fn late_first_event(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let tabs = asked.facts.climb.tabs.get(..LATE_TABS)?;
     let first: Vec<Duration> = tabs.iter().filter_map(|tab| tab.first_event).collect();
@@ -80,12 +80,13 @@ pub(super) fn grows(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
     let numbers: Vec<&str> = numbers.iter().map(|number| &**number).collect();
     let tabs = if numbers.len() == 1 { "tab" } else { "tabs" };
-    let what = if paths.is_empty() { String::new() } else { format!(", or {} beside them,", list(&paths)) };
-    let text = format!("{tabs} {}{what} took up to {}, later ones did not.", list(&numbers), time(longest));
+    let what =
+        if paths.is_empty() { String::new() } else { format!(", or {} at the same time,", list(&paths)) };
+    let text = format!("{tabs} {}{what} took up to {}; later ones did not.", list(&numbers), time(longest));
     Some(NoteKind::Grows.found(evidence, text, remedies::grows(asked.recognized)))
 }
 
-/// The entries after the first that took long, if a later one did not.
+/// The slow entries that are followed by a fast one. "Slow" is relative to the first entry.
 fn slow_between(times: &[(usize, Duration)]) -> Vec<(usize, Duration)> {
     let Some((_, first)) = times.first() else { return Vec::new() };
     let is_slow = |time: Duration| time >= STARTED && time >= *first * STARTED_TIMES;
@@ -93,7 +94,7 @@ fn slow_between(times: &[(usize, Duration)]) -> Vec<(usize, Duration)> {
     times[..last_fast].iter().filter(|(_, time)| is_slow(*time)).copied().collect()
 }
 
-/// How long the first ask of a path beside a tab took, if it was answered.
+/// How long the first request for a path beside a tab took, if it was answered.
 fn first_answer(tab: &ProbedTab, path: &str) -> Option<Duration> {
     let ask = tab.pages.iter().find(|page| page.path == path)?.asks.first()?;
     (ask.outcome == PageOutcome::Answered).then_some(ask.time)
@@ -127,7 +128,7 @@ fn median_age(cuts: &[&Cut]) -> Option<Duration> {
     median(&cuts.iter().map(|cut| cut.age).collect::<Vec<_>>())
 }
 
-/// The name of the way in which most of them ended.
+/// The name of the way in which most of these streams ended.
 fn most_frequent(cuts: &[&Cut]) -> &'static str {
     let number_of = |how: CutHow| cuts.iter().filter(|cut| cut.how == how).count();
     let ways = [(CutHow::Finished, "finished"), (CutHow::Clean, "clean"), (CutHow::Abrupt, "abrupt")];

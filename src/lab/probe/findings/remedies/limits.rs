@@ -59,7 +59,7 @@ pub(in super::super) fn one_at_a_time(recognized: &Recognized, place: Option<Wai
         Some(Waitress) => "Start with waitress-serve --threads=N.",
         Some(Uwsgi) => "Start with --processes N --threads N.",
         Some(Uvicorn) => "Start with --workers N, and do not block the event loop.",
-        Some(WebRick) => "Use a threaded server such as Puma in place of WEBrick with a lock.",
+        Some(WebRick) => "Use a threaded server such as Puma instead of WEBrick with a lock.",
         Some(Thin) => "Start thin with --threaded, or use Puma.",
         Some(Unicorn) => {
             "Raise worker_processes, or use a threaded server: one Unicorn worker serves one request."
@@ -102,16 +102,16 @@ pub(in super::super) fn queue_timeout(recognized: &Recognized, status: Option<u1
     match (recognized.product, status) {
         (Some(HaProxy), Some(503)) => {
             format!(
-                "timeout queue is {t}, and maxconn of the server line is reached: raise maxconn to what the server \
-                     serves at once, and bound the streams."
+                "timeout queue is {t}, and maxconn of the server line is reached: raise maxconn to the number of \
+                     requests that the server handles concurrently, and bound the streams."
             )
         }
         (Some(HaProxy), Some(504)) => {
-            format!("timeout server is {t}: the workers behind HAProxy are taken by streams.")
+            format!("timeout server is {t}: the workers behind HAProxy are held by streams.")
         }
         (Some(Nginx), Some(504)) => {
             format!(
-                "proxy_read_timeout is {t}: the workers behind nginx are taken by streams, so add some or bound the \
+                "proxy_read_timeout is {t}: the workers behind nginx are held by streams, so add some or bound the \
                      streams."
             )
         }
@@ -119,11 +119,11 @@ pub(in super::super) fn queue_timeout(recognized: &Recognized, status: Option<u1
             format!("ProxyTimeout is {t}: add workers behind Apache, or raise max= of the ProxyPass line.")
         }
         (_, Some(503)) => format!(
-            "The proxy's own queue gives up after {t}: raise its limit of connections per server, or bound the streams \
+            "The proxy's own queue gives up after {t}: raise its connection limit per server, or bound the streams \
              with a cap or a maximum age."
         ),
         (_, Some(504 | 502)) => format!(
-            "The proxy's read timeout is {t}: the workers behind it are taken by streams, so add some, or bound the \
+            "The proxy's read timeout is {t}: the workers behind it are held by streams, so add some, or bound the \
              streams with a cap or a maximum age."
         ),
         _ => format!(
@@ -158,7 +158,7 @@ pub(in super::super) fn connections(recognized: &Recognized) -> String {
         Some(Kestrel) => "Raise KestrelServerLimits.MaxConcurrentConnections. Open one stream per browser.",
         Some(Node) => "Raise server.maxConnections. Open one stream per browser.",
         Some(Ninetabs) => "Raise --max-connections or ulimit -n. Open one stream per browser.",
-        _ => "Raise the limit of connections (maxConnections, worker_connections, maxconn). Open one stream per browser.",
+        _ => "Raise the connection limit (maxConnections, worker_connections, maxconn). Open one stream per browser.",
     }
     .to_owned()
 }
@@ -166,26 +166,26 @@ pub(in super::super) fn connections(recognized: &Recognized) -> String {
 pub(in super::super) fn descriptors(recognized: &Recognized) -> String {
     match recognized.product {
         Some(Nginx) => "Raise worker_rlimit_nofile, or LimitNOFILE= of the unit.",
-        _ => "Raise the limit of descriptors: LimitNOFILE= of the systemd unit, or ulimit -n in the shell that starts it.",
+        _ => "Raise the descriptor limit: LimitNOFILE= of the systemd unit, or ulimit -n in the shell that starts it.",
     }
     .to_owned()
 }
 
 pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) -> String {
     let setting = match recognized.product {
-        Some(Nginx) => "limit_conn refuses it",
-        Some(Uvicorn) => "--limit-concurrency refuses it",
-        Some(HaProxy) => "a rule or maxconn refuses it",
-        _ => "A cap refuses it",
+        Some(Nginx) => "limit_conn refuses the stream",
+        Some(Uvicorn) => "--limit-concurrency refuses the stream",
+        Some(HaProxy) => "A rule or maxconn refuses the stream",
+        _ => "A cap refuses the stream",
     };
     let clients = match status {
-        Some(200) => "an EventSource comes back after an empty 200, and after 3 s without `retry:`",
+        Some(200) => "an EventSource reconnects after an empty 200, by default after 3 s",
         Some(_) => {
-            "an EventSource gives up for good after an error status, and comes back after an empty 200 with `retry:`"
+            "an EventSource gives up for good after an error status, and reconnects after an empty 200 with `retry:`"
         }
-        None => "an EventSource comes back after a closed connection",
+        None => "an EventSource reconnects after a closed connection",
     };
-    format!("{setting}. If that is intended, check that clients come back: {clients}.")
+    format!("{setting}. If that is intended, check that clients reconnect: {clients}.")
 }
 
 pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> String {
@@ -238,9 +238,11 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
         (Some(Iis), _) => "Raise maxConcurrentRequestsPerCPU and the application pool's queue, or make the action \
                            asynchronous.",
         (Some(Kestrel), _) => "Make the action asynchronous (await Task.Delay), or raise ThreadPool.SetMinThreads.",
-        (Some(Nginx), _) => "The workers behind nginx are taken: give the application's server more threads or processes.",
-        (Some(HaProxy), _) => "Raise maxconn of the server line to what the server serves at once, or add servers.",
-        (None, Some(Runtime::Java)) => "Raise the server's maximum of threads, or use an asynchronous servlet.",
+        (Some(Nginx), _) => "All workers behind nginx are held: give the application's server more threads or \
+                             processes.",
+        (Some(HaProxy), _) => "Raise maxconn of the server line to the number of requests that the server handles \
+                               concurrently, or add servers.",
+        (None, Some(Runtime::Java)) => "Raise the server's maximum number of threads, or use an asynchronous servlet.",
         (None, Some(Runtime::Php)) => "Raise pm.max_children (PHP-FPM) or MaxRequestWorkers (mod_php).",
         (None, Some(Runtime::Ruby)) => "More threads or workers of the Ruby server (Puma: -t and -w). A maximum age or a cap \
                                         keeps threads for pages.",
@@ -277,7 +279,7 @@ pub(in super::super) fn http2_streams(recognized: &Recognized) -> String {
         Some(Apache) => "Open one stream per browser, or raise H2MaxSessionStreams.",
         Some(HaProxy) => "Open one stream per browser, or raise tune.h2.max-concurrent-streams.",
         _ => {
-            "Open one stream per browser (a SharedWorker), or raise the maximum of concurrent HTTP/2 streams."
+            "Open one stream per browser (a SharedWorker), or raise the maximum number of concurrent HTTP/2 streams."
         }
     }
     .to_owned()
@@ -288,21 +290,18 @@ pub(in super::super) fn none_found(measured: &Measured) -> String {
     let reached = measured.http2.as_ref().map(|http2| http2.reached);
     let about_browsers = match reached {
         Some(reached @ 1..) if is_tls => {
-            format!(
-                "A browser uses one HTTP/2 connection here, and {} flowed on one.",
-                count(reached, "stream")
-            )
+            format!("A browser uses one HTTP/2 connection here, and {} ran on one.", count(reached, "stream"))
         }
         _ => {
             let mut text =
-                "One browser opens six connections per host by HTTP/1.1: its seventh tab waits on any \
+                "A browser opens six connections per host over HTTP/1.1, so its seventh tab waits on any \
                             server. Share one stream per browser, or serve HTTP/2."
                     .to_owned();
             if is_tls && reached.is_none() {
-                text += " --http2 shows whether this server has it.";
+                text += " --http2 shows whether this server does.";
             }
             text
         }
     };
-    format!("The server is probably not what stops your tabs. {about_browsers}")
+    format!("The server is probably not what makes your tabs hang. {about_browsers}")
 }

@@ -14,10 +14,10 @@ pub(in super::super) fn buffered(recognized: &Recognized) -> String {
         Some(HaProxy) => "Remove option http-buffer-request and compression for the stream.",
         Some(Varnish) => "Set beresp.do_stream = true, or pass the stream with return (pipe).",
         Some(PhpFpm | PhpCli) => "Call ob_end_flush() and flush() after each event; behind nginx, set fastcgi_buffering off.",
-        Some(Puma | Ninetabs) => "Look for what computes an ETag or a length of the body: set Last-Modified, or Rack::ETag \
-                                  holds the stream back.",
-        _ => "Send X-Accel-Buffering: no, or switch the proxy's buffering off. Inside the application, look for what \
-              computes an ETag or a length, and for output buffers.",
+        Some(Puma | Ninetabs) => "Look for middleware that computes an ETag or the length of the body. Set \
+                                  Last-Modified: without it, Rack::ETag holds the stream back.",
+        _ => "Send X-Accel-Buffering: no, or switch the proxy's buffering off. Inside the application, look for code \
+              that computes an ETag or a length, and for output buffers.",
     }
     .to_owned()
 }
@@ -25,11 +25,18 @@ pub(in super::super) fn buffered(recognized: &Recognized) -> String {
 pub(in super::super) fn compressed(recognized: &Recognized) -> String {
     match recognized.product {
         Some(Nginx) => "Leave text/event-stream out of gzip_types.",
-        Some(Apache) => "Set SetEnvIf Request_URI the stream's path no-gzip, or leave it out of AddOutputFilterByType DEFLATE.",
+        Some(Apache) => {
+            "Set no-gzip for the stream's path (SetEnvIf Request_URI), or leave text/event-stream out of \
+                         AddOutputFilterByType DEFLATE."
+        }
         Some(Caddy) => "Leave text/event-stream out of encode's match.",
         Some(Tomcat) => "Leave text/event-stream out of compressibleMimeType.",
-        Some(Node) => "Leave text/event-stream out of compression()'s filter, or call res.flush() after each event.",
-        Some(Puma | Ninetabs | Unicorn | Falcon) => "Leave text/event-stream out of Rack::Deflater, or flush after each event.",
+        Some(Node) => {
+            "Leave text/event-stream out of compression()'s filter, or call res.flush() after each event."
+        }
+        Some(Puma | Ninetabs | Unicorn | Falcon) => {
+            "Leave text/event-stream out of Rack::Deflater, or flush after each event."
+        }
         _ => "Leave text/event-stream out of the compression, or flush it after each event.",
     }
     .to_owned()
@@ -37,19 +44,19 @@ pub(in super::super) fn compressed(recognized: &Recognized) -> String {
 
 pub(in super::super) fn late_first_event(recognized: &Recognized) -> String {
     if recognized.is_puma_by_statistics() {
-        return "It is Puma's, once per stream: see docs/puma.md.".to_owned();
+        return "This happens once per stream: see docs/puma.md.".to_owned();
     }
     String::new()
 }
 
 pub(in super::super) fn grows(recognized: &Recognized) -> String {
     match recognized.product {
-        Some(Puma) => "Set the minimum of threads to the maximum (-t 8:8), and preload workers.",
-        Some(Ninetabs) => "Set the minimum of threads to the maximum (--threads 8:8).",
+        Some(Puma) => "Set the minimum number of threads to the maximum (-t 8:8), and preload workers.",
+        Some(Ninetabs) => "Set the minimum number of threads to the maximum (--threads 8:8).",
         Some(Apache) => "Raise MinSpareServers or MinSpareThreads, and StartServers.",
         Some(PhpFpm) => "Set pm = static, or raise pm.min_spare_servers.",
-        Some(Passenger) => "Set passenger_min_instances to the maximum of the pool.",
-        Some(Uwsgi) => "Set a fixed number of processes in place of cheaper.",
+        Some(Passenger) => "Set passenger_min_instances to the pool's maximum.",
+        Some(Uwsgi) => "Set a fixed number of processes instead of using cheaper.",
         Some(Tomcat) => "Raise minSpareThreads.",
         Some(Kestrel | Iis) => "Raise ThreadPool.SetMinThreads.",
         _ => "Keep more spare threads or processes, or a fixed number.",
@@ -82,7 +89,7 @@ pub(in super::super) fn cut(recognized: &Recognized, how: &str, age: Option<Dura
             format!("Look for {age} in max_execution_time and request_terminate_timeout. {resume}")
         }
         Some(Unicorn) => {
-            format!("timeout in unicorn.rb kills a worker after {age}: a stream counts as one that hangs.")
+            format!("timeout in unicorn.rb kills a worker after {age}: a worker that streams counts as hung.")
         }
         Some(Uwsgi) => format!("Look for {age} in harakiri and http-timeout. {resume}"),
         Some(Puma | Ninetabs) => {
@@ -98,7 +105,7 @@ pub(in super::super) fn cut(recognized: &Recognized, how: &str, age: Option<Dura
 }
 
 pub(in super::super) fn slot_return() -> String {
-    "Write a heartbeat every few seconds, so that a closed client is noticed; give streams a maximum age."
+    "Write a heartbeat every few seconds, so that the server notices closed clients; give streams a maximum age."
         .to_owned()
 }
 
@@ -111,7 +118,7 @@ pub(in super::super) fn leak(recognized: &Recognized) -> String {
         _ => "Restart the server now.",
     };
     format!(
-        "{restart} Then give streams a maximum age and heartbeats, so that a client that left is noticed."
+        "{restart} Then give streams a maximum age and heartbeats, so that the server notices clients that left."
     )
 }
 
@@ -128,22 +135,22 @@ pub(in super::super) fn zombies(recognized: &Recognized) -> String {
 pub(in super::super) fn several_queues(recognized: &Recognized) -> String {
     match recognized.product {
         Some(Puma) => {
-            "One process with as many threads (-w 0 -t 16:16), or a balancer that counts connections."
+            "Use one process with as many threads in total (-w 0 -t 16:16), or a balancer that counts connections."
         }
         Some(Gunicorn) => {
-            "One worker with as many threads (-w 1 -k gthread --threads N), or a balancer that counts \
+            "Use one worker with as many threads in total (-w 1 -k gthread --threads N), or a balancer that counts \
                            connections."
         }
-        Some(Nginx) => "Set least_conn in the upstream, or use one process with as many threads.",
-        Some(HaProxy) => "Set balance leastconn, or use one process with as many threads.",
-        _ => "One process with as many threads, or a balancer that counts connections.",
+        Some(Nginx) => "Set least_conn in the upstream, or use one process with as many threads in total.",
+        Some(HaProxy) => "Set balance leastconn, or use one process with as many threads in total.",
+        _ => "Use one process with as many threads in total, or a balancer that counts connections.",
     }
     .to_owned()
 }
 
 pub(in super::super) fn stats_disagree(program: &str) -> String {
     let program = if program.is_empty() { "the server" } else { program };
-    format!("The limit is not {program}'s pool of threads: it lies behind or before it. See the limit.")
+    format!("The limit is not {program}'s thread pool: it lies behind or in front of it. See the limit.")
 }
 
 #[cfg(test)]
@@ -152,13 +159,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remedies_for_ninetabs_name_what_it_has() {
+    fn the_remedies_for_ninetabs_name_only_features_that_it_has() {
         let target = ProbeTarget { server: Some("ninetabs".to_owned()), ..ProbeTarget::default() };
         let ninetabs = Recognized::of(&Measured { target, ..Measured::default() });
-        // It answers 404 to an order to restart.
+        // The control server of ninetabs answers a restart order with 404.
         assert!(!leak(&ninetabs).contains("ctl restart"), "{}", leak(&ninetabs));
         assert!(leak(&ninetabs).contains("ninetabs ctl stop"), "{}", leak(&ninetabs));
-        // Its write timeout ends a blocked write as well.
+        // `--max-stream-age` is not the only way to end a blocked write: the write timeout does so as well.
         assert!(!zombies(&ninetabs).contains("nothing else"), "{}", zombies(&ninetabs));
     }
 }

@@ -1,11 +1,12 @@
-//! A run for every limit of one, and its near misses: a session lock, a blocked loop, one at a time.
+//! For every limit of at most one stream (session lock, blocked loop, one at a time), a run that gets it and similar
+//! runs that do not.
 
 use super::super::{LimitKind, infer, verdict};
 use super::limits::{limit, only};
 use super::literals::*;
 use crate::lab::probe::measured::{LateEvents, Measured, TabOutcome, WaitPlace};
 
-/// One stream flows, the page stops with it, the next tab waits, and the other cookie flows.
+/// One stream runs, the page stops beside it, the next tab waits, and streams with the other cookie run.
 fn session_lock() -> Measured {
     let mut measured = staircase(1, &[("/page", Some(1))]);
     measured.target.has_cookie = true;
@@ -16,7 +17,7 @@ fn session_lock() -> Measured {
 }
 
 #[test]
-fn another_session_that_flows_shows_a_session_lock() {
+fn another_session_that_is_served_shows_a_session_lock() {
     let measured = session_lock();
     assert_eq!(limit(&measured), only(LimitKind::SessionLock));
     let findings = infer(&measured);
@@ -28,7 +29,7 @@ fn another_session_that_flows_shows_a_session_lock() {
 }
 
 #[test]
-fn another_session_that_waits_too_shows_no_session_lock() {
+fn another_session_that_waits_as_well_is_not_a_session_lock() {
     let mut measured = session_lock();
     measured.other_cookie = Some(tries(2));
     assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
@@ -37,7 +38,7 @@ fn another_session_that_waits_too_shows_no_session_lock() {
 }
 
 #[test]
-fn two_streams_of_one_session_show_no_session_lock() {
+fn two_streams_of_one_session_are_not_a_session_lock() {
     let mut measured = neither_stops(2, staircase(2, &[("/page", Some(2))]));
     measured.waiting = vec![waits(3, WaitPlace::Read)];
     measured.other_cookie = Some(tries(3));
@@ -45,14 +46,14 @@ fn two_streams_of_one_session_show_no_session_lock() {
 }
 
 #[test]
-fn a_silent_stream_that_keeps_the_page_in_the_kernel_blocks_the_loop() {
+fn a_silent_stream_whose_page_waits_in_the_kernel_blocks_the_loop() {
     let mut measured = blind(1, &[("/page", Some(1)), ("/up", Some(1))]);
     measured.waiting = vec![waits(2, WaitPlace::Kernel)];
     assert_eq!(limit(&measured), only(LimitKind::BlockedLoop));
 }
 
 #[test]
-fn a_page_that_was_read_beside_a_silent_stream_can_be_one_at_a_time() {
+fn a_silent_stream_whose_page_request_was_read_can_be_one_at_a_time() {
     let mut measured = blind(1, &[("/page", None)]);
     measured.climbs[0].pages_until = 0;
     measured.climbs[0].tabs[0].pages = vec![dead("/page", WaitPlace::Read)];

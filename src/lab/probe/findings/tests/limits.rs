@@ -1,4 +1,4 @@
-//! A run for every limit beyond those of one, and its near misses.
+//! For every limit of more than one stream, a run that gets it and similar runs that do not.
 
 use super::super::{LimitKind, infer, is_measured, verdict};
 use super::literals::*;
@@ -22,15 +22,15 @@ pub fn only(kind: LimitKind) -> (LimitKind, Vec<LimitKind>) {
 }
 
 #[test]
-fn a_tab_that_is_refused_before_others_flow_shows_no_limit() {
+fn a_tab_that_is_refused_before_others_stream_is_not_a_limit() {
     let mut measured = without_limit(8, &[("/page", None)]);
     measured.climbs[0].tabs.retain(|tab| tab.number != 4);
     measured.climbs[0].streams = 7;
     measured.waiting = vec![ends(4, TabOutcome::Status, Some(502), 0.01)];
     assert_eq!(limit(&measured), only(LimitKind::NoneFound));
     let text = infer(&measured).limit.unwrap().text;
-    assert!(text.contains("Tab 4 got a 502, and later ones flowed."), "{text}");
-    // One that is refused after the last that flowed is the limit.
+    assert!(text.contains("Tab 4 got a 502, and later tabs streamed."), "{text}");
+    // A tab that is refused after the last one that streamed shows the limit.
     measured.climbs[0].met_a_limit = true;
     measured.waiting.push(ends(9, TabOutcome::Status, Some(502), 0.01));
     assert_eq!(limit(&measured), only(LimitKind::Refused));
@@ -60,7 +60,7 @@ fn ends_after_different_times_do_not_make_a_common_time() {
 }
 
 #[test]
-fn a_page_that_outlasts_the_ends_shows_no_database_pool() {
+fn a_page_that_waits_longer_than_the_tabs_does_not_show_a_database_pool() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
     measured.waiting = [5.0, 5.0].map(|after| ends(6, TabOutcome::Empty, Some(200), after)).to_vec();
     let pending = ask(PageOutcome::Nothing, secs(30.0));
@@ -109,7 +109,7 @@ fn tabs_that_end_as_a_stream_is_cut_are_not_a_queue_timeout() {
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
-/// The next tab gets a 503 at once, and pages answer.
+/// The next tab immediately gets a 503, and pages answer.
 pub fn refused() -> Measured {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
     measured.waiting = (5..8).map(|number| ends(number, TabOutcome::Status, Some(503), 0.004)).collect();
@@ -145,14 +145,14 @@ fn a_reset_at_the_moment_of_a_cut_is_not_a_refusal() {
 }
 
 #[test]
-fn another_address_that_flows_shows_a_limit_per_client() {
+fn another_address_that_is_served_shows_a_limit_per_client() {
     let mut measured = refused();
     measured.other_address = Some(OtherAddress { other: tries(3), own: tries(0), a_stream_ended: false });
     assert_eq!(limit(&measured), only(LimitKind::RefusedPerClient));
 }
 
 #[test]
-fn luck_is_not_a_limit_per_client() {
+fn a_result_that_may_be_chance_is_not_a_limit_per_client() {
     for (other, own, a_stream_ended) in [(3, 1, false), (2, 0, false), (3, 0, true)] {
         let mut measured = refused();
         measured.other_address = Some(OtherAddress { other: tries(other), own: tries(own), a_stream_ended });
@@ -160,7 +160,7 @@ fn luck_is_not_a_limit_per_client() {
     }
 }
 
-/// Idle and kept connections stop the page as streams do.
+/// Idle and keep-alive connections stop the page as streams do.
 pub fn connections() -> Measured {
     let mut measured = both_stop(10, staircase(10, &[("/page", Some(10))]));
     measured.waiting = vec![waits(11, WaitPlace::Kernel)];
@@ -168,7 +168,7 @@ pub fn connections() -> Measured {
 }
 
 #[test]
-fn idle_and_kept_connections_that_stop_the_page_are_counted() {
+fn idle_and_keep_alive_connections_that_stop_the_page_show_a_connection_limit() {
     assert_eq!(limit(&connections()), (LimitKind::Connections, vec![LimitKind::Descriptors]));
     let mut known = connections();
     known.listeners_at_limit = vec![listener("haproxy", 30, 1024)];
@@ -179,14 +179,14 @@ fn idle_and_kept_connections_that_stop_the_page_are_counted() {
 }
 
 #[test]
-fn twice_as_many_idle_connections_count_as_well() {
+fn a_page_that_stops_only_at_twice_as_many_idle_connections_shows_a_connection_limit() {
     let mut measured = connections();
     measured.idle = vec![held(10, &[("/page", true)]), held(20, &[("/page", false)])];
     assert_eq!(limit(&measured).0, LimitKind::Connections);
 }
 
 #[test]
-fn idle_connections_that_are_closed_for_a_page_are_counted() {
+fn idle_connections_that_are_closed_for_a_page_show_a_connection_limit() {
     let mut measured = connections();
     measured.idle = vec![HeldConnections { open_after: 9, ..held(10, &[("/page", true)]) }];
     measured.kept = Some(closed_first(10));
@@ -194,13 +194,13 @@ fn idle_connections_that_are_closed_for_a_page_are_counted() {
 }
 
 #[test]
-fn pages_that_are_closed_at_once_are_counted_connections() {
+fn pages_that_are_closed_immediately_show_a_connection_limit() {
     let mut measured = neither_stops(10, staircase(10, &[("/page", Some(10)), ("/up", Some(10))]));
     let closed = |path| failed(path, PageOutcome::Closed, ms(1));
     measured.climbs[0].tabs[9].pages = vec![closed("/page"), closed("/up")];
     measured.waiting = vec![ends(11, TabOutcome::Closed, None, 0.001)];
     assert_eq!(limit(&measured).0, LimitKind::Connections);
-    // One path answers: the server reads requests before it refuses them.
+    // If one path answers, the server reads requests before it refuses them, so it does not count connections.
     measured.climbs[0].tabs[9].pages = vec![closed("/page"), answered("/up")];
     assert_eq!(limit(&measured), only(LimitKind::Refused));
 }
@@ -215,14 +215,14 @@ fn idle_connections_alone_hold_workers() {
 }
 
 #[test]
-fn kept_connections_alone_hold_processes() {
+fn keep_alive_connections_alone_hold_workers() {
     let mut measured = connections();
     measured.idle = vec![held(10, &[("/page", true)])];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
 #[test]
-fn idle_connections_that_a_worker_gives_up_show_a_late_page() {
+fn a_page_that_waits_until_workers_drop_idle_connections_shows_workers() {
     let mut measured = connections();
     let mut idle = HeldConnections { open_after: 6, ..held(10, &[("/page", true)]) };
     idle.pages[0].1.time = secs(1.7);
@@ -232,7 +232,7 @@ fn idle_connections_that_a_worker_gives_up_show_a_late_page() {
 }
 
 #[test]
-fn connections_of_a_process_at_its_limit_are_descriptors() {
+fn a_connection_limit_of_a_process_without_free_descriptors_is_its_descriptors() {
     let mut measured = connections();
     measured.listeners_at_limit = vec![listener("master", 8, 1024), listener("puma", 38, 40)];
     assert_eq!(limit(&measured), only(LimitKind::Descriptors));
@@ -241,7 +241,7 @@ fn connections_of_a_process_at_its_limit_are_descriptors() {
 }
 
 #[test]
-fn workers_of_a_process_near_its_limit_are_workers() {
+fn workers_of_a_process_without_free_descriptors_are_still_workers() {
     let mut measured = neither_stops(10, connections());
     measured.listeners_at_limit = vec![listener("puma", 39, 40)];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
@@ -267,13 +267,13 @@ fn a_page_that_stops_in_a_later_climb_has_stopped() {
 }
 
 #[test]
-fn tabs_that_end_late_beside_pages_that_answer_wait_for_a_limit_of_their_own() {
+fn tabs_that_end_late_while_pages_answer_show_a_limit_on_streams_only() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
     measured.waiting = [3.0, 3.0].map(|after| ends(5, TabOutcome::Status, Some(503), after)).to_vec();
     assert_eq!(limit(&measured), (LimitKind::StreamCapWaits, vec![LimitKind::QueueTimeout]));
 }
 
-/// 40 streams flow, each with an event every 1.9 s in place of 1.0 s.
+/// 40 streams run, each with an event every 1.9 s instead of every 1.0 s.
 pub fn shared_slots() -> Measured {
     let mut measured = without_limit(40, &[("/page", None)]);
     measured.crowded_gaps = [1.7, 1.8, 1.9, 1.9, 2.0].map(secs).to_vec();
@@ -289,7 +289,8 @@ fn gaps_that_grow_with_the_tabs_are_shared_slots() {
     assert_eq!(findings.limit.as_ref().unwrap().evidence["slots"], 21);
     assert_eq!(
         verdict(&measured, &findings),
-        "40 streams flow at the same time, but they share about 21 slots: an event comes every 1.9 s, alone every 1.0 s."
+        "40 streams run at the same time, but they share about 21 slots: each gets an event every 1.9 s, a lone one \
+         every 1.0 s."
     );
 }
 
@@ -304,7 +305,7 @@ fn gaps_of_a_busy_machine_are_not_shared_slots() {
 }
 
 #[test]
-fn a_second_connection_that_flows_shows_the_limit_of_http2() {
+fn a_second_connection_that_carries_a_stream_shows_the_limit_of_http2() {
     let mut measured = without_limit(40, &[("/page", None)]);
     let http2 = Http2 {
         announced: Some(8),
@@ -322,21 +323,21 @@ fn a_second_connection_that_flows_shows_the_limit_of_http2() {
 }
 
 #[test]
-fn slower_pages_are_said_beside_no_limit() {
+fn a_verdict_without_a_limit_mentions_slower_pages() {
     let mut measured = without_limit(40, &[("/page", None)]);
     measured.climbs[0].tabs[39].pages[0].asks[0].time = ms(57);
     let findings = infer(&measured);
     assert_eq!(findings.limit.as_ref().unwrap().evidence["slower"], true);
     assert_eq!(
         verdict(&measured, &findings),
-        "40 streams flow at the same time, and every page answers, though more slowly."
+        "40 streams run at the same time, and every page answers, though more slowly."
     );
     measured.climbs[0].tabs[39].pages[0].asks[0].time = ms(56);
     assert_eq!(infer(&measured).limit.unwrap().evidence["slower"], false);
 }
 
 #[test]
-fn a_page_that_stops_beside_streams_that_all_flow_is_a_limit() {
+fn a_page_that_stops_while_all_tabs_stream_is_a_limit() {
     let measured = without_limit(40, &[("/page", Some(8)), ("/up", None)]);
     assert_eq!(limit(&measured).0, LimitKind::Workers);
 }

@@ -1,7 +1,7 @@
-//! A run in a few words.
+//! Builds the measurements of a run in a few words.
 //!
-//! `staircase(4, &[("/page", Some(4))])` is four streams, the page of which stops beside the fourth. Waiting tabs and
-//! experiments are added as fields.
+//! `staircase(4, &[("/page", Some(4))])` is a run with four streams in which the page stops beside the fourth. Tests
+//! add waiting tabs and experiments by setting fields.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::lab::probe::measured::{
 /// The usual time of a page.
 pub const BASELINE: Duration = Duration::from_millis(2);
 
-/// The interval at which tabs are opened.
+/// The interval between two tabs.
 pub const STEP: Duration = Duration::from_millis(500);
 
 /// How long a tab waits without an event.
@@ -28,8 +28,8 @@ pub fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// So many streams flow beside these paths; each path stops at a stream, or never. A limit is met; [`without_limit`]
-/// takes it back.
+/// A climb that met a limit after this many streams. Each path stops beside the given stream, or never. See
+/// [`without_limit`] for a climb that met no limit.
 pub fn staircase(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let baseline = paths.iter().map(|(path, _)| baseline(path)).collect();
     let tabs = (1..=streams)
@@ -49,7 +49,7 @@ pub fn staircase(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     Measured { target, baseline, climbs: vec![climb], watched: secs(33.0), ..Measured::default() }
 }
 
-/// Every tab flows.
+/// A climb in which every tab streams.
 pub fn without_limit(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let mut measured = staircase(streams, paths);
     measured.climbs[0].met_a_limit = false;
@@ -58,7 +58,7 @@ pub fn without_limit(streams: usize, paths: &[(&str, Option<usize>)]) -> Measure
     measured
 }
 
-/// No stream delivers an event; the paths stop at a stream, or never, and one more tab is open.
+/// A climb in blind mode: no stream delivers an event. Each path stops beside the given stream, or never.
 pub fn blind(held: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let mut measured = staircase(held, paths);
     measured.is_blind = true;
@@ -77,7 +77,7 @@ pub fn baseline(path: &str) -> Baseline {
 }
 
 fn pages_beside(number: usize, paths: &[(&str, Option<usize>)]) -> Vec<PageAsks> {
-    // A path that is dead is not asked again.
+    // A path that was not answered at all is not requested again.
     let asked = paths.iter().filter(|(_, stop)| stop.is_none_or(|stop| number <= stop));
     asked
         .map(
@@ -86,22 +86,22 @@ fn pages_beside(number: usize, paths: &[(&str, Option<usize>)]) -> Vec<PageAsks>
         .collect()
 }
 
-/// Answered three times of three.
+/// Three requests for a path that were all answered.
 pub fn answered(path: &str) -> PageAsks {
     page(path, [ask(PageOutcome::Answered, BASELINE); 3])
 }
 
-/// Never answered: nothing came.
+/// Three requests for a path that all went unanswered.
 pub fn dead(path: &str, place: WaitPlace) -> PageAsks {
     page(path, [PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }; 3])
 }
 
-/// Three asks that ended alike.
+/// Three requests for a path that all ended the same way.
 pub fn failed(path: &str, outcome: PageOutcome, time: Duration) -> PageAsks {
     page(path, [ask(outcome, time); 3])
 }
 
-/// Answered once of three times.
+/// Three requests for a path, one of which was answered.
 pub fn partial(path: &str) -> PageAsks {
     page(
         path,
@@ -121,7 +121,7 @@ pub fn unanswered(place: WaitPlace) -> PageAsk {
     PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }
 }
 
-/// A tab that flows, with its first event after so many milliseconds.
+/// A tab that streams, with its first event after this many milliseconds.
 pub fn flows(number: usize, first_event_ms: u64) -> ProbedTab {
     ProbedTab {
         number,
@@ -135,7 +135,7 @@ pub fn flows(number: usize, first_event_ms: u64) -> ProbedTab {
     }
 }
 
-/// A tab that waits to the end of the watch.
+/// A tab that waits until the end of the watch.
 pub fn waits(number: usize, place: WaitPlace) -> ProbedTab {
     ProbedTab {
         number,
@@ -159,7 +159,7 @@ pub fn ends(number: usize, outcome: TabOutcome, status: Option<u16>, after: f64)
     }
 }
 
-/// So many connections, all of which stay open; each path is answered or not.
+/// `n` held connections that all stay open. Each path is answered or not.
 pub fn held(n: usize, pages: &[(&str, bool)]) -> HeldConnections {
     let outcome = |is_answered| match is_answered {
         true => ask(PageOutcome::Answered, BASELINE),
@@ -174,24 +174,24 @@ pub fn held(n: usize, pages: &[(&str, bool)]) -> HeldConnections {
     }
 }
 
-/// So many connections that the server closed before the page was asked.
+/// `n` held connections that the server closed before the page was requested.
 pub fn closed_first(n: usize) -> HeldConnections {
     HeldConnections { open_before: 0, open_after: 0, ..held(n, &[("/page", true)]) }
 }
 
-/// Neither experiment stops `/page`.
+/// Adds experiments with `n` idle and `n` keep-alive connections, neither of which stops `/page`.
 pub fn neither_stops(n: usize, measured: Measured) -> Measured {
     let free = held(n, &[("/page", true)]);
     Measured { idle: vec![free.clone()], kept: Some(free), ..measured }
 }
 
-/// Both experiments stop `/page`.
+/// Adds experiments with `n` idle and `n` keep-alive connections, both of which stop `/page`.
 pub fn both_stop(n: usize, measured: Measured) -> Measured {
     let full = held(n, &[("/page", false)]);
     Measured { idle: vec![full.clone()], kept: Some(full), ..measured }
 }
 
-/// Slots that returned after so many seconds.
+/// Slots that returned after these numbers of seconds.
 pub fn slots(after: &[f64]) -> Vec<SlotReturn> {
     use crate::lab::probe::measured::CloseBy::{Fin, Rst};
     let by = [Fin, Fin, Rst];
@@ -210,7 +210,7 @@ pub fn tries(flowed: usize) -> Tries {
     Tries { flowed, of: 3 }
 }
 
-/// Puma's statistics: before the first tab with all threads free, and at the limit with this capacity.
+/// Puma's statistics: all threads free before the first tab, and this capacity at the limit.
 pub fn puma(threads: u64, capacity_at_limit: u64) -> Vec<Statistics> {
     let figures = |capacity| StatFigures {
         program: "Puma".to_owned(),
@@ -226,7 +226,7 @@ pub fn puma(threads: u64, capacity_at_limit: u64) -> Vec<Statistics> {
     ]
 }
 
-/// A process with so many descriptors of its limit.
+/// A listening process with this many open descriptors and this limit.
 pub fn listener(name: &str, descriptors: usize, limit: u64) -> ListeningProcess {
     ListeningProcess { pid: 4242, name: name.to_owned(), threads: 9, descriptors, limit }
 }

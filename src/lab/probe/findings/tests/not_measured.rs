@@ -1,10 +1,10 @@
-//! Runs in which nothing was measured, and that a leak is none of them.
+//! Runs in which nothing was measured.
 
 use super::super::{LimitKind, NotMeasured, NoteKind, infer, is_measured, verdict};
 use super::literals::*;
 use crate::lab::probe::measured::{LateEvents, Measured, SharedStream, Stopped};
 
-/// Why nothing was measured, after a look at the verdict.
+/// The reason why nothing was measured. Also checks that the verdict contains it.
 fn why(measured: &Measured) -> NotMeasured {
     let findings = infer(measured);
     assert_eq!(findings.limit, None);
@@ -35,7 +35,7 @@ fn a_run_that_stopped_early_is_not_measured() {
 }
 
 #[test]
-fn silence_beside_pages_that_answer_is_not_measured() {
+fn a_run_without_events_in_which_every_page_answers_is_not_measured() {
     let mut measured = blind(40, &[("/page", None)]);
     assert!(matches!(why(&measured), NotMeasured::NothingFlows { tabs: 40, .. }));
     assert!(why(&measured).to_string().contains("--patience 60"));
@@ -54,7 +54,7 @@ fn a_cached_stream_is_not_measured() {
     measured.shared_stream = Some(shared);
     assert!(why(&measured).to_string().contains("{tab}"));
     assert!(infer(&measured).note(NoteKind::Cached).is_some());
-    // An application that replays its history does so at a new address as well.
+    // If a new address gets the old events as well, the application replays its history, and no cache is involved.
     measured.shared_stream = Some(SharedStream { a_new_address_begins_anew: Some(false), ..shared });
     assert_eq!(infer(&measured).limit.unwrap().kind, LimitKind::NoneFound);
     measured.shared_stream = Some(SharedStream { a_new_address_begins_anew: None, ..shared });
@@ -80,7 +80,7 @@ fn the_notes_name_what_stopped_the_run() {
 }
 
 #[test]
-fn our_own_limit_after_the_servers_does_not_hide_it() {
+fn our_own_limit_does_not_hide_a_server_limit_that_was_found_before() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
     measured.waiting = vec![waits(5, crate::lab::probe::measured::WaitPlace::Kernel)];
     measured.stopped = Some(Stopped::OwnLimit { why: "EMFILE".to_owned(), held: 9 });
@@ -90,7 +90,7 @@ fn our_own_limit_after_the_servers_does_not_hide_it() {
 }
 
 #[test]
-fn a_cookie_that_was_not_given_is_advised() {
+fn the_advice_names_a_cookie_that_was_not_given() {
     let mut measured = without_limit(40, &[("/page", None)]);
     measured.target.sets_cookies = vec!["_shop_session".to_owned()];
     let advice = infer(&measured).advice;
@@ -101,7 +101,7 @@ fn a_cookie_that_was_not_given_is_advised() {
 }
 
 #[test]
-fn a_cookies_name_cannot_leave_the_quotes_of_the_proposed_command() {
+fn a_cookie_name_cannot_break_out_of_the_quotes_in_the_proposed_command() {
     let mut measured = without_limit(3, &[("/page", None)]);
     measured.target.sets_cookies = vec![String::new(), "a'$(reboot)'".to_owned()];
     let advice = infer(&measured).advice;

@@ -1,4 +1,4 @@
-//! A run for every note, and a near miss.
+//! For every note, a run that gets it and a similar run that does not.
 
 use super::super::{Finding, NoteKind, infer, verdict};
 use super::limits::{connections, refused};
@@ -32,7 +32,7 @@ fn text(measured: &Measured, kind: NoteKind) -> String {
     note(measured, kind).unwrap().text
 }
 
-/// Four streams, the page of which stops, and a tab that waits.
+/// Four streams, a page that stops beside the fourth, and a tab that waits.
 fn four() -> Measured {
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
     measured.waiting = vec![waits(5, WaitPlace::Kernel)];
@@ -40,7 +40,7 @@ fn four() -> Measured {
 }
 
 #[test]
-fn several_events_at_once_after_a_silence_were_buffered() {
+fn several_events_together_after_a_silence_were_buffered() {
     let mut measured = blind(40, &[("/page", None)]);
     measured.late_events = Some(LateEvents { after: secs(14.0), at_once: 14 });
     has(&measured, NoteKind::Buffered);
@@ -51,16 +51,16 @@ fn several_events_at_once_after_a_silence_were_buffered() {
 fn one_event_after_a_silence_is_quiet() {
     let mut measured = blind(40, &[("/page", None)]);
     measured.late_events = Some(LateEvents { after: secs(14.0), at_once: 1 });
-    assert_eq!(text(&measured, NoteKind::Quiet), "the first event comes alone after 14.0 s.");
+    assert_eq!(text(&measured, NoteKind::Quiet), "the first event arrives alone after 14.0 s.");
     has_not(&measured, NoteKind::Buffered);
 }
 
 #[test]
-fn a_page_that_stops_beside_streams_that_flow_shows_no_buffer() {
+fn a_page_that_stops_beside_streams_with_events_is_not_a_sign_of_buffering() {
     has_not(&four(), NoteKind::Buffered);
 }
 
-/// A stream that accepts gzip, and its first event.
+/// Four streams, and one that accepts gzip and gets its first event after this many milliseconds.
 fn gzip(first_event: Option<u64>) -> Measured {
     let compression = Compression {
         accepted: "gzip".to_owned(),
@@ -119,9 +119,9 @@ fn the_same_delay_in_each_of_the_first_tabs_is_late() {
 fn tabs_that_took_longer_once_show_growth() {
     assert_eq!(
         text(&first_events([10, 900, 12, 11]), NoteKind::Grows),
-        "tab 2 took up to 900 ms, later ones did not."
+        "tab 2 took up to 900 ms; later ones did not."
     );
-    // The last one may be the edge, a short one is noise, and a stream with a delay of its own does not grow.
+    // A slow last tab may be due to the limit, a short delay is noise, and the same delay in every tab is not growth.
     has_not(&first_events([10, 11, 12, 900]), NoteKind::Grows);
     has_not(&first_events([10, 190, 12, 11]), NoteKind::Grows);
     has_not(&first_events([200, 210, 205, 207]), NoteKind::Grows);
@@ -133,7 +133,7 @@ fn a_page_that_took_longer_once_shows_growth() {
     measured.climbs[0].tabs[1].pages[0].asks[0].time = ms(400);
     assert_eq!(
         text(&measured, NoteKind::Grows),
-        "tabs 2, or /page beside them, took up to 400 ms, later ones did not.".replace("tabs 2", "tab 2")
+        "tab 2, or /page at the same time, took up to 400 ms; later ones did not."
     );
 }
 
@@ -160,14 +160,17 @@ fn the_verdict_says_that_each_stream_is_cut_only_if_all_are() {
         let measured = cuts(ages, CutHow::Abrupt);
         verdict(&measured, &infer(&measured))
     };
-    assert!(said(&[30.0, 30.1]).ends_with(" Each is cut after about 30 s."), "{}", said(&[30.0, 30.1]));
-    assert!(said(&[0.3, 0.3]).ends_with(" Each is cut after about 300 ms."), "{}", said(&[0.3, 0.3]));
+    assert!(said(&[30.0, 30.1]).ends_with(" Each is cut off after about 30 s."), "{}", said(&[30.0, 30.1]));
+    assert!(said(&[0.3, 0.3]).ends_with(" Each is cut off after about 300 ms."), "{}", said(&[0.3, 0.3]));
     let some = said(&[30.0, 30.1, 12.0]);
-    assert!(some.ends_with(" Of 3 that the server ended, 2 were cut after about 30 s."), "{some}");
+    assert!(
+        some.ends_with(" Of 3 streams that the server ended, 2 were cut off after about 30 s."),
+        "{some}"
+    );
 }
 
 #[test]
-fn a_polite_cut_says_so() {
+fn a_cut_after_a_retry_or_a_comment_is_reported_as_polite() {
     let mut measured = cuts(&[5.0, 5.0], CutHow::Clean);
     measured.cuts = measured.cuts.iter().map(|cut| Cut { is_polite: true, ..*cut }).collect();
     assert_eq!(note(&measured, NoteKind::Cut).unwrap().evidence["polite"], true);
@@ -190,7 +193,7 @@ fn the_return_of_a_slot_has_a_class() {
         (&found.evidence["class"], &found.evidence["worst_s"]),
         (&"lost".into(), &serde_json::Value::Null)
     );
-    assert_eq!(found.text, "1 of 3 did not come back in 15 s.");
+    assert_eq!(found.text, "1 of 3 slots did not return within 15 s.");
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn a_void_return_is_not_measured() {
 }
 
 #[test]
-fn a_page_or_stream_that_does_not_come_back_is_a_leak() {
+fn a_page_or_stream_that_is_not_served_afterward_is_a_leak() {
     let free = |page: Option<f64>, stream: Option<f64>| {
         let free = Free { page: page.map(secs), stream: stream.map(secs) };
         Measured { free: Some(free), ..four() }
@@ -210,7 +213,7 @@ fn a_page_or_stream_that_does_not_come_back_is_a_leak() {
     has(&free(Some(1.0), None), NoteKind::Leak);
     has_not(&free(Some(11.0), Some(12.0)), NoteKind::Leak);
     has(&Measured { stopped: Some(Stopped::Leak), ..four() }, NoteKind::Leak);
-    // Where streams deliver nothing, a fresh one says nothing.
+    // If no stream delivers an event, neither does a fresh one, which proves nothing.
     let silent = blind(5, &[("/page", Some(5)), ("/static", None)]);
     has_not(&Measured { free: Some(Free { page: Some(secs(1.0)), stream: None }), ..silent }, NoteKind::Leak);
 }
@@ -240,8 +243,8 @@ fn zombies_stay_or_are_freed() {
     };
     assert_eq!(
         text(&with(None, None), NoteKind::ZombiesStay),
-        "4 clients stopped reading; after 60.0 s neither the next tab nor the page was served: not noticed yet, with \
-         740 bytes unsent."
+        "4 clients stopped reading; after 60.0 s neither the next tab nor the page was served: the server has not \
+         noticed yet, with 740 bytes unsent."
     );
     has_not(&with(None, None), NoteKind::ZombiesFreed);
     has(&with(Some(20.0), Some(20.5)), NoteKind::ZombiesFreed);
@@ -264,7 +267,7 @@ fn a_partial_page_or_differing_climbs_show_several_queues() {
 }
 
 #[test]
-fn an_edge_a_cut_or_a_lost_slot_shows_no_several_queues() {
+fn the_edge_of_a_limit_a_cut_or_a_lost_slot_does_not_show_several_queues() {
     for mut measured in [connections(), refused()] {
         measured.climbs[0].tabs[1].pages = vec![partial("/page")];
         has_not(&measured, NoteKind::SeveralQueues);
@@ -295,7 +298,7 @@ fn a_handshake_that_does_not_finish_is_a_full_accept_queue() {
     measured.waiting.push(waits(6, WaitPlace::AcceptQueueFull));
     has(&measured, NoteKind::AcceptQueue);
     has_not(&four(), NoteKind::AcceptQueue);
-    // Silent connections can be withheld by deferred accept.
+    // TCP_DEFER_ACCEPT can keep silent connections in the kernel, so they do not show a full accept queue.
     let mut deferred = four();
     deferred.idle[0].place = Some(WaitPlace::AcceptQueueFull);
     has_not(&deferred, NoteKind::AcceptQueue);
@@ -309,7 +312,7 @@ fn a_random_parameter_or_a_header_shows_a_cache() {
     let page = |uncached| UncachedPage { path: "/page".to_owned(), plain: true, uncached };
     assert_eq!(
         text(&Measured { uncached_pages: vec![page(false)], ..four() }, NoteKind::Cached),
-        "/page answers from a cache only: with a random query parameter, no longer."
+        "/page answers from a cache only, and not with a random query parameter."
     );
     has_not(&Measured { uncached_pages: vec![page(true)], ..four() }, NoteKind::Cached);
     let mut header = four();
@@ -329,14 +332,14 @@ fn a_control_server_that_stops_answering_is_silent() {
     let mut measured = Measured { statistics: puma(4, 0), ..four() };
     measured.statistics[1] = Statistics { moment: StatsMoment::AtLimit, figures: None };
     has(&measured, NoteKind::StatsSilent);
-    // One that never answered has another address.
+    // A control server that never answered was given with a wrong address.
     measured.statistics[0].figures = None;
     has_not(&measured, NoteKind::StatsSilent);
     has_not(&four(), NoteKind::StatsSilent);
 }
 
 #[test]
-fn more_than_five_streams_meet_the_browsers_six() {
+fn pages_that_answer_beside_six_streams_show_the_limit_of_browsers() {
     let with = |streams| {
         let measured = neither_stops(streams, staircase(streams, &[("/page", Some(streams))]));
         Measured { waiting: vec![waits(streams + 1, WaitPlace::Kernel)], ..measured }

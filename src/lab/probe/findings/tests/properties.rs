@@ -1,5 +1,5 @@
-//! Random outcomes of a run give exactly one limit or "not measured", never a panic, and the same ones give the same
-//! result.
+//! Properties that hold for random measurements: they give exactly one limit or "not measured", they never panic, and
+//! the same measurements give the same result.
 
 use std::path::Path;
 use std::time::Duration;
@@ -133,7 +133,7 @@ fn tries_strategy() -> impl Strategy<Value = Tries> {
     (0..4_usize, 0..4_usize).prop_map(|(flowed, of)| Tries { flowed: flowed.min(of), of })
 }
 
-/// The staircase.
+/// Random measurements of the staircase.
 fn steps() -> impl Strategy<Value = Measured> {
     let asks =
         (prop::collection::vec(climb(), 0..3), prop::collection::vec(tab(), 0..4), any::<(bool, bool)>());
@@ -155,7 +155,7 @@ fn steps() -> impl Strategy<Value = Measured> {
     )
 }
 
-/// The experiments.
+/// Random measurements of the experiments.
 fn experiments() -> impl Strategy<Value = Measured> {
     let held = (prop::collection::vec(connections(), 0..3), option::of(connections()));
     let gaps = (prop::collection::vec(time(), 0..5), prop::collection::vec(time(), 0..3));
@@ -239,7 +239,7 @@ fn experiments() -> impl Strategy<Value = Measured> {
         })
 }
 
-/// A run of both halves.
+/// Random measurements of a whole run: the staircase and the experiments.
 fn run() -> impl Strategy<Value = Measured> {
     (steps(), experiments()).prop_map(|(steps, experiments)| Measured {
         baseline: steps.baseline,
@@ -278,7 +278,7 @@ proptest! {
     }
 
     #[test]
-    fn notes_are_in_order_and_none_comes_twice(measured in run()) {
+    fn notes_are_in_order_and_without_duplicates(measured in run()) {
         let kinds: Vec<NoteKind> = infer(&measured).notes.iter().map(|note| note.kind).collect();
         prop_assert!(kinds.is_sorted_by(|one, next| one < next), "{:?}", kinds);
     }

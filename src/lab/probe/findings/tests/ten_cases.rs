@@ -1,4 +1,4 @@
-//! The measurements of ten real set-ups, and the findings that they have to give.
+//! The measurements of ten real setups, and the findings that they must give.
 
 use super::super::{Findings, LimitKind, NoteKind, infer, is_measured, verdict};
 use super::literals::*;
@@ -7,7 +7,7 @@ use crate::lab::probe::measured::{
     StatsMoment, TabOutcome, WaitPlace,
 };
 
-/// The kind, the second readings and the notes; and that a run with a limit is measured.
+/// The kind of the limit, its second readings and the notes. Also checks that the run counts as measured.
 fn found(measured: &Measured) -> (LimitKind, Vec<LimitKind>, Vec<NoteKind>, Findings) {
     let findings = infer(measured);
     assert_eq!(is_measured(measured, &findings), Ok(()));
@@ -29,7 +29,7 @@ fn node_holds_all_tabs() {
     let (kind, or, notes, findings) = found(&measured);
     assert_eq!((kind, or), (LimitKind::NoneFound, vec![]));
     assert_eq!(notes, [NoteKind::BrowsersSix]);
-    assert_eq!(verdict(&measured, &findings), "40 streams flow at the same time, and every page answers.");
+    assert_eq!(verdict(&measured, &findings), "40 streams run at the same time, and every page answers.");
     assert!(findings.limit.unwrap().remedy.contains("six connections"));
 }
 
@@ -118,7 +118,7 @@ fn gsync3_t8_is_out_of_workers_or_connections_and_cuts() {
     assert!(note.remedy.starts_with("gunicorn's --timeout kills a worker"), "{}", note.remedy);
     assert_eq!(
         verdict(&measured, &findings),
-        "3 streams at a time; pages answer beside 2. Each is cut after 8 to 10 s."
+        "3 streams at a time; pages answer beside 2. Each is cut off after 8 to 10 s."
     );
     let text = findings.limit.unwrap().text;
     assert_eq!(text, "The fourth tab and /page wait in the kernel until a stream ends.");
@@ -138,10 +138,10 @@ fn flask_dev_1_serves_one_at_a_time() {
     assert!(findings.limit.unwrap().remedy.contains("threaded=True"));
 }
 
-/// With as many connections as threads, the threads are the limit. A tab that gets a thread once a stream is closed may
-/// still find no connection.
+/// If there are as many database connections as threads, the threads are the limit. A tab that gets a thread once a
+/// stream is closed may still find no free database connection.
 #[test]
-fn a_tab_that_was_not_read_waited_for_a_thread_whatever_it_got_later() {
+fn a_tab_whose_request_was_not_read_waited_for_a_thread_whatever_it_got_later() {
     let mut measured = neither_stops(8, staircase(8, &[("/page", Some(8)), ("/up", Some(8))]));
     measured.waiting =
         vec![ProbedTab { place: Some(WaitPlace::Kernel), ..ends(9, TabOutcome::Empty, Some(200), 22.06) }];
@@ -156,7 +156,7 @@ fn a_tab_that_was_not_read_waited_for_a_thread_whatever_it_got_later() {
     assert!(limit.remedy.starts_with("More threads than 8 "), "{}", limit.remedy);
 }
 
-/// `rails-db5`, which other tests change.
+/// The measurements of `rails-db5`. Other tests modify them.
 pub fn rails_db5() -> Measured {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5)), ("/up", None)]));
     first_events(&mut measured, &[204, 208, 206, 219, 205]);
@@ -187,13 +187,13 @@ fn rails_db5_is_out_of_database_connections() {
     assert_eq!(notes, [NoteKind::LateFirstEvent, NoteKind::SlotReturn, NoteKind::StatsDisagree]);
     assert_eq!(
         verdict(&measured, &findings),
-        "5 streams at the same time; pages that query answer beside 4 of them."
+        "5 streams at the same time; pages that use the database answer beside 4 of them."
     );
     assert_eq!(
         findings.note(NoteKind::StatsDisagree).unwrap().text,
         "Puma reports 3 idle threads while the next tab waits."
     );
-    assert!(findings.behind && !findings.is_proxied, "/up answers because it does not query");
+    assert!(findings.behind && !findings.is_proxied, "/up answers because it does not use the database");
     let slot = findings.note(NoteKind::SlotReturn).unwrap();
     assert_eq!((&slot.evidence["class"], &slot.evidence["ends_between"]), (&"slow".into(), &1.into()));
     let limit = findings.limit.unwrap();
@@ -224,10 +224,7 @@ fn nginx_default_buffers_and_hides_the_workers() {
     assert_eq!((kind, or), (LimitKind::Workers, vec![]));
     assert!(findings.behind && findings.is_proxied);
     assert_eq!(notes, [NoteKind::Buffered]);
-    assert_eq!(
-        verdict(&measured, &findings),
-        "No stream delivers an event; still, 5 of them stop the pages."
-    );
+    assert_eq!(verdict(&measured, &findings), "No stream delivers an event, yet 5 of them stop the pages.");
     let buffered = findings.note(NoteKind::Buffered).unwrap();
     assert_eq!(buffered.text, "the application runs the streams, and nothing reaches the client.");
     assert!(buffered.remedy.starts_with("Send X-Accel-Buffering: no"), "{}", buffered.remedy);
@@ -285,5 +282,5 @@ fn streams_that_are_cut_within_a_second_have_one_age() {
     measured.cuts = [30.0, 30.1, 30.4].map(|age| cut(1, 35.0 + age, age, CutHow::Clean)).to_vec();
     let findings = infer(&measured);
     let text = verdict(&measured, &findings);
-    assert_eq!(text, "5 streams at a time; pages answer beside 4. Each is cut after about 30 s.");
+    assert_eq!(text, "5 streams at a time; pages answer beside 4. Each is cut off after about 30 s.");
 }
