@@ -440,7 +440,7 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_closes_them() {
         ("/lab/tabs/close?tab=3", "tab 3 is not open"),
         ("/lab/tabs/close", "1 to 64"),
         ("/lab/zombies?count=65", "1 to 64"),
-        ("/lab/zombies?count=63", "more than 64"),
+        ("/lab/zombies?count=63", "exceed the maximum of 64"),
         ("/lab/zombies?count=0", "1 to 64"),
         ("/lab/zombies?count=x", "1 to 64"),
         ("/lab/threads", "count"),

@@ -7,9 +7,11 @@
 //! which has the same effect on the server as Ctrl-C in the program's terminal.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,7 @@ pub struct Visitor {
     began: Instant,
     limit: Duration,
     program: Program,
+    events: Arc<AtomicUsize>,
     stdout: Option<JoinHandle<String>>,
     stderr: Option<JoinHandle<String>>,
 }
@@ -93,9 +96,17 @@ impl Visitor {
         let not_run = |source| VisitError::NotRun { program: name, source };
         let mut program = Program::start(&mut command(path.as_os_str(), arguments)).map_err(not_run)?;
         let not_read = |error: SpawnError| not_run(error.into());
-        let stdout = program.child().stdout.take().map(collect).transpose().map_err(not_read)?;
-        let stderr = program.child().stderr.take().map(collect).transpose().map_err(not_read)?;
-        Ok(Visitor { name, began, limit, program, stdout, stderr })
+        let events = Arc::new(AtomicUsize::new(0));
+        let stdout = program.child().stdout.take().map(|pipe| collect(pipe, events.clone()));
+        let stdout = stdout.transpose().map_err(not_read)?;
+        let stderr = program.child().stderr.take().map(|pipe| collect(pipe, Arc::default()));
+        let stderr = stderr.transpose().map_err(not_read)?;
+        Ok(Visitor { name, began, limit, program, events, stdout, stderr })
+    }
+
+    /// The number of events that it has printed so far. Each event ends with an empty line.
+    pub fn events(&self) -> usize {
+        self.events.load(Relaxed)
     }
 
     /// Whether it still runs.
@@ -207,12 +218,31 @@ fn command<'a>(path: &OsStr, arguments: impl IntoIterator<Item = &'a str>) -> Co
     command
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> Result<JoinHandle<String>, SpawnError> {
+/// Keeps the beginning of the output, and counts the events in all of it.
+fn collect(
+    pipe: impl Read + Send + 'static,
+    events: Arc<AtomicUsize>,
+) -> Result<JoinHandle<String>, SpawnError> {
     threads::spawn("output", move || {
         let mut kept = Vec::new();
-        let read = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
-        if let Err(error) = read.and_then(|_| io::copy(&mut pipe, &mut io::sink())) {
-            log::debug!("cannot read all output of a program: {error}");
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            // A line without an end does not grow beyond the limit.
+            match pipe.by_ref().take(MAX_OUTPUT_BYTES).read_until(b'\n', &mut line) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    log::debug!("cannot read all output of a program: {error}");
+                    break;
+                }
+            }
+            let room = (MAX_OUTPUT_BYTES as usize).saturating_sub(kept.len());
+            kept.extend_from_slice(&line[..line.len().min(room)]);
+            if line == b"\n" {
+                events.fetch_add(1, Relaxed);
+            }
         }
         String::from_utf8_lossy(&kept).into_owned()
     })
@@ -235,6 +265,23 @@ mod tests {
             "Time taken for tests:   0.118 seconds\nComplete requests:      100\nFailed requests:        0\n";
         assert_eq!(Benchmark::completed(none), Some(Completed { complete: 100, failed: 0, took }));
         assert_eq!(Benchmark::completed("apr_socket_recv: Connection refused (111)\n"), None);
+    }
+
+    #[test]
+    fn the_events_in_an_output_are_counted_as_they_arrive() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let events = Arc::new(AtomicUsize::new(0));
+        let output = collect(reader, events.clone()).unwrap();
+        writer.write_all(b"id: 1\ndata: a\n\ndata: b\n").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while events.load(Relaxed) == 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(events.load(Relaxed), 1);
+        writer.write_all(b"\n: no end").unwrap();
+        drop(writer);
+        assert_eq!(output.join().unwrap(), "id: 1\ndata: a\n\ndata: b\n\n: no end");
+        assert_eq!(events.load(Relaxed), 2);
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
 
     let port = stage.port().to_owned();
     let one_host = |tab: usize| format!("http://127.0.0.1:{port}/?tab={tab}");
-    let tabs = open_all(&mut stage, &mut browser, one_host)?;
+    let tabs = open_all(&mut stage, &mut browser, expected.streaming, one_host)?;
     let (asked, streaming) = seen(&stage);
     claims
         .equal("one host: pages requested from the server", expected.asked, asked)
@@ -95,8 +95,8 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let mut stage = Stage::serve(theater, &caption, &[])?;
     let port = stage.port().to_owned();
     let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
-    let tabs = open_all(&mut stage, &mut browser, own_host)?;
     let (spread, _) = nine_tabs::shares(plan);
+    let tabs = open_all(&mut stage, &mut browser, spread, own_host)?;
     let streams = seen(&stage).1;
     claims
         .equal("one host per tab: streams", spread, streams)
@@ -139,10 +139,11 @@ fn why(plan: &Plan, browser: &str) -> String {
 }
 
 /// Opens the plan's tabs one by one. Each is opened once the previous one streams or is queued, or has had enough time
-/// to do so.
+/// to do so. `expected` is how many of them are expected to stream.
 fn open_all(
     stage: &mut Stage<'_>,
     browser: &mut DrivenBrowser,
+    expected: usize,
     url: impl Fn(usize) -> String,
 ) -> Result<Vec<OpenedTab>, ActError> {
     let mut tabs = Vec::new();
@@ -153,8 +154,8 @@ fn open_all(
         // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has timed out, the tabs
         // after it get less time.
         let patience = match tab {
+            _ if tab <= expected => PATIENCE * JUDGED_AT,
             _ if is_full => PATIENCE / 10,
-            1..=SIX => PATIENCE * JUDGED_AT,
             _ => PATIENCE,
         };
         let settled = stage.wait_until(patience, |stage| {

@@ -130,8 +130,12 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
     let story = |stage: &mut Stage<'_>| {
         stage.record(|record| record.stories.values().find(|story| story.name() == "curl").cloned())
     };
-    // Right after a write, the whole sleep until the next one is still ahead.
-    stage.wait_until(limit, |stage| story(stage).filter(|story| story.writes_us.len() >= 2))?;
+    // Right after its second write, the thread has its whole sleep before it. If curl were killed with an event unread,
+    // the kernel would send a reset, and the first write would fail.
+    stage.wait_until(limit, |stage| {
+        let writes = story(stage)?.writes_us.len();
+        (writes >= 2 && visitor.events() >= writes).then_some(())
+    })?;
     let port = story(stage).map(|story| story.port);
     let from_us = stage.clock_us();
     let killed = visitor.leave();
