@@ -22,7 +22,7 @@
 //! | [`timestamp`] | writes times as text | none |
 //! | [`words`] | the words for states and events on every screen | none |
 //!
-//! `docs/architecture.md` has the path of a request through the files, and the invariants.
+//! `docs/architecture.md` describes the path of a request through the files, and lists the invariants.
 
 pub mod app;
 pub mod cli;

@@ -474,7 +474,7 @@ fn a_stream_sends_created_models() {
     for flags in [&[][..], &["--loop", "faithful"]] {
         let server = Server::start(&[flags, &["--update-rate", "50ms"]].concat());
         let mut stream = open_stream(server.app);
-        // The faithful loop queries by time slices, and loses models that are created between a query and the next
+        // The faithful loop queries in time slices, and loses models that are created between a query and the next
         // slice.
         let text = wait_for("the new model in the stream", || {
             create(server.app, "new\nline");

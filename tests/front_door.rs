@@ -1,4 +1,4 @@
-//! What both front doors guarantee for any input, and the limits and the framing of the tiny_http front, including
+//! The guarantees of both front doors for any input, and the limits and the framing of the tiny_http front, including
 //! its behavior without free descriptors. Each test sends bytes on its own sockets. `front_puma.rs` tests the
 //! limits of the Puma front.
 

@@ -207,7 +207,7 @@ fn the_modules_of_the_server_have_no_circular_dependencies() {
 fn a_request_passes_through_few_files_and_the_walk_names_each() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let architecture = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
-    let walk = architecture.split("### Walk it in the code").nth(1).unwrap().split("\n## ").next().unwrap();
+    let walk = architecture.split("### Follow it in the code").nth(1).unwrap().split("\n## ").next().unwrap();
     let walk = walk.replace("\n    ", " ");
     let (mut page, mut stream) = (BTreeMap::new(), BTreeMap::new());
     for stop in walk.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())) {
@@ -287,7 +287,7 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// The files in a folder of the repository, and the file of the module with this name.
+/// All files in this folder of the repository, and the file `place.rs` beside the folder if there is one.
 fn files_of(place: &str) -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();

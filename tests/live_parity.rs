@@ -72,7 +72,7 @@ fn ab_leaves_an_action_per_request_and_an_idle_pool_in_both() {
     let before = state(rails.app());
     // On a slow machine, an answer may have two writes instead of one.
     assert_eq!(ab(&program, &format!("http://{}/loop", rails.app())).0, REQUESTS, "ab on Rails");
-    let orphaned = wait_for("orphans of Rails", || {
+    let orphaned = wait_for("orphaned actions of Rails", || {
         let state = state(rails.app());
         (state["running"] == REQUESTS && state["pool_capacity"] == 8).then_some(state)
     });
@@ -120,7 +120,7 @@ fn ab_exhausts_the_database_pool_and_leaves_an_idle_pool_of_threads_in_both() {
     let (Some(rails), Some(program)) = (rails, program("ab")) else { return };
     let app = rails.app();
     assert_empty(ab(&program, &format!("http://{app}/loop")), "ab on Rails");
-    let exhausted = wait_for("orphans of Rails with a connection", || {
+    let exhausted = wait_for("orphaned actions of Rails that hold a database connection", || {
         let state = state(app);
         (state["running"] == CONNECTIONS && state["pool_capacity"] == 8).then_some(state)
     });

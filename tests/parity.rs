@@ -141,7 +141,7 @@ impl Peer for Puma {
     }
 }
 
-/// What was observed of one server during the scenario.
+/// The observations of one server during the scenario.
 struct Seen {
     /// Which of tabs 1 to 9 stream while all are open.
     streaming: String,

@@ -122,8 +122,8 @@ fn four_threads_of_gunicorn() {
     };
     let found = expected.of(&server, &[]);
     assert_eq!(class_of_returns(&found), "at-a-write");
-    // gunicorn closes an idle connection after five seconds. On a busy machine, that may be before the probe gives up
-    // the page.
+    // gunicorn closes an idle connection after five seconds. On a busy machine, that may be before the probe stops
+    // waiting for the page.
     let idle = found["idle"].as_array().unwrap();
     assert!(idle.iter().any(|held| held["answered"] == false), "{found:#}");
     assert_eq!(found["kept"]["answered"], true, "{found:#}");

@@ -273,7 +273,7 @@ fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
     {
         assert!(!page.contains(loads), "{loads} in {page}");
     }
-    // The page has the threads and the queue at the end of its window.
+    // The page shows the threads and the queue as they were at the end of its window.
     let threads = json(server.control, "GET", "/threads").1;
     let rows = states(&page);
     let (rows, queue): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.0 != "queue");

@@ -85,7 +85,7 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
     terminal.wait_for("eight held lanes and one queued tab", is_full);
     assert!(terminal.has_colors());
 
-    // One tab closes, and the ninth tab gets its thread. The log has a line for both.
+    // One tab closes, and the ninth tab gets its thread. The log shows a line for each.
     drop(tabs.remove(0));
     terminal.wait_for("the ninth tab on a thread", |screen| {
         screen.lines().any(|line| line.starts_with("tp ") && line.ends_with("tab 9"))

@@ -119,10 +119,10 @@ fn in_the_namespace() {
         _ => None,
     });
     let error = given_up.unwrap();
-    eprintln!("the server gave up the vanished peer with {error}");
+    eprintln!("the server gave up on the vanished peer with {error}");
     assert!(
         error != "EAGAIN" && error != "EPIPE",
-        "{error} is not the error with which the kernel gives up a peer"
+        "{error} is not the error with which the kernel gives up on a peer"
     );
     let stats = patient.stats();
     assert_eq!((&stats["streams"]["open"], &stats["pool_capacity"]), (&1.into(), &7.into()), "{stats}");

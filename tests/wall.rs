@@ -30,7 +30,7 @@ fn open_moving(browser: &Browser, server: &Server, query: &str) -> Tab {
     open(browser, server, query)
 }
 
-/// The state of the element of the tab with this number.
+/// The state shown by the tile of the tab with this number.
 fn state(browser: &Browser, wall: &Tab, number: u32) -> String {
     let state =
         browser.eval(wall, &format!("document.querySelector('[data-tab=\"{number}\"]').dataset.state"));

@@ -21,7 +21,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// At most this many rows, and [`MAX_BATCH_BYTES`].
+    /// A limit of this many rows and of [`MAX_BATCH_BYTES`].
     pub const fn rows(rows: u32) -> Limit {
         Limit { rows, bytes: MAX_BATCH_BYTES }
     }

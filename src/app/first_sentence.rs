@@ -92,7 +92,7 @@ fn ordinal(count: usize) -> String {
 mod tests {
     use super::*;
 
-    /// The sentence after a change of the defaults.
+    /// The sentence for the default limits after `change` has modified them.
     fn with(change: impl FnOnce(&mut StreamLimits)) -> String {
         let mut limits = StreamLimits {
             threads: 8,

@@ -111,7 +111,7 @@ impl ModelsController {
     }
 
     /// `GET /models.json?since=ID`: the oldest models with greater ids, or the oldest models if no id is
-    /// given. If there are more, a `Link` header has the address of the next ones.
+    /// given. If there are more, a `Link` header gives the address of the next ones.
     pub(super) fn since(&self, request: &Request) -> Response {
         let id = position::since(request).unwrap_or(0);
         match self.database.lease().query(None, |db| position::after(db, id, PAGE)) {
@@ -259,7 +259,7 @@ fn is_from_a_page(request: &Request) -> bool {
     request.accepts("text/html") && !request.is_of_type("application/json")
 }
 
-/// A batch as an answer. If there are more models, its `Link` header has the next address: `address` with
+/// A batch as an answer. If there are more models, its `Link` header gives the next address: `address` with
 /// the last id appended. A client that follows the links gets all models.
 pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
     let answer = json(StatusCode::OK, &batch.models);

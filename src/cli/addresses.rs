@@ -40,7 +40,7 @@ impl NamedPage {
 pub struct AddressArgs {
     #[command(flatten)]
     pub server: ControlServerArgs,
-    /// App's address, unless a state file has it [default: tcp://127.0.0.1:9292]
+    /// App's address, unless a state file gives it [default: tcp://127.0.0.1:9292]
     #[arg(id = "page_bind", long = "bind", value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address)]
     pub bind: SocketAddr,
 }

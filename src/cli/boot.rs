@@ -283,8 +283,8 @@ impl Running {
     }
 }
 
-/// Detects an address that is in use, by binding both for a moment without listening. The servers bind theirs only
-/// after the database has been created.
+/// Detects whether one of the two addresses is in use, by binding both for a moment without listening. The servers
+/// themselves bind them only after the database has been created.
 fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
     let bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

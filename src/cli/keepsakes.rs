@@ -1,4 +1,4 @@
-//! The files that `reproduce` writes at its end: `--report`, `--trace` and `--svg`.
+//! The files that `reproduce` writes when it ends: `--report`, `--trace` and `--svg`.
 
 use std::path::Path;
 

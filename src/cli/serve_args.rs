@@ -71,7 +71,7 @@ pub enum FixOption {
     Cap,
     /// Five extra threads for streams, which Puma 8 does not count toward its maximum.
     IoThreads,
-    /// Streams on a second server at http://127.0.0.1:9294; the start-up message has its command.
+    /// Streams on a second server at http://127.0.0.1:9294; the start-up message shows its command.
     OtherServer,
 }
 
@@ -167,7 +167,7 @@ pub struct ServeArgs {
     pub stream_cap: AtMost,
     /// Server for the pages' streams [default: this one]
     ///
-    /// The start-up message has the command that starts it.
+    /// The start-up message shows the command that starts it.
     #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
     pub streams_at: Option<String>,
     /// Additional origin whose pages may open streams [default: none]

@@ -123,7 +123,7 @@ pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     }
 }
 
-/// Follows the stream on a separate thread. Once the time is up or `interrupted` receives, waits for that thread only
+/// Follows the stream on a separate thread. Once the time is up or `interrupted` is ready, waits for that thread only
 /// briefly, since its output may be blocked.
 fn in_time(
     args: TabArgs,
@@ -155,7 +155,7 @@ fn in_time(
     end
 }
 
-/// Prints events until the stream ends or `stop` receives.
+/// Prints events until the stream ends or `stop` receives a message.
 fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> TabEnd {
     let verification = if args.insecure { Verification::Skipped } else { Verification::System };
     let settings = Settings {

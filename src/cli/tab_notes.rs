@@ -24,7 +24,7 @@ pub(super) struct TabNotes {
 }
 
 impl TabNotes {
-    /// Returns a channel that receives when the note about an opened stream is due.
+    /// Returns a channel that receives a message when the note about an opened stream is due.
     pub fn due(&self) -> Receiver<Instant> {
         self.opened.as_ref().map_or_else(never, |(_, due)| due.clone())
     }

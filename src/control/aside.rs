@@ -34,7 +34,7 @@ pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
 /// An answer of any size.
 pub(super) enum AsideAnswer {
     Whole(Response),
-    /// The status and the header fields of this response, whose body is empty, and a body.
+    /// A response without a body, for its status and header fields, and the body to send with them.
     Made(Response, Make),
 }
 

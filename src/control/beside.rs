@@ -43,7 +43,7 @@ struct BesideFix {
 enum BesideWay {
     /// By `--fix`, which sets these flags.
     Flags(&'static [&'static str]),
-    /// By its page, in the frames. These flags of this server would break the page, and are not passed on.
+    /// By showing its page in the frames. The flags listed here would break that page, so they are not passed on.
     Page(&'static [&'static str]),
     /// Not at all, for this reason.
     Refused(&'static str),
@@ -259,7 +259,7 @@ impl Beside {
             now.end_shown(why);
             now.running.take()
         };
-        // Its watch may wait for the lock, which is free again.
+        // The lock must be released by now, because the thread that watches the server may be waiting for it.
         drop(running.map(SecondServer::kill));
     }
 

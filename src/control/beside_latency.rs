@@ -49,7 +49,7 @@ impl Latency {
         connection.send(&url, &ClientRequest { headers: close, ..ClientRequest::default() })?;
         threads::spawn("lab latency", move || {
             let _turn = turn;
-            // The record has the outcome.
+            // The outcome is in the record.
             let _ = read_whole(connection);
         })?;
         Ok(false)

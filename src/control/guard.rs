@@ -1,4 +1,4 @@
-//! Which requests the control server obeys, and which it only answers.
+//! The rules for requests to the control server: those that may only read, and those that may give orders.
 //!
 //! With no token set, an order must meet two conditions. First, no browser has sent it: every field of the
 //! request is one that command-line clients send, in the form in which they send it (pumactl sends none).
@@ -165,8 +165,8 @@ enum Sender {
 /// The fields that command-line clients send: curl, wget, `Net::HTTP`, Java's `HttpClient` and similar ones.
 /// pumactl sends none.
 ///
-/// None of them proves that a program sent the request: browsers send most of them as well, and are recognized by the
-/// fields of [`browser`], of which each of their requests has at least one. `authorization`, `if-match`,
+/// None of them proves that a program sent the request: browsers send most of them as well. Browsers are recognized by
+/// the fields of [`browser`]: each of their requests has at least one of these. `authorization`, `if-match`,
 /// `if-none-match`, `upgrade` and `http2-settings` are also safe for another reason: a page of another site cannot add
 /// any of them without a preflight, which is refused. Proxies add other fields (`X-Forwarded-For`, `Via`,
 /// `X-Request-Id`): their clients may be on another host, so these fields are not listed.
@@ -315,7 +315,7 @@ mod tests {
             (&[LOCAL, ("X-Forwarded-For", "203.0.113.7")], LOOKS),
             (&[LOCAL, ("X-Request-Id", "1")], LOOKS),
             (&[LOCAL, ("Accept", "text/event-stream")], LOOKS),
-            // Java's HttpClient, and fields that clients add for a cache, a part or a password.
+            // Java's HttpClient, and fields that clients add for caching, ranges or passwords.
             (
                 &[
                     LOCAL,
@@ -329,8 +329,8 @@ mod tests {
             (&[LOCAL, ("Range", "bytes=0-"), ("If-None-Match", "*"), ("Authorization", "Basic eDp5")], ALL),
             (&[LOCAL, BROWSER, ("Range", "bytes=0-")], NONE),
             (&[NAME, ("Authorization", "Basic eDp5")], LOOKS),
-            // A page's image, script, style, video, request without cors, beacon and frame, to a name that
-            // gets no Sec-Fetch field; and a browser that sends none to any name.
+            // Requests for a page's image, script, style sheet, video and frame, its no-cors requests and its beacons,
+            // sent to a name that gets no Sec-Fetch field. The last rows are from a browser that never sends one.
             (&[NAME, BROWSER, LANGUAGE, ("Accept", "image/avif,image/webp,*/*;q=0.8")], NONE),
             (&[NAME, BROWSER, LANGUAGE, ("Accept", "*/*")], NONE),
             (&[LOCAL, BROWSER, LANGUAGE, ("Accept", "*/*")], NONE),
@@ -344,7 +344,7 @@ mod tests {
             (&[NAME, BROWSER, LANGUAGE, ("Upgrade-Insecure-Requests", "1"), ("Accept", "text/html")], PAGE),
             (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")], LOOKS),
             (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")], NONE),
-            // A page of another site, of another port or of another scheme, and one of this very address.
+            // A page of another site, port or scheme, and finally one of this same address.
             (&[NAME, BROWSER, ("Referer", "http://evil.test/http://ninetabs.test:9293/")], NONE),
             (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9293@evil.test/")], NONE),
             (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9292/")], NONE),
@@ -396,7 +396,7 @@ mod tests {
         let events = format!("/events?token={token}");
         assert_eq!(may(&guard, &events, &[NAME, BROWSER, LANGUAGE]), [false, true, false]);
         assert_eq!(may(&guard, &events, &[NAME, BROWSER, ("Origin", "http://evil.test")]), [false; 3]);
-        // No token was set, and the name is not loopback's.
+        // No token was set, and the name is not a loopback name.
         let origin = ("Origin", "http://ninetabs.test:9293");
         assert_eq!(may(&guard, "/reap", &[NAME, BROWSER, origin, brings]), [true, true, false]);
     }

@@ -1,4 +1,4 @@
-//! What the kernel's tables of sockets show about the server, on Linux.
+//! Reads facts about the server from the kernel's socket tables, on Linux.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

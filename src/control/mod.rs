@@ -193,7 +193,7 @@ impl Control {
             ReadOnly::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
             ReadOnly::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             ReadOnly::Saved(file) => {
-                // Done before the window ends, so that the window has the unread requests in the queue.
+                // Called before the window ends, so that the window includes the unread requests in the queue.
                 self.view.server.look_at_todo();
                 let window = SavedWindow::of(given, self.view.timeline.now_us())?;
                 self.saved(request, file, window)

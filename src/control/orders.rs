@@ -52,7 +52,7 @@ pub(super) enum Ask {
     Obey(Deed),
 }
 
-/// What a GET reads. It changes nothing.
+/// The thing that a GET reads. A GET changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadOnly {
     Events,
@@ -211,7 +211,7 @@ pub(super) struct Wrong {
     pub allow: Option<&'static str>,
 }
 
-/// The parameters of a request, all of which its row has.
+/// The parameters of a request. All of them are among those that its row accepts.
 #[derive(Debug, Default)]
 pub(super) struct Given(Vec<(&'static str, Value)>);
 
@@ -347,7 +347,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Takes {
-    /// The value of a text; otherwise a description of what is accepted.
+    /// Parses a text. If it is not valid, the error describes what is accepted.
     pub fn read(self, text: &str) -> Result<Value, String> {
         let value = match self {
             Takes::SecondsOrOff if text == "off" => Some(Value::Off),

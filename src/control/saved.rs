@@ -131,7 +131,7 @@ fn report(
     .html()
 }
 
-/// Encodes the trace piece by piece, the same each time.
+/// Encodes the trace piece by piece. Every call produces the same bytes.
 fn write_trace(to: &mut dyn Write, command: &str, stretch: &Stretch, window: &SavedWindow) -> io::Result<()> {
     let mut process = TraceProcess::new(process::id(), "ninetabs serve");
     process.label(command);

@@ -1,4 +1,4 @@
-//! What is wrong with the server now, in words, each with its remedy. The pages only display it.
+//! The current problems of the server, in words, each with its remedy. The pages only display it.
 //!
 //! A pure function of the numbers of one moment and of what the [watcher](super::watcher) has seen.
 
@@ -21,8 +21,8 @@ const FULL_FOR_US: u64 = 5_000_000;
 const OLD_US: u64 = 60_000_000;
 /// How long a write must have been blocked before there is a warning.
 const BLOCKED_US: u64 = 5_000_000;
-/// How long an action must have run without a client before there is a warning. After a failed write, it ends at its
-/// next one.
+/// How long an action must have run without a client before there is a warning. After a failed write, the
+/// action ends at its next write.
 const ORPHANED_US: u64 = 5_000_000;
 /// Maximum number of connections of a browser to one host over HTTP/1.1.
 const CONNECTIONS_PER_HOST: usize = 6;

@@ -17,7 +17,7 @@ use ninetabs_server::timeline::{Moment, Snapshot, Timeline, What};
 const SECOND_US: u64 = 1_000_000;
 /// Maximum number of moments that are examined at one time.
 const MOST_MOMENTS: usize = 2_048;
-/// The interval of reading the listen queue from the kernel, whose table is long on a busy machine.
+/// How often the listen queue is read from the kernel. The kernel's table is long on a busy machine.
 const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// A value of the listen queue that is older than this is out of date.
 const LISTEN_QUEUE_LASTS: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What each kind of fix costs for a number of viewers: the table at the foot of `/fixes`.
+//! The cost of each kind of fix for a given number of viewers: the table at the foot of `/fixes`.
 //!
 //! The script of the page computes the same for another number (`views/fixes/arithmetic.js`).
 

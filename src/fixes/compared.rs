@@ -1,5 +1,5 @@
-//! The measurements on the list of fixes: the rows of one run of `ninetabs compare --json`, as it printed
-//! them, with the date of that run.
+//! The measurements on the list of fixes: the rows that one run of `ninetabs compare --json` printed,
+//! unchanged, with the date of that run.
 
 use std::sync::LazyLock;
 

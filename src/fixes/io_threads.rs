@@ -1,7 +1,7 @@
 //! `io-threads`: streams are marked IO-bound, and do not count against the pool.
 //!
-//! This is the solution of Puma 8 itself. The server crate's `pool_state` has the rules; this file has the
-//! page.
+//! This is the solution of Puma 8 itself. The server crate's `pool_state` implements the rules; this
+//! file implements the page.
 
 use super::{Fix, FixGroup, PLAIN, embedded};
 

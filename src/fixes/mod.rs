@@ -61,7 +61,7 @@ const ALL: &[Fix] = &[
     poll::FIX,
 ];
 
-/// What a fix changes: the headings of the list.
+/// The headings of the list, which group the fixes by the thing that they change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FixGroup {
     MoveTheLimit,

@@ -1,7 +1,7 @@
 //! `more-threads`: a pool of 64.
 //!
 //! The obvious solution, which works as long as the number of tabs is known. The pool is
-//! [`ninetabs_server::thread_pool`]; this file has the page.
+//! [`ninetabs_server::thread_pool`]; this file implements the page.
 
 use super::{Fix, FixGroup, PLAIN, embedded};
 

@@ -33,7 +33,7 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// Maximum number of models in the shared answer, which has the newest ones. A request for older models queries the
+/// Maximum number of models in the shared answer, which lists the newest ones. A request for older models queries the
 /// database.
 const SHARED: Limit = Limit::rows(200);
 

@@ -191,7 +191,7 @@ mod tests {
 
     const LISTENERS: usize = 2_000;
 
-    /// The maximum number of the times in `all` within any interval of `length`.
+    /// The maximum number of entries of `all` that lie within one interval of this length.
     fn most_within(mut all: Vec<Duration>, length: Duration) -> usize {
         all.sort_unstable();
         let within = |(n, from): (usize, &Duration)| all[n..].partition_point(|it| *it < *from + length);
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(retries.len(), LISTENERS - 1);
         assert!(beats.len() > LISTENERS * 11, "{}", beats.len());
         let step = Duration::from_millis(250);
-        // Without the random part, all heartbeats would be in the same step. The first ones are spread over
+        // Without the random part, all heartbeats would fall into the same step. The first ones are spread over
         // two and a half seconds.
         assert!(most_within(beats, step) < LISTENERS / 4);
         let goodbyes: Vec<Duration> = all.iter_mut().map(|it| retry(&it.goodbye(&mut feed))).collect();

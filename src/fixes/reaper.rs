@@ -1,6 +1,6 @@
 //! `reaper`: streams have a maximum age.
 //!
-//! The reaper is [`ninetabs_server::Reaper`]; this file has the page.
+//! The reaper is [`ninetabs_server::Reaper`]; this file implements the page.
 
 use super::{Fix, FixGroup, PLAIN, embedded};
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One claim of an act, and whether it held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What the claim is about: its name in the JSON output.
+    /// The subject of the claim, which is its name in the JSON output.
     pub claim: String,
     pub expected: String,
     pub measured: String,

@@ -156,7 +156,7 @@ pub enum HttpError {
         /// What is wrong.
         why: String,
     },
-    /// The request was sent, but nothing of the answer arrived in time.
+    /// The request was sent, but no part of the answer arrived in time.
     #[error("connected, but the server did not answer in time")]
     NoFirstByte,
     /// The deadline passed in the middle of the request or of the answer.

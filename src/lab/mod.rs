@@ -9,10 +9,10 @@
 //!   its owner is dropped.
 //!
 //! The [`acts`] of `reproduce` use these. [`subject`] is the server under test. [`follower`] fetches its [`record`],
-//! which has the [`story`] of each request and follows the server's [`state`]. [`stage`] has the verbs that acts are
-//! written in. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result.
-//! [`report`] and [`trace`] save it. [`compare`] measures all fixes. [`probe`] measures any server: how many streams it
-//! holds, and which limit stops it.
+//! which keeps the [`story`] of each request and follows the server's [`state`]. [`stage`] provides the verbs in which
+//! acts are written. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the
+//! result. [`report`] and [`trace`] save it. [`compare`] measures all fixes. [`probe`] measures any server: how many
+//! streams it holds, and which limit stops it.
 //!
 //! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
 //! way with any other server.

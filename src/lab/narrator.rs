@@ -17,7 +17,7 @@ use super::signs::Signs;
 use ninetabs_server::escape::printable;
 use rows::{LABEL, Picture, style};
 
-/// Rows of an act if the size of the terminal is unknown, and the minimum otherwise.
+/// The minimum number of rows for an act. Also used if the size of the terminal is unknown.
 const ROWS: usize = 24;
 /// Width of the margin, in columns.
 const MARGIN: usize = LABEL;
@@ -29,11 +29,11 @@ const GAP: &str = "   ";
 /// Where the output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// To a terminal: lanes are redrawn in the same place.
+    /// Output goes to a terminal. Lanes are redrawn in the same place.
     InPlace,
-    /// To a file, a pipe or a dumb terminal: each picture is printed once.
+    /// Output goes to a file, a pipe or a dumb terminal. Each picture is printed once.
     Plain,
-    /// Nowhere: the caller prints the verdict.
+    /// There is no output. The caller prints the verdict.
     Silent,
 }
 

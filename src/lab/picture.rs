@@ -1,8 +1,8 @@
 //! A record as a picture in SVG: one lane per pool thread, then one per action thread, and the queue below.
 //!
 //! In the lanes of the terminal ([`super::lanes`]), a column stands for a fraction of a second. Here, everything is
-//! drawn at its exact time. The picture is a pure function of a [`Scene`]. The template has the shapes, and [`STYLE`]
-//! and [`PALETTE`] have their colors.
+//! drawn at its exact time. The picture is a pure function of a [`Scene`]. The template defines the shapes.
+//! [`STYLE`] and [`PALETTE`] define their colors.
 
 mod actions;
 mod legend;
@@ -33,7 +33,7 @@ const SPAN: f64 = 760.0;
 const LANE: usize = 25;
 pub const LEFT: f64 = 76.0;
 const RIGHT: f64 = 24.0;
-/// The left edge of the names of the lanes.
+/// The left edge of the lanes' names.
 const NAMES: f64 = 16.0;
 const TOP: usize = 68;
 const BELOW: usize = 56;

@@ -1,6 +1,6 @@
 //! A server's timeline, folded into one story per request.
 //!
-//! Everything that an act draws or claims about the inside of a server is read from a [`Record`]. It uses only the
+//! Everything that an act draws or claims about a server's internals is read from a [`Record`]. It uses only the
 //! types of the server's timeline. Nothing here sends requests or blocks: [`super::follower`] does.
 
 use std::collections::BTreeMap;

@@ -272,7 +272,7 @@ impl<'a> Stage<'a> {
         Ok(last)
     }
 
-    /// Waits until the record has everything that has happened so far. An answer that is already in transit may lack
+    /// Waits until the record contains everything so far. An answer that is already in transit may lack
     /// the newest moments, so this waits for the answer after it.
     fn catch_up(&self) {
         let heard = || self.record(|record| record.now_us);

@@ -164,7 +164,7 @@ pub fn is_alive(server: SocketAddr) -> bool {
 
 struct Run {
     wire: Wire,
-    /// The methods of the sent requests, in order: an answer to HEAD is read without a body.
+    /// The methods of the sent requests, in order. They are needed because an answer to HEAD has no body to read.
     methods: Vec<String>,
     seen: Seen,
 }
@@ -329,7 +329,7 @@ fn check_connection(expect: &Expect, seen: &Seen) -> Result<(), String> {
     let Some((_, since_write)) = seen.ended else { return Err("the server did not close".into()) };
     if expect.within_ms.is_none() && since_write > PROMPT {
         return Err(format!(
-            "closed only {since_write:.1?} after the last byte sent: by a timeout, not by decision"
+            "closed only {since_write:.1?} after the last byte sent: because of a timeout, not on purpose"
         ));
     }
     match seen.answers.last() {

@@ -158,7 +158,7 @@ impl Browser {
     }
 
     /// The value of an expression in a tab's page, or null if the expression throws, as it may in a partly loaded
-    /// page. Blocks for up to 30 s if nothing of the page has arrived.
+    /// page. Blocks for up to 30 s if no part of the page has arrived.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
         self.eval_here(expression)

@@ -1,4 +1,4 @@
-//! Checks a trace in the Trace Event Format: every begin has its end, and no thread's time runs backward.
+//! Checks a trace in the Trace Event Format: every begin event has its end event, and no thread's time runs backward.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

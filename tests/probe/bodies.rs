@@ -30,7 +30,7 @@ batch! { super::super::BATCH:
     another_chunked_body_counts_by_its_first_chunk,
 }
 
-/// A server with three threads behind a proxy that delivers nothing of a stream.
+/// A server with three threads behind a proxy that delivers no part of a stream.
 fn a_proxy_that_buffers_hides_a_full_server() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
@@ -256,7 +256,7 @@ fn comments_are_a_sign_of_life() {
     assert_eq!(found.measured.target.unit, Some(Unit::SignOfLife), "{found}");
 }
 
-/// With a short `--patience`, comments count at its end, and not as events that were held back.
+/// With a short `--patience`, comments count when it is over, and not as events that were held back.
 fn comments_are_a_sign_of_life_with_a_short_patience() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let server = sending(head, |client| client.chunk(": ping\n\n: ping\n\n"));

@@ -31,8 +31,8 @@ batch! { super::super::BATCH:
     a_run_announces_how_much_it_will_send,
 }
 
-/// A server with three threads. It reads every request before a thread takes it, so that its record has every
-/// connection.
+/// A server with three threads. It reads every request before a thread takes it, so that its record contains
+/// every connection.
 fn three_threads() -> Scripted {
     let threads = Slots::new(3);
     Scripted::start(move |client| {

@@ -3,7 +3,7 @@
 //   new ActionRows(lanes, shown)   puts its list after the list of lanes. A row is [data-action="3"]
 //                                  with data-state: attached, orphaned or idle
 const MOST_ACTIONS = 8;
-// The row of an action that has ended stays this long.
+// How long the row of an action stays after the action has ended.
 const KEPT_US = 15e6;
 
 class ActionRows {

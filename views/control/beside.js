@@ -110,7 +110,7 @@ class SecondWall {
 
 const plainName = MAIN.dataset.ownFix || 'Plain';
 
-// The words for one side.
+// The text that describes one side.
 function sideWords({ held, waiting, first, streaming, answered, inBrowser, open, tabs }) {
   const words = [held === 0 ? 'no thread held' : many(held, 'thread') + ' held'];
   if (waiting) {

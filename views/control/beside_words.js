@@ -1,7 +1,7 @@
 // For each of two walls side by side: the numbers that the wall reports about itself, and the latency of a page.
 //
 // The latency is that of a request that the control server sends to its own app, once per second unless one
-// is under way. The record has the times at which it was queued and answered.
+// is under way. The record contains the times at which it was queued and answered.
 const MEASURE_EVERY_MS = 1000;
 const LONGEST_PART = 36;
 

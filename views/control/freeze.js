@@ -121,7 +121,7 @@ function foldUpTo(moments, index, now, forgotten) {
   if (forgotten) {
     const known = new Set();
     for (const { thread, kind } of moments) {
-      // A thread whose start is in the record did not exist before.
+      // A thread whose start is in the record did not exist before that start.
       if (thread !== undefined && !known.has(thread) && kind !== 'spawned') {
         Object.assign(record.lane(thread), { alive: true, unknownSince: record.since });
       }

@@ -1,5 +1,5 @@
 // Reports to the control server how many frames of this page wait for a connection. The browser
-// holds their requests back, so the record does not have them.
+// holds their requests back, so they are not in the record.
 const SAY_EVERY_MS = 1000;
 let saidFrames = 0;
 setInterval(() => {

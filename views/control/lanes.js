@@ -6,7 +6,7 @@
 //                               of the queue has data-request, data-tab and data-path
 //
 // It draws what `shown` has and keeps no state about requests. The rows are one tab stop: the vertical arrow keys
-// choose a row, the horizontal ones walk through its bands, as a pointer does.
+// choose a row, the horizontal ones step through its bands, as a pointer does.
 const MOST_LANES = 64;
 const MOST_LISTED = 24;
 const MANY_LANES = 12;

@@ -1,4 +1,5 @@
-// What the picture shows: the live record, or the record at an earlier moment (freeze.js), and how much of the past.
+// The contents of the picture: the live record, or the record at an earlier moment (freeze.js), and how much
+// of the past.
 //
 //   shown.record, shown.now()   the record, and its moment in µs
 //   shown.max                   the maximum number of threads

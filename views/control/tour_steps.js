@@ -1,6 +1,6 @@
-// What the steps of the guided tour share. Each step asks what will happen, does it on the real server, and claims only
-// what it read from the server's record and numbers. Each is a separate script (steps/), which is loaded when the step
-// is opened.
+// Code that the steps of the guided tour share. Each step asks what will happen, does it on the real server,
+// and claims only what it read from the server's record and numbers. Each is a separate script (steps/),
+// which is loaded when the step is opened.
 //
 // A step: title(plan); question(plan), guesses(plan), and answer(plan), the index of the right guess; needs(numbers),
 // why it cannot be run on this server, or ''; noFrames, if it opens none; byHand(), what only a person can do;

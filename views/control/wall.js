@@ -151,7 +151,7 @@ class Wall {
     return this.tabs[tab.number - 2];
   }
 
-  // Opens the next wanted tab, unless the previous one has not reached a lasting state yet.
+  // Opens the next wanted tab if the previous one has reached a lasting state.
   advance() {
     const next = this.tabs.find(tab => this.wanted.has(tab.number));
     const before = next && this.before(next);

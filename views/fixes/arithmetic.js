@@ -1,4 +1,4 @@
-// The cost for another number of viewers, by the rules of src/fixes/arithmetic.rs.
+// The cost for another number of viewers, according to the rules in src/fixes/arithmetic.rs.
 const MOST_VIEWERS = 1000000;
 const THREADS = Number(at('arithmetic').dataset.threads);
 const AGE = Number(at('arithmetic').dataset.age);

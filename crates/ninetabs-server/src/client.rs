@@ -237,7 +237,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing of the next request had arrived at the last read.
+    /// Whether no byte of the next request had arrived at the last read.
     pub fn is_idle(&self) -> bool {
         self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()
     }

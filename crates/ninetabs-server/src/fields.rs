@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(fields.values("c").next(), None);
     }
 
-    /// The values on one line, and one value per line.
+    /// The same list written in two ways: on a single line, and with one value per line.
     fn lines(values: &str) -> [Vec<&str>; 2] {
         [vec![values], values.split(", ").collect()]
     }

@@ -312,7 +312,7 @@ impl Serving {
                 stream.close();
             }));
             if let Err(panic) = ended {
-                // Report before the stream is dropped, because dropping it ends the answer, and the record must have
+                // Report before the stream is dropped, because dropping it ends the answer, and the record must show
                 // the panic before the end. The pool thread is not named, because it may already be serving another
                 // request.
                 report(&timeline, format_args!("{shown}"), (None, subject), panic.as_ref());
@@ -378,8 +378,8 @@ impl Serving {
     }
 }
 
-/// Logs and records a panic. `at` is the pool thread, if it is still serving the request, and the subject of the
-/// request.
+/// Logs and records a panic. `at` holds the subject of the request and, if it is still serving that request, the pool
+/// thread.
 fn report(
     timeline: &Timeline,
     request: Arguments<'_>,

@@ -378,7 +378,7 @@ mod tests {
             assert!(reader.join().unwrap() == expected, "the bytes differ");
         }
         drop(socket);
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "more was written than the pieces");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "more bytes were written than the pieces contain");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Models `Puma::ThreadPool` (Puma 8): a queue of work called `todo`, and between `min` and `max` threads that take
 //! work from it, oldest first.
 //!
-//! As in Puma, one mutex protects the whole state. The state and its rules are in `pool_state.rs`. This file has the
-//! lock, the threads and the waits. Waits inside the pool have no time limit. Only [`ThreadPool::shutdown`] measures
-//! time, outside the lock.
+//! As in Puma, one mutex protects the whole state. The state and its rules are in `pool_state.rs`. This file contains
+//! the lock, the threads and the waits. Waits inside the pool have no time limit. Only [`ThreadPool::shutdown`]
+//! measures time, outside the lock.
 //!
 //! The pool is independent of HTTP. It does not model the reaping of dead threads (a panic in the work is caught, so
 //! threads do not die), out-of-band hooks, or `wait_until_not_full`.

@@ -18,9 +18,9 @@ use crate::timestamp;
 /// When a transaction gets its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// At its commit, so that numbers become visible in order.
+    /// At its commit. Numbers therefore become visible in order.
     AtCommit,
-    /// When it begins, so that a number may become visible after a greater one.
+    /// When it begins. A number may therefore become visible after a greater one.
     AtBegin,
 }
 

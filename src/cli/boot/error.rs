@@ -16,7 +16,7 @@ use crate::cli::descriptors;
 use crate::cli::files::FileError;
 use crate::cli::files::whole::unwritable;
 
-/// Why `serve` cannot start. Each message has the flag, its value, and what to do.
+/// Why `serve` cannot start. Each message names the flag and its value, and says what to do.
 #[derive(Debug, Error)]
 pub enum BootError {
     #[error("--views {}: {error}; give a folder with a copy of views/", .folder.display())]

@@ -25,7 +25,7 @@ fn greeting() -> Greeting<'static> {
     }
 }
 
-/// The message after a change of the defaults.
+/// The message for the default settings after `change` has modified them.
 fn with(change: impl FnOnce(&mut Greeting)) -> String {
     let mut it = greeting();
     change(&mut it);

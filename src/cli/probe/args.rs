@@ -24,8 +24,8 @@ finds out why, closes every connection, and names the limit. A run takes about
 a minute. During this time the server's pages may hang for everyone, so probe a
 server of your own that is not in use.
 
-To begin, start your application and give the address that its JavaScript gives
-to EventSource, a page that does the usual work, and a cheap page:
+To begin, start your application and give the URL that its JavaScript passes to
+EventSource, a page that does the usual work, and a cheap page:
   bundle exec puma -p 3000 --control-url tcp://127.0.0.1:9293 --control-token none
   ninetabs probe http://127.0.0.1:3000/stream --page / --page /up \\
       --control-url tcp://127.0.0.1:9293

@@ -10,7 +10,7 @@ use crate::cli::control_client::ControlUrl;
 use crate::cli::files::read_small;
 use crate::lab::http::{FieldError, HttpError, Schemes, check_method, parse_field, parse_url_of};
 
-/// What is to be probed. Names are not resolved yet.
+/// The target of a probe. Names are not resolved yet.
 #[derive(Clone)]
 pub struct Wanted {
     /// The stream.
@@ -122,7 +122,7 @@ fn stream(text: &str) -> Result<Url, ProbeMistake> {
     Ok(url)
 }
 
-/// Whether only the scheme is missing from a URL, which curl accepts: `localhost:3000/stream`.
+/// Whether a URL lacks only its scheme, as in `localhost:3000/stream`. curl accepts this form.
 fn lacks_scheme(text: &str) -> bool {
     let host = text.split('/').next().unwrap_or_default();
     let names_a_host = host.contains([':', '.']) || host == "localhost";

@@ -26,7 +26,7 @@ pub struct Watch {
     pub signal: Receiver<()>,
     pub orders: Receiver<Stop>,
     pub stdin: Receiver<()>,
-    /// The folder that this process removes at its end.
+    /// The folder that this process removes when it ends.
     pub temporary: Option<PathBuf>,
     /// The queues that are written out before the process ends.
     pub last_words: [Outlet; 2],

@@ -1,7 +1,8 @@
 //! Decides which environment variables are read, and records which values came from them.
 //!
 //! An empty variable counts as unset. A command reads only the variables of its own flags. The command line overrides
-//! the environment: the variable of a flag that was typed, or that conflicts with a flag that was typed, is not read.
+//! the environment. If a flag was typed, its variable is not read, and neither are the variables of flags that conflict
+//! with it.
 
 use std::ffi::OsString;
 

@@ -44,7 +44,7 @@ fn every_row_refuses_unknown_input_and_says_what_it_accepts() {
                     assert!(wrong.text.starts_with(&format!("{name}: give ")), "{}", wrong.text);
                     assert!(wrong.text.contains(&takes.says()), "{}", wrong.text);
                 } else {
-                    // More seconds than any stream's age, but still a number of seconds.
+                    // Longer than any stream lives, but still a valid number of seconds.
                     assert!(!matches!(takes, Takes::Number { .. }) && text.starts_with('9'), "{path} {text}");
                 }
             }

@@ -40,8 +40,8 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
         return Err(Refusal::BodyTooLarge);
     }
     if says(request, "Connection", "upgrade") {
-        // tiny_http then returns the bare connection instead of a body, so a read would continue past the end of the
-        // body.
+        // In this case tiny_http returns the bare connection instead of a body, so a read would continue past the end
+        // of the body.
         return match declared {
             0 => Ok(Vec::new()),
             _ => Err(Refusal::BadRequest("a request to upgrade must not have a body")),

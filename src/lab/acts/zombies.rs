@@ -158,7 +158,7 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
 }
 
 /// The number of the failed write, counted from a close that happened between these two times. A write between them
-/// may have come before or after the close. If one of these cases makes the number 2, it is 2.
+/// may have come before or after the close. If 2 is one of the possible numbers, returns 2.
 fn failed_write(story: &Story, from_us: u64, until_us: u64) -> u64 {
     let failed = story.gone.as_ref().map_or(0, |gone| gone.write);
     let since =

@@ -1,4 +1,4 @@
-//! The columns of a comparison: their heads, their meanings, and their cells.
+//! The columns of a comparison: their headings, their meanings, and their cells.
 
 use super::{ComparePlan, Row, Spread};
 
@@ -52,7 +52,7 @@ impl Group {
 }
 
 pub struct Column {
-    /// The head in a terminal and in Markdown.
+    /// The heading in a terminal and in Markdown.
     pub head: &'static str,
     /// The heading in a report.
     pub heading: &'static str,

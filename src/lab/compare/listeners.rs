@@ -364,7 +364,7 @@ pub enum Abandoned {
 }
 
 impl Abandoned {
-    /// Sends the request, and reads nothing of the answer.
+    /// Sends the request, and never reads the answer.
     pub fn open(way: Way, server: &str, number: usize) -> Result<Abandoned, HttpError> {
         let path = match way {
             Way::Stream(path, _) => path,

@@ -73,7 +73,7 @@ impl ComparePace {
     };
 }
 
-/// What is compared, and how.
+/// The fixes to compare, and the settings of the comparison.
 #[derive(Debug, Clone)]
 pub struct ComparePlan {
     /// The program to start as the servers.

@@ -25,7 +25,7 @@ const TEMPLATES: &[(&str, &str)] = &[
 /// The width of the tables and paragraphs in a terminal.
 const WIDTH: usize = 80;
 
-/// The tables for a terminal of 80 columns, and the meanings of their heads. A column with the same value in all rows
+/// The tables for a terminal of 80 columns, and the meanings of the columns. A column with the same value in all rows
 /// is left out, and named in a sentence.
 pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
     let (same, shown): (Vec<&Column>, Vec<&Column>) =
@@ -55,7 +55,7 @@ pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
     text
 }
 
-/// The cells of a table, heads first.
+/// The cells of a table, with the headings first.
 fn cells(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> Vec<Vec<(String, CellTone)>> {
     let head = |text: &str| (text.to_owned(), CellTone::Neutral);
     let heads = std::iter::once(head("fix")).chain(columns.iter().map(|column| head(column.head)));

@@ -58,9 +58,9 @@ impl Closer {
         (address.port() != 0).then_some(address)
     }
 
-    /// Wakes the thread that connects, reads or writes. RST is sent instead of FIN once that thread drops the
-    /// connection, which it must do immediately: reading from the connection returns its end, as if the server had
-    /// closed it. Does nothing if the connection has already ended. Never blocks.
+    /// Wakes the thread that connects, reads or writes. That thread must then drop the connection immediately, which
+    /// sends RST instead of FIN. Until it does, a read returns the end of the connection, as if the server had closed
+    /// it. Does nothing if the connection has already ended. Never blocks.
     pub fn reset(&self) {
         if let Some(line) = self.0.upgrade() {
             // Both fail if the peer closed first.

@@ -52,7 +52,7 @@ pub fn legend<'a>(
     })?)
 }
 
-/// The height of the rows of a legend below the first.
+/// The height of each row of a legend after the first one.
 pub(super) fn legend_height(legend: &[LegendEntry]) -> usize {
     legend.last().map_or(0, |entry| entry.row) * LEGEND_ROW
 }

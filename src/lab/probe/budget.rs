@@ -1,4 +1,4 @@
-//! The maximum number of requests of a run, which is printed before the run begins.
+//! The maximum number of requests in a run, which is printed before the run begins.
 
 use super::plan::ProbePlan;
 
@@ -28,7 +28,7 @@ const TIMES_HELD: usize = 2;
 /// Late tabs: two that may share the stream of the first tab, one that accepts compression, and one that does not.
 const LATE: usize = 4;
 
-/// The maximum number of requests of a run.
+/// The maximum number of requests in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Requests for streams, with the method of the plan.
@@ -52,7 +52,7 @@ impl Budget {
             streams: climbs + tabs * OTHERS + RETURNS * ASKS_OF_A_RETURN + LATE + zombies + http2 + http10,
             pages: pages * BASELINE
                 + CLIMBS * (pages * BESIDE * (tabs + BEYOND) + leave)
-                // Beside each tab that gets nothing at first: plain, and past a cache.
+                // Beside each tab that gets nothing at first: a plain request, and one that bypasses caches.
                 + pages * (BESIDE + 1) * tabs
                 // Each experiment is preceded by a wait for the page, and the last one is followed by another.
                 + (HELD + 1) * leave

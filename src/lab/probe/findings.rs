@@ -1,8 +1,9 @@
 //! Infers what the measurements mean: exactly one limit, and any number of notes.
 //!
 //! [`infer`] is a pure function. The limit is the first kind, in the order of [`LimitKind`], whose rule holds. Each
-//! rule is a separate function, in one file per group. `facts` has the code that the rules share, and every threshold
-//! is a named constant. [`kinds`] is the table of names and descriptions from which `docs/probe-kinds.md` is generated.
+//! rule is a separate function, in one file per group. `facts` contains the code that the rules share, and every
+//! threshold is a named constant. [`kinds`] is the table of names and descriptions from which `docs/probe-kinds.md` is
+//! generated.
 
 mod evidence;
 mod facts;

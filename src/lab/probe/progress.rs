@@ -19,7 +19,7 @@ pub enum ProbeProgress<'a> {
     TabJudged(&'a ProbedTab),
     /// A tab beyond the last one that streamed waits or has ended. Reported again whenever it changes.
     Waiting(&'a ProbedTab),
-    /// The number of streams of the first climb is known. Has everything that was measured so far.
+    /// The number of streams of the first climb is known. Contains everything measured so far.
     Count(&'a Measured),
     /// The run is in a step that takes a while: `listening until the oldest stream is 33 s old`.
     Doing {

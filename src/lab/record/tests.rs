@@ -148,7 +148,7 @@ fn a_record_without_answers_ends_a_request_with_the_next_one_or_its_thread() {
     assert_eq!(ends.collect::<Vec<_>>(), [(Some((1000, 1)), Some(4000)), (Some((4000, 1)), Some(6000))]);
 }
 
-/// One record has all moments, the other only the newest ones.
+/// One record contains all moments, the other only the newest ones.
 #[test]
 fn a_late_reader_gets_the_requests_in_flight() {
     let timeline = Timeline::simulated();
@@ -203,7 +203,7 @@ fn a_late_reader_gets_the_requests_in_flight() {
         assert_eq!(record.threads().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(record.stories[&5].writes_us.len(), CAPACITY);
     }
-    // The early record has the start of request 7, so it knows that the request ended in the gap.
+    // The early record contains the start of request 7, so it knows that the request ended in the gap.
     let ended = early.stories[&7].finished_us;
     assert_eq!((ended, early.unknown_us.len()), (Some(100_005_000), 1));
     // These requests end like any others.

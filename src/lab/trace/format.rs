@@ -39,8 +39,8 @@ pub(super) enum Phase {
     Metadata,
 }
 
-/// The id that connects a begin with its end. Another process may use the same id. The pair is shown among the threads
-/// of its own process.
+/// The id that connects a begin event with its end event. Another process may use the same id. The pair is shown among
+/// the threads of its own process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct OfItsProcess {
     pub(super) local: String,

@@ -29,12 +29,12 @@ pub use format::{Encoder, TraceEvent};
 use format::Phase;
 use tracks::Tracks;
 
-/// How an interval ended that is still open at the end of the record.
+/// The recorded end of an interval that is still open when the record ends.
 const OPEN: &str = "still open at the end of the record";
 /// Marks a start or an end that was dropped from the record.
 const UNSEEN: &str = "not seen";
 
-/// A request on its thread whose begin has been written, with the values that the state does not have.
+/// A request on its thread whose begin event has been written, with the values that the state does not have.
 #[derive(Debug, Default)]
 struct Begun {
     bytes: u64,
@@ -242,7 +242,7 @@ impl TraceProcess {
         self.begun.insert(thread, Begun::default());
     }
 
-    /// Begins this request now, unless it has already begun: its begin may have been dropped from the record.
+    /// Begins this request now, unless it has already begun: its start may have been dropped from the record.
     fn see(&mut self, thread: usize, subject: Subject, at_us: u64) {
         let Subject { connection, request, .. } = subject;
         if self.state.is_held_by(thread, request) && !self.reads(thread) {

@@ -13,8 +13,8 @@ use ninetabs_server::timeline::{Held, Subject};
 pub(super) const FRONT_DOOR: usize = 1;
 /// The track for events that end streams.
 pub(super) const STREAM_REAPER: usize = 2;
-/// Added to the numbers of pool threads, because a viewer treats the thread that has the number of
-/// its process as the main thread.
+/// Added to the numbers of pool threads. A thread with the same number as its process would be shown as the
+/// main thread.
 pub(super) const POOL: usize = 100;
 
 /// The events that were written, and the time of each thread's last event.
@@ -99,7 +99,7 @@ impl Tracks {
         self.push("request", Phase::Instant { s: "t" }, at_us, FRONT_DOOR, name.to_owned(), args);
     }
 
-    /// Writes an order to the server as a line through all of its tracks.
+    /// Writes an order that was sent to the server. It appears as a line across all of the server's tracks.
     pub fn ordered(&mut self, order: &str, at_us: u64) {
         self.push("order", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, order.to_owned(), json!({}));
     }
@@ -108,7 +108,7 @@ impl Tracks {
         self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name.to_owned(), args);
     }
 
-    /// Writes the begin of a wait in todo, with the name of the request.
+    /// Writes the begin event of a wait in todo, with the name of the request.
     pub fn wait_begins(&mut self, held: &Held, name: &str) {
         let Subject { request, .. } = held.subject;
         let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
@@ -116,7 +116,7 @@ impl Tracks {
         self.push("todo", phase, queued_us(held), FRONT_DOOR, format!("todo: {name}"), args);
     }
 
-    /// Writes the end of a wait, and its begin unless that was written when the request was peeked at
+    /// Writes the end event of a wait, and its begin event unless that was written when the request was peeked at
     /// in todo. `name` is the request's name, if it has been read by now.
     pub fn wait(&mut self, held: &Held, name: Option<&str>, until_us: u64, how: &str) {
         let Subject { request, .. } = held.subject;

@@ -4,7 +4,7 @@ const OWN_TAB = 21;
 
 STEPS[6] = {
   title: () => 'One real tab',
-  question: () => 'You leave the page by a link. Does the page that you left still hold its thread?',
+  question: () => 'You follow a link to another page. Does the page that you left still hold its thread?',
   guesses: () => ['Yes, for about a minute', 'No, its page closed the stream'],
   answer: () => 1,
   byHand: () => ownTab(),
@@ -12,7 +12,7 @@ STEPS[6] = {
     await act.clear();
     const streamOf = number => feed.ofTab(number).findLast(story => isStreaming(story) && story.namedSeq > before);
     const before = feed.seq;
-    act.says('Open the page in a tab by the link above.');
+    act.says('Open the page in a tab with the link above.');
     await act.until(() => streamOf(OWN_TAB), Infinity);
     const story = streamOf(OWN_TAB);
     act.claim('tab ' + OWN_TAB, 'streams', 'on thread ' + story.lane, true);

@@ -162,7 +162,7 @@ fn all_the_memory_of_a_request_is_counted_in_every_phase() {
         reader.push(&head.as_bytes()[..head.len() - 1]);
         assert_eq!(reader.parse(), Ok(false));
         assert!(reader.held_bytes() >= head.len() - 1, "{framing}: {}", reader.held_bytes());
-        // The head is complete, and nothing of the body has arrived.
+        // The head is complete, and no byte of the body has arrived.
         reader.push(b"\n");
         assert_eq!(reader.parse(), Ok(false));
         let held = reader.held_bytes();

@@ -74,7 +74,7 @@ pub enum What {
     /// The client closed while the request was queued, so it was not served.
     Left,
     /// The work panicked. The answer is lost or incomplete, but the thread survives. If an action panicked on its own
-    /// thread, the event has no pool thread.
+    /// thread, the event names no pool thread.
     Panicked {
         /// The panic message.
         message: String,

@@ -1,7 +1,7 @@
 //! SQLite, compiled in: one file in WAL mode, one writer at a time, any number of readers.
 //!
 //! Ids only grow (AUTOINCREMENT). They become visible in order, since a second writer waits until the first
-//! has committed. `file` prepares and checks the file, `session` has the SQL, `rows` turns stored rows into
+//! has committed. `file` prepares and checks the file, `session` contains the SQL, `rows` turns stored rows into
 //! models, `word` identifies the table, and `follower` finds the commits of other programs.
 
 mod file;

@@ -205,7 +205,7 @@ mod tests {
         assert!(plan.contains("index_models_on_created_at"), "{plan}");
     }
 
-    /// One value of each kind that SQLite can store, as SQL, and the text of a name with that value.
+    /// For each kind of value that SQLite can store: a value as SQL, and the text of a name that has this value.
     const VALUES: [(&str, &str); 16] = [
         ("NULL", ""),
         ("0", "0"),

@@ -7,7 +7,7 @@ use super::ProbedRun;
 use super::layout::{MarginEntry, TextLook, WIDTH};
 use super::rows;
 
-/// The lines of the end of a run.
+/// The lines that are printed when a run has ended.
 pub fn conclusion(run: &ProbedRun<'_>, look: TextLook) -> Vec<String> {
     let findings = run.findings;
     let mut lines = rows::sent(run.measured).lines(look);

@@ -19,12 +19,12 @@ const SAME_MOMENT: std::time::Duration = std::time::Duration::from_secs(3);
 /// Where the lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrintManner {
-    /// To a terminal with this many columns: the current fact is redrawn.
+    /// Output goes to a terminal, on which the current fact is redrawn.
     InPlace {
-        /// Its columns.
+        /// The width of the terminal.
         columns: usize,
     },
-    /// To a pipe or a file.
+    /// Output goes to a pipe or a file.
     Lines,
 }
 

@@ -69,7 +69,7 @@ pub(super) struct CommonEnd<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathBeside<'a> {
     pub path: &'a str,
-    /// The number of streams from which on the path was not always answered.
+    /// The number of streams at which the path stopped being answered every time.
     pub stops_at: Option<usize>,
 }
 
@@ -77,12 +77,12 @@ pub(super) struct PathBeside<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub measured: &'a Measured,
-    /// The first climb, which has all details.
+    /// The first climb, which was measured in full detail.
     pub climb: &'a Climb,
 }
 
-/// The number of the first tab from which on a page was never again answered three times out of three. `None` if the
-/// page never stopped.
+/// The number of the tab at which a page stopped: beside this tab and all later ones, it was answered fewer than three
+/// times out of three. `None` if the page never stopped.
 pub fn pages_stop_at(measured: &Measured, path: &str) -> Option<usize> {
     Facts::of(measured)?.stops_at(path)
 }
@@ -204,8 +204,8 @@ impl<'a> Facts<'a> {
         paths.map(|page| PathBeside { path: &page.path, stops_at: self.stops_at(&page.path) })
     }
 
-    /// The number of the first tab from which on a path was never again answered every time. A path that only a cache
-    /// answered counts as stopped at the last stream.
+    /// The number of the tab at which a path stopped: beside this tab and all later ones, some requests were not
+    /// answered. A path that only a cache answered counts as stopped at the last stream.
     fn stops_at(&self, path: &str) -> Option<usize> {
         // If there are several queues, a page may by chance be answered throughout the first climb.
         let mut later = self.measured.climbs.iter().skip(1);
@@ -348,7 +348,7 @@ impl<'a> Facts<'a> {
         matches!(self.next(), NextTab::Waits | NextTab::EndsLate)
     }
 
-    /// The tabs beyond the last one that streamed, of this fate.
+    /// The tabs beyond the last one that streamed that had this fate.
     pub(super) fn tabs_that(&self, fate: NextTab) -> impl Iterator<Item = &'a ProbedTab> + '_ {
         self.measured.waiting.iter().filter(move |tab| self.fate(tab) == fate)
     }
@@ -374,7 +374,7 @@ pub(super) fn end_of(tab: &ProbedTab) -> Option<Duration> {
     tab.ended.or(without_end)
 }
 
-/// The first tab from which on a path was never again answered every time.
+/// The tab at which a path stopped: beside this tab and all later ones, some requests were not answered.
 fn stop_in<'a>(tabs: impl Iterator<Item = &'a ProbedTab>, path: &str) -> Option<usize> {
     let mut stop = None;
     for tab in tabs {
@@ -395,7 +395,7 @@ fn stops(held: &[HeldConnections]) -> Option<bool> {
     testable.map(HeldConnections::stop_a_page).reduce(|one, other| one || other)
 }
 
-/// The figures of the control server at a moment.
+/// The figures that the control server reported at this moment.
 pub(super) fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatFigures> {
     let mut at = measured.statistics.iter().filter(|statistics| statistics.moment == moment);
     at.find_map(|statistics| statistics.figures.as_ref())

@@ -25,7 +25,7 @@ pub enum LiveState {
     WriteBlocked,
 }
 
-/// What to do about this state, by the names of the server's settings.
+/// The remedy for this state, in terms of the server's own settings.
 pub fn live_remedy(server: WatchedServer, state: LiveState) -> String {
     let recognized = Recognized::by_name(match server {
         WatchedServer::Puma => Product::Puma,

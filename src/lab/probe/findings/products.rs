@@ -89,7 +89,7 @@ const PROCESS_WORDS: &[(&str, Product)] = &[("fpm", PhpFpm), ("php", PhpCli), ("
 /// Programs that are used as a proxy in front of other servers.
 const FRONTS: [Product; 7] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish];
 
-/// The platform of an application, as far as a cookie's name or the server's program shows it.
+/// The platform of an application, if a cookie's name or the server's program reveals it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Runtime {
     Php,

@@ -1,4 +1,4 @@
-//! What to do about a finding: by the setting names of the server if it was recognized, otherwise in general terms.
+//! Remedies for findings. They name the settings of the server if it was recognized, and are general otherwise.
 
 mod limits;
 mod notes;

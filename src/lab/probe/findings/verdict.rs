@@ -73,7 +73,7 @@ fn nothing_flows(facts: &Facts<'_>) -> String {
     }
 }
 
-/// How many streams run, and beside how many of them the pages answer.
+/// How many streams run, and how many can be open while the pages still answer.
 fn counted(facts: &Facts<'_>, kind: LimitKind, findings: &Findings) -> String {
     let is_cut = findings.note(NoteKind::Cut).is_some();
     let when = if is_cut || facts.streams().high == 1 { "at a time" } else { "at the same time" };

@@ -153,7 +153,7 @@ impl Http2Experiment<'_> {
             self.found.after_cancel = Some(outcome == StreamVerdict::Flows);
             drop(again);
         }
-        // Gives the last cancellation time to be sent before the connection ends.
+        // Waits, so that the last cancellation is sent before the connection ends.
         sleep(STOP_CHECK).await;
         first.close(CLOSE_WITHIN).await;
         Ok(())

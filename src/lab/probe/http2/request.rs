@@ -20,7 +20,8 @@ const LEFT_OUT: [&str; 8] = [
     "upgrade",
 ];
 
-/// The request for the stream of the tab with this number. It asks for identity, because the body is not decoded.
+/// The request for the stream of the tab with this number. It accepts only an
+/// uncompressed body, because the body is not decoded.
 pub(super) fn stream(plan: &ProbePlan, tab: usize) -> Result<Request<Bytes>, String> {
     let identity = Variant { encoding: Some("identity".to_owned()), ..Variant::default() };
     let (url, request) = requests::stream(plan, tab, &identity);

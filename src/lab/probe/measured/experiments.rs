@@ -30,7 +30,7 @@ pub struct Http2 {
     pub announced: Option<u32>,
     /// Number of streams that ran at the same time on the first connection.
     pub reached: usize,
-    /// What stopped the next stream: `settings`, `refused-stream`, `waits`, `reset`, or nothing.
+    /// The reason why the next stream did not run: `settings`, `refused-stream`, `waits`, `reset`, or nothing.
     pub stopped_by: Option<Http2Stop>,
     /// Whether a page on the same connection was answered.
     pub page: Option<bool>,

@@ -1,10 +1,10 @@
-//! What was observed on each connection, for the report.
+//! The observations of each connection, for the report.
 
 use std::time::Duration;
 
 use super::WaitPlace;
 
-/// What was observed on one connection.
+/// The observations of one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeLane {
     /// `tab 3`, `/page`, `idle`, …

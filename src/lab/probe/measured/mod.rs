@@ -99,6 +99,6 @@ pub struct Measured {
     pub abandoned_streams: usize,
     /// Why the run ended early, if it did.
     pub stopped: Option<Stopped>,
-    /// What was observed on each connection, for the report.
+    /// The observations of each connection, for the report.
     pub lanes: Vec<ProbeLane>,
 }

@@ -35,7 +35,7 @@ impl PageAsks {
 pub struct PageAsk {
     /// Its outcome.
     pub outcome: PageOutcome,
-    /// Time until the complete answer, the end, or the moment at which the request was given up.
+    /// Time until the complete answer, the end, or the moment at which the probe stopped waiting.
     pub time: Duration,
     /// Where the request waited, if it was not answered.
     pub place: Option<WaitPlace>,

@@ -1,4 +1,5 @@
-//! Streams that are requested in another way: with another cookie, from another address, past a cache, or compressed.
+//! Streams that are requested in another way: with another cookie, from another address, bypassing caches, or
+//! compressed.
 
 use std::time::Duration;
 

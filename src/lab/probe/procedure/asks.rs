@@ -220,8 +220,8 @@ impl Run<'_> {
         if is_late { PageAsk { outcome: PageOutcome::Nothing, ..ask } } else { ask }
     }
 
-    /// Gives up a request that was not answered in time. If `stays_open`, it replaces the late request: the one that is
-    /// left open until the streams are closed.
+    /// Gives up on a request that was not answered in time. If `stays_open`, it replaces the late request: the one that
+    /// is left open until the streams are closed.
     pub(super) fn give_up(&mut self, id: Id, page: usize, stays_open: bool) -> PageAsk {
         let place = self.net.look_up_place(id);
         let time = self.net.get(id).map_or(Duration::ZERO, |it| it.opened.elapsed());

@@ -143,7 +143,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Requests the pages that still answer once more, as they are and past a cache.
+    /// Repeats the requests for the pages that still answer, once unchanged and once bypassing caches.
     pub(super) fn ask_pages_at_limit(&mut self, climb: &mut Climbing) -> Flow<()> {
         self.finish_first_asks(climb)?;
         let pages: Vec<usize> =

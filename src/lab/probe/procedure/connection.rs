@@ -256,7 +256,7 @@ impl ProbedConnection {
         self.ends_with_sign
     }
 
-    /// The gaps between its recent events since this moment.
+    /// The gaps between its recent events after the given moment.
     pub(super) fn gaps_since(&self, since: Instant) -> Vec<Duration> {
         let times: Vec<Instant> = self.recent.iter().copied().filter(|at| *at >= since).collect();
         times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).collect()

@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
         self.note_late_events();
         let streams = || self.net.iter().filter(|(_, it)| matches!(it.kind, Carries::Stream(_)));
         self.measured.watched = streams().map(|(_, it)| watched(it)).max().unwrap_or_default();
-        // The first arrival is left out: it has everything that was ready when the stream began.
+        // The first arrival is left out: it contains everything that was ready when the stream began.
         let arrivals = streams().flat_map(|(_, it)| it.arrivals.iter().skip(1).copied());
         self.measured.arrivals = arrivals.take(MAX_ARRIVALS).collect();
         self.measured.lanes = self.lanes();

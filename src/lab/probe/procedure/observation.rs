@@ -44,7 +44,7 @@ pub(super) enum ParkedConnection {
     /// A page was answered, and the server keeps the connection alive.
     Answered(Body),
     /// A stream that is no longer read.
-    Stalled(#[expect(dead_code, reason = "kept only to keep the socket open")] Content),
+    Stalled(#[expect(dead_code, reason = "dropping it would close the socket")] Content),
 }
 
 impl ParkedConnection {

@@ -11,7 +11,7 @@ use super::super::products::Recognized;
 use super::super::remedies;
 use super::FoundLimit;
 
-/// Minimum ratio of the crowded gap to the lone gap from which slots count as shared.
+/// Minimum ratio of the crowded gap to the lone gap at which slots count as shared.
 const CROWDED: f64 = 1.15;
 
 /// A page counts as slower if it takes longer than this multiple of its baseline plus [`SLOWER_BY`].

@@ -59,7 +59,7 @@ pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option
     })
 }
 
-/// One stream delivers events, or a late one, a page stops beside it, and the next tab waits.
+/// A single stream delivers events, or delivers one late. A page stops beside it, and the next tab waits.
 pub(super) fn one_at_a_time(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let is_one = facts.n() == 1 || (facts.nothing_flows() && facts.measured.late_events.is_some());
     let stops_at_one = facts.paths().any(|path| path.stops_at == Some(1));

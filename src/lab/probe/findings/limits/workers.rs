@@ -11,8 +11,9 @@ use super::super::remedies::{self, where_it_waits};
 use super::connections::held_evidence;
 use super::{FoundLimit, timeouts};
 
-/// A page stops, and the next tab waits, or the queue is full, or no stream delivers an event. Rules for connections
-/// are tried before, so at most one of the two experiments with idle and keep-alive connections stops the page.
+/// A page stops, and the next tab waits, or the queue is full, or no stream delivers an event. The rules for
+/// connections are tried earlier, so at most one of the two experiments with idle and keep-alive connections stops
+/// the page.
 pub(super) fn workers(facts: &Facts<'_>, recognized: &Recognized) -> Option<FoundLimit> {
     let waits = facts.next() == NextTab::Waits || facts.nothing_flows() || is_queue_full(facts);
     (waits && facts.a_page_stops()).then(|| found(facts, recognized))

@@ -71,7 +71,7 @@ pub(super) fn compressed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("bytes", tried.bytes);
         let within = time(tried.within);
         let comes = match tried.bytes {
-            0 => format!("nothing of the body arrives within {within}"),
+            0 => format!("no part of the body arrives within {within}"),
             bytes => format!("no event arrives within {within}, only {} of the body", count(bytes, "byte")),
         };
         let text = format!("with Accept-Encoding: {}, {comes}; identity delivers events.", tried.accepted);

@@ -253,8 +253,8 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
 
 pub(in super::super) fn stream_cap(recognized: &Recognized) -> String {
     match recognized.product {
-        Some(HaProxy) => "Raise maxconn of the backend that has the streams.",
-        Some(Nginx) => "Raise max_conns of the upstream that has the streams, or its server's threads.",
+        Some(HaProxy) => "Raise maxconn of the backend that serves the streams.",
+        Some(Nginx) => "Raise max_conns of the upstream that serves the streams, or its server's threads.",
         Some(Ninetabs) => "Raise --max-io-threads.",
         Some(Puma) => "The streams have a pool or a quota of their own (max_io_threads): raise it.",
         _ => "Streams have a limit or a pool of their own: raise it.",

@@ -1,5 +1,5 @@
-//! For every limit of at most one stream (session lock, blocked loop, one at a time), a run that gets it and similar
-//! runs that do not.
+//! For every limit of at most one stream (session lock, blocked loop, one at a time), a run for which it is
+//! found and similar runs for which it is not.
 
 use super::super::{LimitKind, infer, verdict};
 use super::limits::{limit, only};

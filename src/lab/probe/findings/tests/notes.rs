@@ -1,4 +1,4 @@
-//! For every note, a run that gets it and a similar run that does not.
+//! For every note, a run for which it is found and a similar run for which it is not.
 
 use super::super::{Finding, NoteKind, infer, verdict};
 use super::limits::{connections, refused};
