@@ -122,6 +122,10 @@ impl ProbedConnection {
             }
             Observed::Arrived(arrival) => {
                 self.count_arrival(at, arrival.bytes);
+                // The body of a refusal has no events, also if it comes in chunks.
+                if self.status() != Some(200) {
+                    return;
+                }
                 self.events += arrival.events as u64;
                 self.is_done |= arrival.is_done;
                 if arrival.events > 0 || arrival.signs > 0 {
@@ -326,6 +330,18 @@ mod tests {
         stream.fold(t + ms(6), Observed::Ended(End::Complete));
         assert_eq!(stream.heed_signs(t + ms(3000), SIGN_OF_LIFE_AFTER), None);
         assert!(!stream.has_flowed() && stream.cut_how().is_none());
+    }
+
+    #[test]
+    fn a_refusal_with_a_chunked_body_has_no_event() {
+        let opened = Instant::now();
+        let mut refused = ProbedConnection::new(Carries::Stream(6), "tab 6".to_owned(), true, opened);
+        let head = Head { status: 503, headers: Vec::new(), minor_version: 1 };
+        refused.fold(opened + ms(1), Observed::Head(Box::new(head), Some(Unit::Chunk)));
+        refused.fold(opened + ms(1), events(1));
+        refused.fold(opened + ms(2), Observed::Ended(End::Complete));
+        assert_eq!((refused.first_event, refused.events, refused.has_flowed()), (None, 0, false));
+        assert_eq!(refused.bytes, 10);
     }
 
     #[test]
