@@ -288,7 +288,7 @@ impl<W: Write> Narration<W> {
             Current::Slots(slots) => vec![rows::slots(slots, rows::end_of_tabs(&self.waited).as_deref())],
             Current::Held { idle, kept } => {
                 let stopped: Vec<&str> = self.stopped.iter().map(String::as_str).collect();
-                rows::held(idle.as_ref(), kept.as_ref(), &stopped).into_iter().collect()
+                rows::held(idle.as_ref(), kept.as_ref(), &stopped)
             }
         };
         // A tab that has not been judged yet is drawn on a terminal, but never printed.

@@ -158,25 +158,24 @@ pub fn free(free: &Free, page: Option<&str>, flows: bool) -> FactRow {
     FactRow::fact("all closed", text)
 }
 
-/// The experiments with idle and with keep-alive connections. `stopped` are the paths that are not answered beside
-/// streams.
+/// The experiments with idle and with keep-alive connections, on one line if it is short. `stopped` are the paths that are
+/// not answered beside streams.
 pub fn held(
     idle: Option<&HeldConnections>,
     kept: Option<&HeldConnections>,
     stopped: &[&str],
-) -> Option<FactRow> {
+) -> Vec<FactRow> {
     /// Columns of the text about idle connections, if a text about keep-alive ones follows.
     const IDLE: usize = 21;
     let beside = |held: &HeldConnections| beside_held(held, stopped);
-    Some(match (idle, kept) {
-        (Some(idle), Some(kept)) => {
-            let text = format!("{:<IDLE$}{} keep-alive   {}", beside(idle), kept.n, beside(kept));
-            FactRow::fact(format!("{} idle", idle.n), text)
-        }
-        (Some(idle), None) => FactRow::fact(format!("{} idle", idle.n), beside(idle)),
-        (None, Some(kept)) => FactRow::fact(format!("{} keep-alive", kept.n), beside(kept)),
-        (None, None) => return None,
-    })
+    let row = |held: &HeldConnections, what| FactRow::fact(format!("{} {what}", held.n), beside(held));
+    if let (Some(idle), Some(kept)) = (idle, kept)
+        && beside(idle).chars().count() < IDLE
+    {
+        let text = format!("{:<IDLE$}{} keep-alive   {}", beside(idle), kept.n, beside(kept));
+        return vec![FactRow::fact(format!("{} idle", idle.n), text)];
+    }
+    idle.map(|held| row(held, "idle")).into_iter().chain(kept.map(|held| row(held, "keep-alive"))).collect()
 }
 
 /// The result of requesting a page beside held connections: `/page answers`.
@@ -198,7 +197,8 @@ pub fn beside_held(held: &HeldConnections, stopped: &[&str]) -> String {
     };
     if held.were_closed_for_the_page() {
         let closed = held.open_before - held.open_after;
-        return format!("{} after {}, once {closed} were closed", path(page), time(page.1.time));
+        let were = if closed == 1 { "was" } else { "were" };
+        return format!("{} after {}, once {closed} {were} closed", path(page), time(page.1.time));
     }
     format!("{} answers", path(page))
 }

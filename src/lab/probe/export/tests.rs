@@ -1,15 +1,18 @@
 //! The output of whole runs, on the terminal and in a pipe.
 
 use std::num::NonZero;
+use std::time::Duration;
 
 use console::measure_text_width;
 
 use super::super::super::signs::Signs;
+use super::super::measured::{HeldConnections, PageAsk, PageOutcome};
 use super::super::progress::ProbeProgress;
 use super::super::thresholds::{FailedThreshold, FoundFigure, Threshold, ThresholdVerdict};
 use super::conclusion;
 use super::layout::{TextLook, WIDTH};
 use super::narration::{Narration, PrintManner};
+use super::rows;
 use super::samples::{self, Sample};
 
 const PLAIN: TextLook = TextLook { signs: Signs::Unicode, colors: false };
@@ -218,4 +221,25 @@ fn a_pipe_gets_each_fact_once_it_is_complete() {
     tabs.iter().for_each(|tab| narration.hear(ProbeProgress::TabJudged(tab)));
     drop(narration);
     assert!(String::from_utf8(printed).unwrap().starts_with("tabs 1-4   ●●●●   "));
+}
+
+#[test]
+fn long_results_of_idle_and_kept_connections_have_lines_of_their_own() {
+    let page = PageAsk { outcome: PageOutcome::Answered, time: Duration::from_millis(1700), place: None };
+    let closed_for_a_page = |open_after| HeldConnections {
+        n: 6,
+        open_before: 6,
+        open_after,
+        pages: vec![("/page".to_owned(), page)],
+        place: None,
+    };
+    let rows = rows::held(Some(&closed_for_a_page(0)), Some(&closed_for_a_page(5)), &["/page"]);
+    let lines: Vec<String> = rows.iter().flat_map(|row| row.lines(PLAIN)).collect();
+    assert_eq!(
+        lines,
+        [
+            "6 idle     /page after 1.7 s, once 6 were closed",
+            "6 kept     /page after 1.7 s, once 1 was closed",
+        ]
+    );
 }
