@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::measured::{
-    Climb, HeldConnections, ListeningProcess, Measured, PageAsk, PageOutcome, ProbedTab, StatFigures,
-    StatsMoment, TabOutcome, WaitPlace,
+    Climb, HeldConnections, ListeningProcess, Measured, PageAsk, PageAsks, PageOutcome, ProbedTab,
+    StatFigures, StatsMoment, TabOutcome, WaitPlace,
 };
 use super::evidence::{is_within, median};
 
@@ -214,10 +214,15 @@ impl<'a> Facts<'a> {
             .or_else(|| later.find_map(|climb| stop_in(climb.tabs.iter(), path)))
     }
 
-    /// Whether a path was answered at the limit as it is, but not with a random query parameter.
+    /// Whether a path was answered at the limit as it is, but not with a random query parameter. If a path was answered
+    /// once or twice out of three times, several queues exist, and a single unanswered request is chance.
     pub(super) fn is_answered_by_a_cache_only(&self, path: &str) -> bool {
         let pages = &self.measured.uncached_pages;
+        let later = self.measured.climbs.iter().skip(1).flat_map(|climb| &climb.tabs);
+        let mut asks =
+            self.all_tabs().chain(later).flat_map(|tab| &tab.pages).filter(|page| page.path == path);
         pages.iter().any(|page| page.path == path && page.plain && !page.uncached)
+            && !asks.any(PageAsks::is_partial)
     }
 
     /// The paths that stop, in the order in which they were given.

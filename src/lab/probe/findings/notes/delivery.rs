@@ -121,8 +121,8 @@ pub(super) fn cached(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             "Send Cache-Control: no-cache on the stream. To measure the application, put {tab} into the URL.";
         return Some(NoteKind::Cached.found(evidence, text, remedy));
     }
-    let changed = asked.measured.uncached_pages.iter().filter(|page| page.plain && !page.uncached);
-    let changed: Vec<&str> = changed.map(|page| &*page.path).collect();
+    let pages = asked.measured.uncached_pages.iter().map(|page| &*page.path);
+    let changed: Vec<&str> = pages.filter(|path| asked.facts.is_answered_by_a_cache_only(path)).collect();
     let by_a_header = asked.measured.target.names_a_cache;
     (!changed.is_empty() || by_a_header).then(|| {
         let evidence = Evidence::new()

@@ -321,6 +321,15 @@ fn a_random_parameter_or_a_header_shows_a_cache() {
 }
 
 #[test]
+fn a_page_that_one_of_several_queues_answers_is_not_cached() {
+    let uncached = UncachedPage { path: "/page".to_owned(), plain: true, uncached: false };
+    let mut lucky = Measured { uncached_pages: vec![uncached], ..staircase(4, &[("/page", None)]) };
+    has(&lucky, NoteKind::Cached);
+    lucky.climbs[0].tabs[2].pages = vec![partial("/page")];
+    has_not(&lucky, NoteKind::Cached);
+}
+
+#[test]
 fn free_threads_while_a_tab_waits_disagree() {
     has(&rails_db5(), NoteKind::StatsDisagree);
     has_not(&Measured { statistics: puma(4, 0), ..four() }, NoteKind::StatsDisagree);
