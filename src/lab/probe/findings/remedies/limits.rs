@@ -172,10 +172,16 @@ pub(in super::super) fn descriptors(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) -> String {
-    let setting = match recognized.product {
-        Some(Nginx) => "limit_conn refuses the stream",
-        Some(Uvicorn) => "--limit-concurrency refuses the stream",
-        Some(HaProxy) => "A rule or maxconn refuses the stream",
+    let setting = match (recognized.product, status) {
+        // nginx answers so if none of its upstream servers accepts the request.
+        (Some(Nginx), Some(502 | 504)) => {
+            return "No upstream server of nginx accepted the stream. Check max_conns in the upstream block, a cap of the \
+                    server behind nginx, and the error log of nginx."
+                .to_owned();
+        }
+        (Some(Nginx), _) => "limit_conn by server, or a cap of the application behind nginx, refuses the stream",
+        (Some(Uvicorn), _) => "--limit-concurrency refuses the stream",
+        (Some(HaProxy), _) => "A rule or maxconn refuses the stream",
         _ => "A cap refuses the stream",
     };
     let clients = match status {
@@ -304,4 +310,21 @@ pub(in super::super) fn none_found(measured: &Measured) -> String {
         }
     };
     format!("The server is probably not what makes your tabs hang. {about_browsers}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::measured::ProbeTarget;
+    use super::*;
+
+    #[test]
+    fn a_refusal_by_nginx_without_a_free_server_is_not_blamed_on_limit_conn() {
+        let target = ProbeTarget { server: Some("nginx/1.22.1".to_owned()), ..ProbeTarget::default() };
+        let nginx = Recognized::of(&Measured { target, ..Measured::default() });
+        assert!(refused(&nginx, Some(503)).contains("limit_conn"));
+        for status in [502, 504] {
+            let remedy = refused(&nginx, Some(status));
+            assert!(remedy.contains("max_conns") && !remedy.contains("limit_conn"), "{remedy}");
+        }
+    }
 }
