@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::super::measured::{Cut, CutHow, PageOutcome, ProbedTab};
 use super::super::evidence::{Evidence, is_within, list, median, time, times};
 use super::super::remedies;
-use super::super::{Finding, NoteKind};
+use super::super::{Finding, LimitKind, NoteKind};
 use super::NoteFacts;
 
 /// A first event that arrives later than this is late.
@@ -53,8 +53,11 @@ pub(super) fn late_first_event(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind
 }
 
 /// Some tabs that streamed, or pages requested beside them, took at least 200 ms and five times as long as the first,
-/// and later ones did not.
+/// and later ones did not. Tabs that share slots wait for one of them, by chance for a longer or a shorter time.
 pub(super) fn grows(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    if asked.limit == Some(LimitKind::SharedSlots) {
+        return None;
+    }
     let tabs: Vec<&ProbedTab> = asked.facts.flowing_tabs().collect();
     let events: Vec<(usize, Duration)> =
         tabs.iter().filter_map(|tab| Some((tab.number, tab.first_event?))).collect();

@@ -1,7 +1,7 @@
 //! For every note, a run for which it is found and a similar run for which it is not.
 
 use super::super::{Finding, NoteKind, infer, verdict};
-use super::limits::{connections, refused};
+use super::limits::{connections, refused, shared_slots};
 use super::literals::*;
 use super::ten_cases::rails_db5;
 use crate::lab::probe::measured::{
@@ -125,6 +125,16 @@ fn tabs_that_took_longer_once_show_growth() {
     has_not(&first_events([10, 11, 12, 900]), NoteKind::Grows);
     has_not(&first_events([10, 190, 12, 11]), NoteKind::Grows);
     has_not(&first_events([200, 210, 205, 207]), NoteKind::Grows);
+}
+
+#[test]
+fn tabs_that_wait_for_a_shared_slot_do_not_show_growth() {
+    let uneven = |mut measured: Measured| {
+        measured.climbs[0].tabs[20].first_event = Some(ms(600));
+        measured
+    };
+    has(&uneven(without_limit(40, &[("/page", None)])), NoteKind::Grows);
+    has_not(&uneven(shared_slots()), NoteKind::Grows);
 }
 
 #[test]
