@@ -231,6 +231,8 @@ impl Run<'_> {
         }
         let waiting = self.waiting_of(climb);
         self.net.look_up_places(&waiting);
+        // The look-up takes long on a machine with many connections, and a tab can end meanwhile.
+        self.pause(Duration::ZERO)?;
         for step in climb.beyond.iter().filter(|step| waiting.contains(&step.id)) {
             self.tell_waiting(step);
         }
