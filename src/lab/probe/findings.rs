@@ -151,7 +151,8 @@ pub fn infer(measured: &Measured) -> Findings {
 /// Whether the program that answers can be a proxy, so that the limit belongs to the server behind it.
 fn can_be_behind_a_proxy(limit: Option<&Finding<LimitKind>>, recognized: &Recognized) -> bool {
     let is_database = limit.is_some_and(|limit| limit.kind == LimitKind::DatabasePool);
-    !is_database && (recognized.product.is_none() || recognized.is_front())
+    let is_unknown = recognized.product.is_none() && !recognized.is_the_application;
+    !is_database && (is_unknown || recognized.is_front())
 }
 
 /// Advice that is not part of a finding.

@@ -89,6 +89,9 @@ const PROCESS_WORDS: &[(&str, Product)] = &[("fpm", PhpFpm), ("php", PhpCli), ("
 /// Programs that are used as a proxy in front of other servers.
 const FRONTS: [Product; 7] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish];
 
+/// Prefixes of the process names of language interpreters.
+const INTERPRETERS: [&str; 6] = ["python", "ruby", "node", "php", "java", "perl"];
+
 /// The platform of an application, if a cookie's name or the server's program reveals it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Runtime {
@@ -105,8 +108,12 @@ pub(super) enum Runtime {
 pub(super) struct Recognized {
     /// The program that answers, from the statistics, the `Server` header, or the listener's name.
     pub product: Option<Product>,
+    /// The proxy in front, even if the statistics name the server behind it.
+    pub front: Option<Product>,
     /// The platform of the application.
     pub runtime: Option<Runtime>,
+    /// Whether the process that listens is the application itself.
+    pub is_the_application: bool,
     /// The maximum number of threads that the statistics report.
     pub max_threads: Option<u64>,
     /// Whether the statistics are those of Puma or of ninetabs.
@@ -116,7 +123,8 @@ pub(super) struct Recognized {
 impl Recognized {
     /// A server whose program is known by name.
     pub(super) fn by_name(product: Product) -> Recognized {
-        Recognized { product: Some(product), ..Recognized::default() }
+        let front = Some(product).filter(is_a_front);
+        Recognized { product: Some(product), front, ..Recognized::default() }
     }
 
     /// Recognizes a server from the statistics, the `Server` header, the processes and the cookies.
@@ -127,12 +135,15 @@ impl Recognized {
         let header = measured.target.server.as_deref().map(str::to_lowercase);
         let by_header = header.as_deref().and_then(|header| find(HEADER_WORDS, header));
         let listeners = measured.listeners_before.iter().chain(&measured.listeners_at_limit);
+        let is_the_application = listeners.clone().any(|listener| is_an_interpreter(&listener.name));
         let by_process = listeners
             .map(|listener| listener.name.to_lowercase())
             .find_map(|name| find(PROCESS_WORDS, &name).or_else(|| find(HEADER_WORDS, &name)));
         let runtime = measured.target.sets_cookies.iter().find_map(|name| runtime_of_cookie(name));
         Recognized {
             product: by_statistics.or(by_header).or(by_process),
+            front: by_header.or(by_process).filter(is_a_front),
+            is_the_application,
             runtime: runtime.or_else(|| by_header.or(by_process).and_then(runtime_of)),
             max_threads: figures.and_then(|figures| figures.max_threads),
             statistics_say_puma: matches!(by_statistics, Some(Puma | Ninetabs)),
@@ -145,8 +156,23 @@ impl Recognized {
 
     /// Whether the program that answers may be a proxy in front of another server.
     pub(super) fn is_front(&self) -> bool {
-        self.product.is_some_and(|product| FRONTS.contains(&product))
+        self.front.is_some()
     }
+
+    /// The program that accepts the clients' connections: the proxy, if there is one.
+    pub(super) fn nearest(&self) -> Option<Product> {
+        self.front.or(self.product)
+    }
+}
+
+fn is_a_front(product: &Product) -> bool {
+    FRONTS.contains(product)
+}
+
+/// Whether a process name is that of a language interpreter. A proxy runs under its own name.
+fn is_an_interpreter(name: &str) -> bool {
+    let name = name.to_lowercase();
+    INTERPRETERS.iter().any(|interpreter| name.starts_with(interpreter))
 }
 
 /// The first product whose word begins one of the alphanumeric parts of the text: `TornadoServer`, `Apache-Coyote`,
@@ -191,6 +217,7 @@ mod tests {
     use super::super::super::measured::{
         ListeningProcess, ProbeTarget, StatFigures, Statistics, StatsMoment,
     };
+    use super::super::remedies;
     use super::*;
 
     fn by_header(header: &str) -> Option<Product> {
@@ -228,5 +255,16 @@ mod tests {
         let target = ProbeTarget { sets_cookies: vec!["_shop_session".to_owned()], ..ProbeTarget::default() };
         let recognized = Recognized::of(&Measured { target, ..Measured::default() });
         assert_eq!((recognized.product, recognized.runtime), (None, Some(Runtime::Ruby)));
+    }
+
+    #[test]
+    fn statistics_of_the_server_behind_do_not_hide_the_proxy() {
+        let figures = StatFigures { program: "Puma".to_owned(), ..StatFigures::default() };
+        let target = ProbeTarget { server: Some("nginx".to_owned()), ..ProbeTarget::default() };
+        let statistics = vec![Statistics { moment: StatsMoment::Before, figures: Some(figures) }];
+        let recognized = Recognized::of(&Measured { target, statistics, ..Measured::default() });
+        assert_eq!((recognized.product, recognized.nearest()), (Some(Puma), Some(Nginx)));
+        assert!(recognized.is_front());
+        assert!(remedies::buffered(&recognized).contains("proxy_buffering off"));
     }
 }

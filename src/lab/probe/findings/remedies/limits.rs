@@ -99,7 +99,7 @@ const RUBY_POOL: &str = "Return the connection between queries (Rails 7.2 does),
 
 pub(in super::super) fn queue_timeout(recognized: &Recognized, status: Option<u16>, t: Duration) -> String {
     let t = time(t);
-    match (recognized.product, status) {
+    match (recognized.nearest(), status) {
         (Some(HaProxy), Some(503)) => {
             format!(
                 "timeout queue is {t}, and maxconn of the server line is reached: raise maxconn to the number of \
@@ -133,7 +133,7 @@ pub(in super::super) fn queue_timeout(recognized: &Recognized, status: Option<u1
 }
 
 pub(in super::super) fn refused_per_client(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Raise limit_conn for the zone by address, or count sessions in place of addresses; open one stream \
                         per browser.",
         Some(HaProxy) => "Raise the limit of sc_conn_cur (stick-table by src), or count sessions; open one stream per browser.",
@@ -145,7 +145,7 @@ pub(in super::super) fn refused_per_client(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn connections(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Raise worker_connections: a proxied stream takes two. Open one stream per browser.",
         Some(HaProxy) => "Raise maxconn (global, and of the frontend). Open one stream per browser.",
         Some(Apache) => "Raise MaxRequestWorkers, or use mpm_event. Open one stream per browser.",
@@ -164,7 +164,7 @@ pub(in super::super) fn connections(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn descriptors(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Raise worker_rlimit_nofile, or LimitNOFILE= of the unit.",
         _ => "Raise the descriptor limit: LimitNOFILE= of the systemd unit, or ulimit -n in the shell that starts it.",
     }
@@ -172,7 +172,7 @@ pub(in super::super) fn descriptors(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) -> String {
-    let setting = match (recognized.product, status) {
+    let setting = match (recognized.nearest(), status) {
         // nginx answers so if none of its upstream servers accepts the request.
         (Some(Nginx), Some(502 | 504)) => {
             return "No upstream server of nginx accepted the stream. Check max_conns in the upstream block, a cap of the \
@@ -195,7 +195,7 @@ pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) ->
 }
 
 pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> String {
-    if is_behind && recognized.is_front() {
+    if is_behind && recognized.is_front() && recognized.front == recognized.product {
         let front = match recognized.product {
             Some(Nginx) => "nginx",
             Some(Apache) => "Apache",

@@ -7,7 +7,7 @@ use super::super::products::Product::*;
 use super::super::products::Recognized;
 
 pub(in super::super) fn buffered(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Send X-Accel-Buffering: no, or set proxy_buffering off. Then probe again: the limit stays.",
         Some(Apache) => "Set flushpackets=on on the ProxyPass line, and exclude the stream from mod_deflate.",
         Some(Caddy) => "Set flush_interval -1 in reverse_proxy.",
@@ -23,7 +23,7 @@ pub(in super::super) fn buffered(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn compressed(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Leave text/event-stream out of gzip_types.",
         Some(Apache) => {
             "Set no-gzip for the stream's path (SetEnvIf Request_URI), or leave text/event-stream out of \
@@ -123,7 +123,7 @@ pub(in super::super) fn leak(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn zombies(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Nginx) => "Set send_timeout and a maximum age for streams.",
         Some(HaProxy) => "Set timeout client and a maximum age for streams.",
         Some(Ninetabs) => "Set --max-stream-age: a write blocks, and --write-timeout counts, only once the kernel's buffers are full.",
@@ -133,7 +133,7 @@ pub(in super::super) fn zombies(recognized: &Recognized) -> String {
 }
 
 pub(in super::super) fn several_queues(recognized: &Recognized) -> String {
-    match recognized.product {
+    match recognized.nearest() {
         Some(Puma) => {
             "Use one process with as many threads in total (-w 0 -t 16:16), or a balancer that counts connections."
         }

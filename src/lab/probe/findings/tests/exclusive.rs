@@ -83,3 +83,14 @@ fn a_second_tab_that_fails_after_the_pools_timeout_is_not_one_at_a_time() {
         vec![ends(2, TabOutcome::Empty, Some(200), 5.0), ends(3, TabOutcome::Empty, Some(200), 5.0)];
     assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
 }
+
+#[test]
+fn a_server_that_an_interpreter_runs_is_not_called_a_proxy() {
+    let mut measured = staircase(1, &[("/page", Some(1)), ("/up", None)]);
+    measured.waiting = vec![waits(2, WaitPlace::Read)];
+    measured.target.server = Some("BaseHTTP/0.6 Python/3.11.2".to_owned());
+    assert!(infer(&measured).is_proxied, "nothing says what listens");
+    measured.listeners_before = vec![listener("python3", 8, 1024)];
+    let findings = infer(&measured);
+    assert!(findings.behind && !findings.is_proxied);
+}
