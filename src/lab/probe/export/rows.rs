@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::measured::{
     Baseline, Climb, CloseBy, Cut, CutHow, Free, HeldConnections, LatePage, Measured, PageOutcome, ProbedTab,
-    SlotReturn, TabOutcome,
+    SlotReturn, TabOutcome, Unit,
 };
 use super::layout::{FactRow, TabSign};
 use super::steps::{TabGroup, cells, groups};
@@ -222,7 +222,20 @@ pub fn sent(measured: &Measured) -> FactRow {
     if measured.watched > Duration::ZERO {
         text += &format!("; watched for {}", time(measured.watched));
     }
+    if let Some(counted) = measured.target.unit.and_then(other_than_an_event) {
+        text += &format!("; counted: {counted}");
+    }
     FactRow::fact("sent", text)
+}
+
+/// What was counted, if it is not an event of `text/event-stream`.
+fn other_than_an_event(unit: Unit) -> Option<&'static str> {
+    match unit {
+        Unit::Sse => None,
+        Unit::SignOfLife => Some("comments and `retry:`, because no event came in 3 s"),
+        Unit::Line => Some("lines"),
+        Unit::Chunk => Some("chunks of a body that is not text/event-stream"),
+    }
 }
 
 /// The current step, on a terminal.

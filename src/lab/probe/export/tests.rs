@@ -6,7 +6,7 @@ use std::time::Duration;
 use console::measure_text_width;
 
 use super::super::super::signs::Signs;
-use super::super::measured::{HeldConnections, PageAsk, PageOutcome};
+use super::super::measured::{HeldConnections, PageAsk, PageOutcome, Unit};
 use super::super::progress::ProbeProgress;
 use super::super::thresholds::{FailedThreshold, FoundFigure, Threshold, ThresholdVerdict};
 use super::conclusion;
@@ -242,4 +242,15 @@ fn long_results_of_idle_and_kept_connections_have_lines_of_their_own() {
             "6 kept     /page after 1.7 s, once 1 was closed",
         ]
     );
+}
+
+#[test]
+fn what_was_counted_is_stated_if_it_is_not_an_event() {
+    let mut sample = samples::gunicorn();
+    assert!(!in_a_pipe(&sample).contains("counted:"));
+    for (unit, counted) in [(Unit::Line, "counted: lines"), (Unit::SignOfLife, "comments and `retry:`")] {
+        sample.measured.target.unit = Some(unit);
+        let all = in_a_pipe(&sample);
+        assert!(all.contains(counted), "{all}");
+    }
 }
