@@ -33,8 +33,8 @@ EventSource, a page that does the usual work, and a cheap page:
 Symbols: ● streams, ○ waits or was refused, ◌ open without an event, × cut by
 the server. \"/page 3/3\" is a page answered three times out of three, \"0/3\" one
 never answered. \"a slot\" is the time until the slot of a closed tab serves
-another. \"5 idle\" are connections without a request, and \"5 keep-alive\" are
-connections kept alive after one; if they stop a page, the server limits
+another. \"5 idle\" are connections without a request, and \"5 kept\" are
+connections kept alive after one. If they stop a page, the server limits
 connections. The last lines have the limit, its remedy, and a command to try.
 
 Exit status: 0 if measured and every threshold holds, 1 if one does not, 2 for

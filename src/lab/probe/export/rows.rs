@@ -172,10 +172,10 @@ pub fn held(
     if let (Some(idle), Some(kept)) = (idle, kept)
         && beside(idle).chars().count() < IDLE
     {
-        let text = format!("{:<IDLE$}{} keep-alive   {}", beside(idle), kept.n, beside(kept));
+        let text = format!("{:<IDLE$}{} kept   {}", beside(idle), kept.n, beside(kept));
         return vec![FactRow::fact(format!("{} idle", idle.n), text)];
     }
-    idle.map(|held| row(held, "idle")).into_iter().chain(kept.map(|held| row(held, "keep-alive"))).collect()
+    idle.map(|held| row(held, "idle")).into_iter().chain(kept.map(|held| row(held, "kept"))).collect()
 }
 
 /// The result of requesting a page beside held connections: `/page answers`.

@@ -42,7 +42,7 @@ tab 6      ○      read; empty 200 after 5.0 s, 3 of 3                /up 3/3
                   /page: 500 after 5.0 s                 Puma: 3 threads idle
 a slot     5.4 s after its tab closed, one empty 200 in between (3 of 3)
 all closed /page after 5.3 s, a stream after 5.5 s
-10 idle    /page answers        5 keep-alive   /page answers
+10 idle    /page answers        5 kept   /page answers
 sent       61 requests, 2 pages abandoned; watched for 33.0 s
 
 5 streams at the same time; pages that use the database answer beside 4 of them.
@@ -72,7 +72,7 @@ tabs 4-5   ○○     no data in 3 s, not accepted (kernel)
 at 9.4 s   ×××    tabs 1-3 ended by the server, 8.2-9.1 s old
            ●●     tabs 4-5 took their slots
 all closed /page immediately, a stream immediately
-3 idle     /page stops          3 keep-alive   not testable: server closed them
+3 idle     /page stops          3 kept   not testable: server closed them
 sent       40 requests, 3 pages and 1 stream abandoned; watched for 9.8 s
 
 3 streams at a time; pages answer beside 2. Each is cut off after 8 to 10 s.

@@ -179,7 +179,9 @@ pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) ->
                     server behind nginx, and the error log of nginx."
                 .to_owned();
         }
-        (Some(Nginx), _) => "limit_conn by server, or a cap of the application behind nginx, refuses the stream",
+        (Some(Nginx), _) => {
+            "limit_conn by server, or a cap of the application behind nginx, refuses the stream"
+        }
         (Some(Uvicorn), _) => "--limit-concurrency refuses the stream",
         (Some(HaProxy), _) => "A rule or maxconn refuses the stream",
         _ => "A cap refuses the stream",
