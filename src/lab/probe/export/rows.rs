@@ -228,7 +228,7 @@ pub fn sent(measured: &Measured) -> FactRow {
     FactRow::fact("sent", text)
 }
 
-/// What was counted, if it is not an event of `text/event-stream`.
+/// The unit that was counted, if it is not an event of `text/event-stream`.
 fn other_than_an_event(unit: Unit) -> Option<&'static str> {
     match unit {
         Unit::Sse => None,

@@ -87,7 +87,7 @@ const HEADER_WORDS: &[(&str, Product)] = &[
 const PROCESS_WORDS: &[(&str, Product)] = &[("fpm", PhpFpm), ("php", PhpCli), ("httpd", Apache)];
 
 /// Programs that are used as a proxy in front of other servers.
-const FRONTS: [Product; 7] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish];
+const FRONTS: [Product; 8] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish, Lighttpd];
 
 /// Prefixes of the process names of language interpreters.
 const INTERPRETERS: [&str; 6] = ["python", "ruby", "node", "php", "java", "perl"];
@@ -266,5 +266,14 @@ mod tests {
         assert_eq!((recognized.product, recognized.nearest()), (Some(Puma), Some(Nginx)));
         assert!(recognized.is_front());
         assert!(remedies::buffered(&recognized).contains("proxy_buffering off"));
+    }
+
+    #[test]
+    fn lighttpd_is_a_front_that_can_buffer() {
+        let target = ProbeTarget { server: Some("lighttpd/1.4.69".to_owned()), ..ProbeTarget::default() };
+        let recognized = Recognized::of(&Measured { target, ..Measured::default() });
+        assert!(recognized.is_front());
+        assert!(remedies::buffered(&recognized).contains("server.stream-response-body"));
+        assert!(remedies::workers(&recognized, true).contains("behind lighttpd"));
     }
 }

@@ -203,6 +203,7 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
             Some(Apache) => "Apache",
             Some(HaProxy) => "HAProxy",
             Some(Caddy) => "Caddy",
+            Some(Lighttpd) => "lighttpd",
             _ => "the proxy",
         };
         return format!(

@@ -11,6 +11,8 @@ pub(in super::super) fn buffered(recognized: &Recognized) -> String {
         Some(Nginx) => "Send X-Accel-Buffering: no, or set proxy_buffering off. Then probe again: the limit stays.",
         Some(Apache) => "Set flushpackets=on on the ProxyPass line, and exclude the stream from mod_deflate.",
         Some(Caddy) => "Set flush_interval -1 in reverse_proxy.",
+        Some(Lighttpd) => "Set server.stream-response-body = 2: without it, lighttpd keeps the stream to itself and does not \
+                           notice that its client has left.",
         Some(HaProxy) => "Remove option http-buffer-request and compression for the stream.",
         Some(Varnish) => "Set beresp.do_stream = true, or pass the stream with return (pipe).",
         Some(PhpFpm | PhpCli) => "Call ob_end_flush() and flush() after each event; behind nginx, set fastcgi_buffering off.",
