@@ -15,6 +15,7 @@ use crate::common::scripted::{Client, Scripted, Slots};
 
 batch! { super::super::BATCH:
     streams_beyond_a_cap_are_answered_503,
+    streams_beyond_a_cap_get_a_503_in_chunks,
     streams_beyond_a_cap_get_an_empty_200,
     streams_beyond_a_cap_get_a_retry_time,
     streams_beyond_a_cap_are_closed,
@@ -45,6 +46,18 @@ fn with_a_cap(refuse: impl Fn(&mut Client) + Send + Sync + 'static) -> Scripted 
 fn streams_beyond_a_cap_are_answered_503() {
     let server = with_a_cap(|client| {
         client.answer("503 Service Unavailable", "", "too many streams\n");
+    });
+    let found = probe(&server);
+    found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Status, None);
+    found.has_slots_again(&server, 3);
+}
+
+/// The first chunk of a refusal is no event.
+fn streams_beyond_a_cap_get_a_503_in_chunks() {
+    let server = with_a_cap(|client| {
+        client.send(b"HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.chunk("full\n");
+        client.finish();
     });
     let found = probe(&server);
     found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Status, None);
