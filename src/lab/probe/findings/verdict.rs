@@ -100,6 +100,9 @@ fn pages(facts: &Facts<'_>, kind: LimitKind, is_cut: bool) -> String {
         (0, 1) if subject == "pages" => "no page answers beside it".to_owned(),
         (0, 1) => format!("{subject} {} not answer beside it", does(is_plural)),
         (0, _) => format!("{subject} {} not answer beside the first", does(is_plural)),
+        _ if is_from_a_cache_only(facts) => {
+            format!("{subject} {} beside them from a cache only", verb(is_plural))
+        }
         _ if is_cut => format!("{subject} {} beside {}", verb(is_plural), until.words()),
         _ => format!("{subject} {} beside {} of them", verb(is_plural), until.words()),
     };
@@ -107,6 +110,11 @@ fn pages(facts: &Facts<'_>, kind: LimitKind, is_cut: bool) -> String {
         (LimitKind::DatabasePool, _) | (_, []) => beside,
         (_, paths) => format!("{beside}, {} beside all", list(paths)),
     }
+}
+
+/// Whether each page that stops was answered at the limit, and only by a cache.
+fn is_from_a_cache_only(facts: &Facts<'_>) -> bool {
+    facts.stopped_paths().iter().all(|path| facts.is_answered_by_a_cache_only(path))
 }
 
 fn verb(is_plural: bool) -> &'static str {

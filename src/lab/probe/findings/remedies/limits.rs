@@ -184,6 +184,9 @@ pub(in super::super) fn refused(recognized: &Recognized, status: Option<u16>) ->
         }
         (Some(Uvicorn), _) => "--limit-concurrency refuses the stream",
         (Some(HaProxy), _) => "A rule or maxconn refuses the stream",
+        (Some(Varnish), _) => {
+            "max_connections of the backend, or a cap of the application behind Varnish, refuses the stream"
+        }
         _ => "A cap refuses the stream",
     };
     let clients = match status {

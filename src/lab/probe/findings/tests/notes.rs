@@ -331,6 +331,16 @@ fn a_random_parameter_or_a_header_shows_a_cache() {
 }
 
 #[test]
+fn a_page_from_a_cache_is_not_said_to_answer_beside_all() {
+    let uncached = UncachedPage { path: "/page".to_owned(), plain: true, uncached: false };
+    let measured = Measured { uncached_pages: vec![uncached], ..staircase(4, &[("/page", None)]) };
+    assert_eq!(
+        verdict(&measured, &infer(&measured)),
+        "4 streams at the same time; pages answer beside them from a cache only."
+    );
+}
+
+#[test]
 fn a_page_that_one_of_several_queues_answers_is_not_cached() {
     let uncached = UncachedPage { path: "/page".to_owned(), plain: true, uncached: false };
     let mut lucky = Measured { uncached_pages: vec![uncached], ..staircase(4, &[("/page", None)]) };
