@@ -89,6 +89,8 @@ pub fn ended(tab: &ProbedTab) -> String {
         TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut | TabOutcome::NoEvent => {
             return "no event".to_owned();
         }
+        // A tab that took over the slot of a closed stream has waited for less than a second.
+        TabOutcome::Waits if tab.watched < Duration::from_secs(1) => return "no data at first".to_owned(),
         TabOutcome::Waits => return format!("no data in {}", whole(tab.watched)),
         TabOutcome::NotConnected => return "connection refused".to_owned(),
         TabOutcome::Empty => format!("empty {}", tab.status.unwrap_or(200)),

@@ -108,7 +108,7 @@ fn pages(facts: &Facts<'_>, kind: LimitKind, is_cut: bool) -> String {
     };
     match (kind, &answering[..]) {
         (LimitKind::DatabasePool, _) | (_, []) => beside,
-        (_, paths) => format!("{beside}, {} beside all", list(paths)),
+        (_, paths) => format!("{beside}, and {} always {}", list(paths), verb(paths.len() > 1)),
     }
 }
 

@@ -251,7 +251,7 @@ fn nginx_limitconn4_refuses_per_client() {
     assert_eq!(findings.note(NoteKind::SlotReturn).unwrap().evidence["class"], "at-once");
     assert_eq!(
         verdict(&measured, &findings),
-        "4 streams at the same time; /page answers beside 3 of them, /static beside all."
+        "4 streams at the same time; /page answers beside 3 of them, and /static always answers."
     );
     let limit = findings.limit.unwrap();
     assert_eq!(limit.fix, Some("shared-worker"));
