@@ -84,6 +84,7 @@ table! {
     ACTION_ORPHANED "action_orphaned" "{action} is orphaned: {name} continues without a client"
     ACTION_ENDED "action_ended" "{action} ended: {name}"
     ORDERED "ordered" "order: {text}"
+    DATABASE "database" "database: {text}"
     /// A stream's answer ended.
     ENDED "ended" "{name} ended after {time}, {thread} freed"
 }

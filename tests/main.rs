@@ -3,6 +3,7 @@
 
 mod common;
 
+mod adapters;
 mod app;
 mod beside;
 mod cable;
@@ -38,6 +39,12 @@ mod parity;
 mod phrases;
 mod pool;
 mod positions;
+#[cfg(feature = "postgresql")]
+mod postgresql;
+#[cfg(feature = "postgresql")]
+mod postgresql_faults;
+#[cfg(feature = "postgresql")]
+mod postgresql_servers;
 mod probe;
 mod probe_cli;
 mod probe_http2;
@@ -51,6 +58,7 @@ mod request_properties;
 mod screenshots;
 mod serve_cli;
 mod serve_stop;
+mod simulate;
 mod slowhttptest;
 mod smoke;
 mod smuggling;

@@ -265,7 +265,8 @@ fn each_flag_has_an_environment_variable_and_overrides_it() {
         let variable = format!("[env: NINETABS_{}", name.to_uppercase().replace('-', "_"));
         // The value of a secret is not shown.
         let is_there = |end| help.contains(&format!("{variable}{end}"));
-        assert!(is_there("=") || (name == "control-token" && is_there("]")), "{name} has no {variable}");
+        let is_secret = ["control-token", "database", "cable-database"].contains(&name);
+        assert!(is_there("=") || (is_secret && is_there("]")), "{name} has no {variable}");
         flags += 1;
     }
     assert!(flags > 20, "{help}");
@@ -370,6 +371,8 @@ fn lost_output_is_not_success() {
         &["ctl", "status", "--state", &state],
         &["top", "--once", "--state", &state],
         &["tab", "--events", "1", "--last-event-id", "0", &stream],
+        &["simulate", "--for", "10"],
+        &["simulate", "--for", "10", "--json"],
         &["reproduce", "--fast", "--act", "1", "--tabs", "1"],
         &["reproduce", "--fast", "--act", "1", "--tabs", "1", "--json"],
         &["compare", "--fast", "--only", "poll", "--tabs", "100", "--markdown"],
@@ -459,6 +462,7 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_anything_except_a_regular_file() {
         (&["reproduce"], "--svg"),
         (&["reproduce"], "--trace"),
         (&["compare"], "--report"),
+        (&["simulate"], "--svg"),
         (&["probe", "http://127.0.0.1:1/"], "--report"),
         (&["ctl", "stats"], "--state"),
         (&["top", "--once"], "--state"),

@@ -1,4 +1,4 @@
-//! The build script: packs the pages of the servers for the program.
+//! The build script: packs the pages of the servers for the program, and the measurements that one of them shows.
 //!
 //! Unpacked, their text would be 3 % of the program; packed, it takes a third of that. `src/app/embedded.rs` unpacks a
 //! page when it is first used.
@@ -13,8 +13,18 @@ use flate2::write::DeflateEncoder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=views");
-    let packed = Path::new(&std::env::var("OUT_DIR")?).join("views");
-    pack(Path::new("views"), &packed)
+    println!("cargo::rerun-if-changed=src/fixes/compared.json");
+    let out = std::env::var("OUT_DIR")?;
+    let out = Path::new(&out);
+    pack_file(Path::new("src/fixes/compared.json"), &out.join("compared.json"))?;
+    pack(Path::new("views"), &out.join("views"))
+}
+
+fn pack_file(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    let mut encoder = DeflateEncoder::new(File::create(to)?, Compression::best());
+    encoder.write_all(&fs::read(from)?)?;
+    encoder.finish()?;
+    Ok(())
 }
 
 fn pack(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
@@ -25,9 +35,7 @@ fn pack(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
         if entry.file_type()?.is_dir() {
             pack(&entry.path(), &packed)?;
         } else {
-            let mut encoder = DeflateEncoder::new(File::create(packed)?, Compression::best());
-            encoder.write_all(&fs::read(entry.path())?)?;
-            encoder.finish()?;
+            pack_file(&entry.path(), &packed)?;
         }
     }
     Ok(())

@@ -138,6 +138,8 @@ pub struct Announcements {
     notify: Box<dyn Fn()>,
     /// How many queries for the last id have been answered.
     looks: u64,
+    /// The last number of the table at the last of these queries.
+    last_number: i64,
     /// The number of listeners at the last refresh.
     listeners: usize,
     database: Arc<Database>,
@@ -203,6 +205,7 @@ impl Announcements {
             reader,
             notify: Box::new(notify),
             looks: 0,
+            last_number: 0,
             listeners: 0,
             database,
             table,
@@ -250,7 +253,7 @@ impl Announcements {
             return false;
         }
         let id = cursor.position;
-        cursor.position = position::resolve(id, self.newest());
+        cursor.position = position::resolve(id, self.newest().max(self.last_number));
         // A position from another table does not count as a gap in this one.
         cursor.is_of_table = cursor.position == id;
         cursor.place = Place::Past;
@@ -370,7 +373,10 @@ impl Announcements {
                     }
                     self.past.push_back(Announcement::new(News::Models { after, models, up_to, lost }));
                 }
-                TableAnswer::Last => self.looks += 1,
+                TableAnswer::Last { number } => {
+                    self.looks += 1;
+                    self.last_number = number;
+                }
                 TableAnswer::Failed(_) => {}
             }
         }
@@ -420,6 +426,7 @@ impl Feed for Announcements {
         let (table, newest) = (self.database.table(), self.database.newest());
         let is_another = mem::replace(&mut self.table, table) != table;
         if is_another {
+            self.last_number = 0;
             self.begin_with_the_table(newest);
         }
         self.listeners = peers;

@@ -41,6 +41,7 @@ pub enum BroadcasterError {
 pub struct Broadcaster {
     events: EventLoop<Announcements>,
     sent: Arc<Sent>,
+    database: Arc<Database>,
     most_bytes: usize,
     /// Disconnected when the table reader has ended.
     reader_ended: Receiver<Infallible>,
@@ -79,12 +80,18 @@ impl Broadcaster {
         bell.get_or_init(|| events.bell());
         let committed = notify();
         database.after_commit(move |_| committed());
-        Ok(Broadcaster { events, sent, most_bytes, reader_ended })
+        Ok(Broadcaster { events, sent, database: Arc::clone(database), most_bytes, reader_ended })
     }
 
-    /// Sends an event to all listeners. Does not block. If the events that are sent before the loop runs
-    /// exceed `most_bytes`, the oldest ones are dropped.
+    /// Sends an event to all listeners of this server and of the other servers on its database. Does not block. If the
+    /// events that are sent before the loop runs exceed `most_bytes`, the oldest ones are dropped.
     pub fn send_event(&self, name: &str, data: &str) {
+        self.hear(name, data);
+        self.database.forward(name, data);
+    }
+
+    /// Sends an event to the listeners of this server.
+    pub fn hear(&self, name: &str, data: &str) {
         self.sent.push(name, data, self.most_bytes);
         self.events.bell().ring();
     }

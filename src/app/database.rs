@@ -18,7 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
 use serde::Serialize;
 
-use super::adapters::{Adapter, Failure, Follower, Gone, Known, Opened, Session};
+use super::adapters::{Adapter, EngineStats, Failure, Follower, Gone, Known, Opened, Session};
 use super::model::Model;
 use super::table::Table;
 pub use errors::{CheckoutError, CreateError, OpenError, QueryError};
@@ -198,6 +198,16 @@ impl Database {
         self.adapter.follow()
     }
 
+    /// What is known of the engine. Does not block.
+    pub fn engine(&self) -> EngineStats {
+        self.adapter.engine()
+    }
+
+    /// Sends an event to the other servers on this database, at most once. Does not block.
+    pub(super) fn forward(&self, name: &str, data: &str) {
+        self.adapter.forward(name, data);
+    }
+
     /// Whether the database's files are where they were when it was opened. If not, no model is created.
     pub fn check_files(&self) -> Result<(), Gone> {
         self.adapter.check_files()
@@ -361,6 +371,7 @@ impl Lease {
             return Err(CheckoutError::Interrupted.into());
         };
         self.database.count_query();
+        connection.set_interrupt(ended);
         let result = query(connection.as_mut());
         if self.database.lease_for == LeaseFor::Action {
             self.held = Some(checkout);

@@ -12,6 +12,7 @@ pub mod broadcaster;
 pub mod browser;
 pub mod content_security_policy;
 pub mod database;
+pub mod database_place;
 pub mod embedded;
 mod first_sentence;
 pub mod host_authorization;

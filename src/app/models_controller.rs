@@ -15,7 +15,7 @@ use url::form_urlencoded;
 
 use super::batch::{BATCH, Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
-use super::database::{CreateError, Database};
+use super::database::{CreateError, Database, QueryError};
 use super::first_sentence::{StreamLimits, first_sentence};
 use super::model::{MAX_NAME_BYTES, to_json};
 use super::position;
@@ -52,7 +52,7 @@ impl ModelsController {
         };
         let batch = match self.database.lease().query(None, |db| db.before(before, PAGE)) {
             Ok(batch) => batch,
-            Err(error) => return failed(request, &error),
+            Err(error) => return not_answered(request, &error),
         };
         let nonce = match Nonce::draw() {
             Ok(nonce) => nonce,
@@ -118,7 +118,7 @@ impl ModelsController {
             Ok((_, batch)) => {
                 batch_as_json(&batch, "/models.json?since=").with_header("cache-control", "no-cache")
             }
-            Err(error) => failed(request, &error),
+            Err(error) => not_answered(request, &error),
         }
     }
 
@@ -148,6 +148,7 @@ impl ModelsController {
             Ok(model) => model,
             // The adapter has already logged this.
             Err(CreateError::Gone(_)) => return Response::status(StatusCode::INTERNAL_SERVER_ERROR),
+            Err(error) if error.is_temporary() => return unavailable(request, &error),
             Err(error) => return failed(request, &error),
         };
         if is_from_a_page(request) {
@@ -272,6 +273,17 @@ pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
 /// One model or several as an answer.
 pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     Response::new(status, "application/json; charset=utf-8", to_json(value))
+}
+
+/// The answer after a query that failed: 503 if the database may answer soon.
+pub fn not_answered(request: &Request, error: &QueryError) -> Response {
+    if error.is_temporary() { unavailable(request, error) } else { failed(request, error) }
+}
+
+/// Logs the cause, and asks the client to try again. What became of its request is not known.
+fn unavailable(request: &Request, error: &dyn Display) -> Response {
+    limited!(Error, "{request:?}: {error:#}");
+    Response::status(StatusCode::SERVICE_UNAVAILABLE).with_header("retry-after", "1")
 }
 
 /// Logs the cause; the client gets only the status.

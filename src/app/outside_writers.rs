@@ -5,12 +5,14 @@
 //! ([`Follower`]). This module has the thread that calls the follower, on a separate connection.
 
 use std::sync::Arc;
+use std::time::Instant;
+
 use thiserror::Error;
 
 use super::adapters::{Change, Failure, Follower};
 use super::database::Database;
 use ninetabs_server::services::Services;
-use ninetabs_server::threads::{SpawnError, StoppableThread};
+use ninetabs_server::threads::{SpawnError, StopSignal, StoppableThread};
 
 /// Why the thread cannot start.
 #[derive(Debug, Error)]
@@ -28,21 +30,34 @@ pub struct OutsideWriters {
 }
 
 impl OutsideWriters {
-    /// Starts the thread, with a connection outside the pool.
-    pub fn watch(database: &Arc<Database>, services: &Services) -> Result<OutsideWriters, WatchError> {
+    /// Starts the thread, with a connection outside the pool. `hear` gets the events of other servers, and `note` what
+    /// the record of events is to say about the database. Neither may block.
+    pub fn watch(
+        database: &Arc<Database>,
+        services: &Services,
+        hear: impl Fn(&str, &str) + Send + 'static,
+        note: impl Fn(String) + Send + 'static,
+    ) -> Result<OutsideWriters, WatchError> {
         let mut follower = database.follow()?;
         let database = Arc::clone(database);
         let thread = services.spawn("outside writers", move |stop| {
             let mut has_failed = false;
+            let mut hearing = Hearing::default();
             while stop.sleep(follower.pause()) {
                 // If the files are gone, the check itself logs it.
                 let _ = database.check_files();
-                let looked = look(&mut *follower, &database);
+                let looked = look(&mut *follower, &database, &hear, stop);
+                if stop.has_come() {
+                    break;
+                }
                 // Logging the same line ten times per second would bury all other lines.
                 if let (Err(error), false) = (&looked, has_failed) {
                     log::error!("cannot look for rows that other programs write: {error}");
                 }
                 has_failed = looked.is_err();
+                if let Some(text) = hearing.change(database.engine().listening) {
+                    note(text);
+                }
             }
             Ok(())
         })?;
@@ -50,13 +65,52 @@ impl OutsideWriters {
     }
 }
 
+/// Whether notifications of commits arrive. A start that waits for the first one is not a loss.
+#[derive(Debug, Default)]
+enum Hearing {
+    #[default]
+    NotYet,
+    Hears,
+    Lost {
+        since: Instant,
+    },
+}
+
+impl Hearing {
+    /// Returns what the record is to say, if notifications no longer arrive, or arrive again.
+    fn change(&mut self, listening: Option<bool>) -> Option<String> {
+        match (&*self, listening?) {
+            (Hearing::NotYet, true) => {
+                *self = Hearing::Hears;
+                None
+            }
+            (Hearing::Hears, false) => {
+                *self = Hearing::Lost { since: Instant::now() };
+                Some("no longer listens for commits of other programs".to_owned())
+            }
+            (Hearing::Lost { since }, true) => {
+                let lasted = since.elapsed().as_secs_f64();
+                *self = Hearing::Hears;
+                Some(format!("listens for commits of other programs again, after {lasted:.1} s"))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Records what other programs have committed since the last look.
-pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(), Failure> {
+pub(super) fn look(
+    follower: &mut dyn Follower,
+    database: &Database,
+    hear: &dyn Fn(&str, &str),
+    stop: &StopSignal,
+) -> Result<(), Failure> {
     // Read before the look, so that the query sees every model that is known to be committed.
     let known = database.known();
-    match follower.look(known)? {
+    match follower.look(known, stop)? {
         None => {}
         Some(Change::Committed(last)) => database.committed(last),
+        Some(Change::Event { name, data }) => hear(&name, &data),
         Some(Change::Replaced { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
@@ -86,6 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_record_names_each_loss_of_listening_and_each_return_once() {
+        let mut hearing = Hearing::default();
+        let mut said =
+            |listening| hearing.change(listening).map(|text| text.split(',').next().unwrap().to_owned());
+        let (lost, again) = (
+            Some("no longer listens for commits of other programs".to_owned()),
+            Some("listens for commits of other programs again".to_owned()),
+        );
+        assert_eq!([None, Some(false), Some(true), Some(true)].map(&mut said), [None, None, None, None]);
+        assert_eq!(
+            [Some(false), Some(false), Some(true)].map(&mut said),
+            [lost.clone(), None, again.clone()]
+        );
+        assert_eq!([Some(true), Some(false), Some(true)].map(&mut said), [None, lost, again]);
+    }
+
+    #[test]
     fn a_notification_counts_once_however_often_it_arrives_and_even_after_a_failed_look() {
         let scripted = Scripted::new(Numbers::AtCommit);
         let database = Database::open(scripted.open(), 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
@@ -93,7 +164,7 @@ mod tests {
         database.after_commit(move |id| tell.send(id).unwrap());
         let heard = || told.recv_timeout(Duration::from_secs(60));
         scripted.insert();
-        let watched = OutsideWriters::watch(&database, &Services::default()).unwrap();
+        let watched = OutsideWriters::watch(&database, &Services::default(), |_, _| {}, |_| {}).unwrap();
         assert_eq!(heard(), Ok(1), "written before the first look");
         for _ in 0..3 {
             scripted.insert();

@@ -92,7 +92,7 @@ pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch)
     if id <= 0 || !batch.models.is_empty() {
         return Ok((id, batch));
     }
-    match resolve(id, db.last_id()?) {
+    match resolve(id, db.last_number()?) {
         0 => Ok((0, db.next(0, limit)?)),
         id => Ok((id, batch)),
     }

@@ -11,6 +11,7 @@ use ninetabs_server::streams::StreamInterrupt;
 use ninetabs_server::{Request, StreamError, WriteError, WriteFailure};
 use thiserror::Error;
 
+use super::adapters::Failure;
 use super::database::{CheckoutError, QueryError};
 
 /// The prefix that the lab's zombies put before their number.
@@ -82,6 +83,9 @@ impl StreamLog {
             Ok(()) => return log::debug!("{name}: stream complete, {freed}"),
             Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
                 "stream ended while waiting for a database connection".to_owned()
+            }
+            Err(Left::Query(QueryError::Failure(Failure::Interrupted))) => {
+                "stream ended while it waited for the database".to_owned()
             }
             Err(Left::Query(error)) => {
                 return limited!(Error, "{name}: stream failed: {error}; {freed}");

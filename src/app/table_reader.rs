@@ -35,8 +35,8 @@ pub(super) enum Question {
 pub(super) enum TableAnswer {
     /// All models of this table after the id `after`, up to `up_to`.
     Models { table: Table, after: i64, models: Vec<Model>, up_to: i64 },
-    /// The [`Database`] has recorded the last id.
-    Last,
+    /// The [`Database`] has recorded the last id. This is the last number.
+    Last { number: i64 },
     /// The database did not answer.
     Failed(Question),
 }
@@ -45,7 +45,7 @@ impl TableAnswer {
     fn question(&self) -> Question {
         match self {
             TableAnswer::Models { after, .. } => Question::After(*after),
-            TableAnswer::Last => Question::Last,
+            TableAnswer::Last { .. } => Question::Last,
             TableAnswer::Failed(question) => *question,
         }
     }
@@ -71,7 +71,7 @@ impl Models {
             }
             Question::Last => {
                 self.database.committed(self.session.last_id()?);
-                Ok(TableAnswer::Last)
+                Ok(TableAnswer::Last { number: self.session.last_number()? })
             }
         }
     }

@@ -4,20 +4,21 @@
 //! everything to the control server.
 
 mod app_server;
+mod database;
 mod error;
 mod settings;
 mod stop;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use ninetabs_server::services::Services;
 use ninetabs_server::streams::Streams;
-use ninetabs_server::timeline::Timeline;
+use ninetabs_server::timeline::{Timeline, What};
 use ninetabs_server::{App, Handle, Request, Server};
 use socket2::{Domain, Socket, Type};
 
@@ -31,11 +32,9 @@ use super::files::whole::ReservedFile;
 use super::second_server;
 use super::serve_args::{FrontDoor, ServeArgs};
 use super::state_file::StateFile;
-use super::temporary_folder::MEMORY;
 use super::trace_file::TraceFile;
 use super::values::OrAuto;
 use crate::app::Rails;
-use crate::app::adapters::sqlite3::{self, Keep};
 use crate::app::broadcaster::{Broadcaster, PUSH_BUFFER};
 use crate::app::database::{Database, OpenError};
 use crate::app::outside_writers::OutsideWriters;
@@ -45,6 +44,7 @@ use crate::app::views::Views;
 use crate::control::{self, Beside, Control, Growth, Guard, Pages, ServerParts, Stop, Token, View};
 use crate::fixes::Fixes;
 use crate::front::AppServer;
+pub use database::Storage;
 pub use error::BootError;
 
 /// The maximum time to stop the app if a start fails after the app has started.
@@ -100,27 +100,32 @@ pub struct Running {
 
 impl Running {
     /// Starts all parts, each one after the parts that it uses.
-    pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
+    pub fn start(args: &ServeArgs, storage: &Storage, orders: Orders) -> Result<Running, BootError> {
         // Checked first, so that a start that fails because of a path or a port does not leave a database behind.
-        refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
+        let bound = refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
+        let reserved = ReservedPort::of(args, storage, bound);
+        let args = &reserved.args(args);
         let written = Written::reserve(args)?;
-        if let Err(error) = check_database(path) {
+        if let Some(path) = storage.file()
+            && let Err(error) = check_database(path)
+        {
             return Err(BootError::NoDatabase { path: path.to_owned(), error });
         }
-        let claimed = Claimed::at(path);
+        let claimed = storage.file().map(Claimed::at);
         let mut opened = None;
-        let started = Running::start_on(args, path, orders, &mut opened).and_then(|mut running| {
-            let began = running.begin(written, args);
-            if began.is_err() {
-                running.stop(REFUSAL_GRACE);
-            }
-            began.map(|()| running)
-        });
+        let started =
+            Running::start_on(args, storage, orders, &mut opened, reserved).and_then(|mut running| {
+                let began = running.begin(written, args);
+                if began.is_err() {
+                    running.stop(REFUSAL_GRACE);
+                }
+                began.map(|()| running)
+            });
         if started.is_err() {
             if let Some(database) = opened {
                 database.close();
             }
-            claimed.remove();
+            claimed.into_iter().for_each(Claimed::remove);
         }
         started
     }
@@ -129,9 +134,10 @@ impl Running {
     /// fails.
     fn start_on(
         args: &ServeArgs,
-        path: &Path,
+        storage: &Storage,
         orders: Orders,
         opened: &mut Option<Arc<Database>>,
+        reserved: ReservedPort,
     ) -> Result<Running, BootError> {
         let limit = descriptors::raise_limit();
         let max = args.threads.max();
@@ -141,9 +147,8 @@ impl Running {
         let views = Views::new(args.views.as_deref()).map_err(no_views)?;
         let pages = Pages::new(args.views.as_deref()).map_err(no_views)?;
         let size = args.db_pool.0.unwrap_or(max + args.max_io_threads);
-        let keep = if args.database == Path::new(MEMORY) { Keep::WhileOpen } else { Keep::Forever };
         let mut earlier_rows = EarlierRows::Unknown;
-        let database = sqlite3::open(path, keep)
+        let database = database::open(args, storage)
             .map_err(OpenError::from)
             .and_then(|mut opened| {
                 earlier_rows = EarlierRows::of(opened.session.as_mut());
@@ -151,8 +156,11 @@ impl Running {
             })
             .map_err(|error| BootError::of_database(&args.database, error))?;
         *opened = Some(Arc::clone(&database));
+        let per_connection = storage.descriptors();
         let max_connections = match args.front {
-            FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
+            FrontDoor::Puma => {
+                descriptors::for_the_app(limit, per_connection.saturating_mul(size), args.max_connections)?
+            }
             // tiny_http does not limit connections.
             FrontDoor::TinyHttp => usize::MAX,
         };
@@ -184,6 +192,7 @@ impl Running {
         )
         .map_err(no_views)?;
         let app: Arc<dyn App> = Arc::new(move |request: &Request| fixes.call(request));
+        drop(reserved);
         let app = app_server::start(args, max_connections, app, &live, &timeline, &services)?;
         let app = Arc::new(app);
 
@@ -191,11 +200,12 @@ impl Running {
         let growth = (args.db_pool == OrAuto(None)).then(|| Growth {
             beyond: args.max_io_threads,
             room: Box::new(move |size| {
-                descriptors::for_the_app(limit, size, asked).map_err(|error| error.to_string())
+                let descriptors = per_connection.saturating_mul(size);
+                descriptors::for_the_app(limit, descriptors, asked).map_err(|error| error.to_string())
             }),
         });
         let (stop, stops) = orders;
-        let beside = Arc::new(Beside::new(second_server::settings(args, path)));
+        let beside = Arc::new(Beside::new(second_server::settings(args, storage)));
         let parts = ServerParts {
             server: Arc::clone(&app),
             live: Arc::clone(&live),
@@ -236,7 +246,15 @@ impl Running {
         });
         beside.listens_at(control.addr().port());
 
-        let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
+        let hear = {
+            let broadcaster = Arc::clone(&broadcaster);
+            move |name: &str, data: &str| broadcaster.hear(name, data)
+        };
+        let note = {
+            let timeline = Arc::clone(&timeline);
+            move |text| timeline.record(None, None, What::Database { text })
+        };
+        let outside_writers = Some(OutsideWriters::watch(&database, &services, hear, note)?);
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
         let producer = args.produce_every.0.map(produce).transpose()?;
         Ok(Running {
@@ -283,9 +301,36 @@ impl Running {
     }
 }
 
-/// Detects whether one of the two addresses is in use, by binding both for a moment without listening. The servers
-/// themselves bind them only after the database has been created.
-fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
+/// The port that the system has chosen for `--bind` with port 0, if the database is a server. Each connection to the
+/// database carries the address of the app, and those connections are opened before the app listens. The port is free
+/// again once this is dropped.
+struct ReservedPort(Option<(Socket, SocketAddr)>);
+
+impl ReservedPort {
+    fn of(args: &ServeArgs, storage: &Storage, bound: Vec<Option<Socket>>) -> ReservedPort {
+        let wanted = args.bind.port() == 0 && storage.file().is_none();
+        let socket = bound.into_iter().next().flatten().filter(|_| wanted);
+        ReservedPort(socket.and_then(|socket| {
+            let address = socket.local_addr().ok()?.as_socket()?;
+            Some((socket, address))
+        }))
+    }
+
+    /// The arguments, with the reserved port.
+    fn args(&self, args: &ServeArgs) -> ServeArgs {
+        let mut args = args.clone();
+        if let ReservedPort(Some((_, address))) = self {
+            args.bind = *address;
+        }
+        args
+    }
+}
+
+/// Detects whether one of the two addresses is in use, by binding both without listening. The servers themselves bind
+/// them only after the database has been created. Returns a socket for each address that could be bound.
+fn refuse_what_is_in_use(
+    addresses: [(&'static str, SocketAddr); 2],
+) -> Result<Vec<Option<Socket>>, BootError> {
     let bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
@@ -295,7 +340,7 @@ fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             Err(BootError::AddressInUse { flag, address })
         }
-        other => Ok(other),
+        other => Ok(other.ok()),
     });
-    bound.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+    bound.into_iter().collect()
 }

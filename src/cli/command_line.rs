@@ -2,6 +2,8 @@
 
 use std::env;
 
+use crate::app::database_place::without_password;
+
 /// The text that is shown in place of a secret.
 pub(super) const HIDDEN: &str = "…";
 
@@ -17,7 +19,7 @@ fn shown(words: impl Iterator<Item = String>) -> String {
         let text = match word.split_once('=') {
             _ if is_secret => HIDDEN.to_owned(),
             Some((flag, _)) if flag == SECRET => format!("{flag}={HIDDEN}"),
-            _ => without_password(&word),
+            _ => without_password(&word, HIDDEN),
         };
         is_secret = !is_secret && word == SECRET;
         shown.push(quoted(text));
@@ -27,18 +29,6 @@ fn shown(words: impl Iterator<Item = String>) -> String {
 
 /// The flag whose value is a secret.
 const SECRET: &str = "--control-token";
-
-/// A URL such as `postgresql://user:password@host/name` without its password.
-fn without_password(word: &str) -> String {
-    let hidden = || {
-        let (scheme, rest) = word.split_once("://")?;
-        let authority = rest.split(['/', '?', '#']).next()?;
-        let (user, host) = authority.rsplit_once('@')?;
-        let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:{HIDDEN}@{host}{}", &rest[authority.len()..]))
-    };
-    hidden().unwrap_or_else(|| word.to_owned())
-}
 
 /// A word, quoted for a shell if necessary.
 pub(super) fn quoted(word: String) -> String {

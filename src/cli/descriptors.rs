@@ -11,8 +11,6 @@ use ninetabs_server::configuration::SPARE_DESCRIPTORS;
 
 /// Connections that are reserved for the control server.
 pub const CONTROL_CONNECTIONS: usize = 64;
-/// A database connection's file and its write-ahead log.
-const PER_DATABASE_CONNECTION: usize = 2;
 
 /// The limit of descriptors is too low for even one connection of the app.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -41,9 +39,8 @@ pub fn raise_limit() -> usize {
 }
 
 /// The maximum number of connections of the app: the requested number, but at most what the limit leaves, which is
-/// also the default.
-pub fn for_the_app(limit: usize, database_connections: usize, asked: Option<u64>) -> Result<usize, TooFew> {
-    let database = database_connections.saturating_mul(PER_DATABASE_CONNECTION);
+/// also the default. `database` is the number of descriptors that the database connections need.
+pub fn for_the_app(limit: usize, database: usize, asked: Option<u64>) -> Result<usize, TooFew> {
     let others = database.saturating_add(SPARE_DESCRIPTORS + CONTROL_CONNECTIONS);
     let left = limit.saturating_sub(others);
     if left == 0 {
@@ -68,14 +65,14 @@ mod tests {
     #[test]
     fn the_control_server_the_database_and_the_process_keep_their_share() {
         let others = SPARE_DESCRIPTORS + CONTROL_CONNECTIONS + 16;
-        assert_eq!(for_the_app(1024, 8, None), Ok(1024 - others));
-        assert_eq!(for_the_app(1024, 8, Some(100)), Ok(100));
-        assert_eq!(for_the_app(1024, 8, Some(1024)), Ok(1024 - others));
-        assert_eq!(for_the_app(1024, 8, Some(u64::MAX)), Ok(1024 - others));
-        assert_eq!(for_the_app(usize::MAX, 8, Some(u64::MAX)), Ok(usize::MAX - others));
-        assert_eq!(for_the_app(others + 1, 8, None), Ok(1));
+        assert_eq!(for_the_app(1024, 16, None), Ok(1024 - others));
+        assert_eq!(for_the_app(1024, 16, Some(100)), Ok(100));
+        assert_eq!(for_the_app(1024, 16, Some(1024)), Ok(1024 - others));
+        assert_eq!(for_the_app(1024, 16, Some(u64::MAX)), Ok(1024 - others));
+        assert_eq!(for_the_app(usize::MAX, 16, Some(u64::MAX)), Ok(usize::MAX - others));
+        assert_eq!(for_the_app(others + 1, 16, None), Ok(1));
         let needed = others + 1;
-        assert_eq!(for_the_app(others, 8, Some(1)), Err(TooFew { limit: others, needed, database: 16 }));
+        assert_eq!(for_the_app(others, 16, Some(1)), Err(TooFew { limit: others, needed, database: 16 }));
         assert!(for_the_app(1024, usize::MAX, None).is_err());
     }
 }

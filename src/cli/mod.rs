@@ -28,6 +28,7 @@ mod second_server;
 pub mod serve;
 pub mod serve_args;
 pub mod signals;
+pub mod simulate;
 pub mod state_file;
 pub mod tab;
 mod tab_notes;
@@ -82,6 +83,9 @@ pub enum Command {
     /// Find out how many streams a server can hold, and what limits it
     #[command(after_help = probe::EXAMPLES)]
     Probe(Box<probe::ProbeArgs>),
+    /// Simulate many tabs on many servers with the rules of the real pool
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(Box<simulate::SimulateArgs>),
     /// Follow one event stream as a browser's EventSource does
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
@@ -125,6 +129,7 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
         Some(Command::Serve(serve)) => serve::run(*serve, from_environment),
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Compare(compare)) => compare::run(&compare),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, &signals))
         }

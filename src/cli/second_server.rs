@@ -2,18 +2,23 @@
 //! flags that decide how its pool and its streams behave.
 
 use std::fmt::Display;
-use std::path::Path;
 
 use clap::ValueEnum;
 
+use super::boot::Storage;
 use super::serve_args::ServeArgs;
+use crate::app::database_place::DatabasePlace;
 use crate::control::BesideSettings;
 use crate::lab::stage::in_seconds;
 
-/// The settings for a second server beside a server with these arguments and this database file.
-pub fn settings(args: &ServeArgs, database: &Path) -> BesideSettings {
+/// The settings for a second server beside a server with these arguments and this database.
+pub fn settings(args: &ServeArgs, storage: &Storage) -> BesideSettings {
     BesideSettings {
-        database: std::path::absolute(database).unwrap_or_else(|_| database.to_owned()),
+        database: storage.place(),
+        cable_database: match &args.cable_database {
+            Some(DatabasePlace::Server(url)) => Some(url.clone()),
+            _ => None,
+        },
         flags: flags(args),
         token: args.control.token.0.clone(),
         own_fix: args.fix.map(name),
@@ -39,6 +44,7 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
         ("--keep-models", args.keep_models.to_string()),
         ("--db-pool", or(args.db_pool.0, "auto")),
         ("--db-checkout-timeout", in_seconds(args.db_checkout_timeout)),
+        ("--db-query-timeout", in_seconds(args.db_query_timeout)),
         ("--db-lease", name(args.db_lease)),
         ("--tcp-user-timeout", or(args.tcp_user_timeout.0.map(in_seconds), "off")),
         ("--write-timeout", in_seconds(args.write_timeout)),
@@ -67,7 +73,7 @@ mod tests {
     fn the_passed_flags_give_a_second_server_the_same_settings() {
         let given = "--threads 2:5 --max-io-threads 3 --auto-trim-time 7 --update-rate 200ms --max-stream-age 1.5 \
                      --max-stream-age-jitter 25% --tcp-user-timeout 9 --push-buffer 4096 --reap-every 0.5 --stream-cap 4 --notice-close write --live rails --retry 0.25 --loop faithful \
-                     --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-lease query --write-timeout 3";
+                     --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-query-timeout 4 --db-lease query --write-timeout 3";
         for given in ["", given, "--front tiny-http"] {
             let once = parse(given.split_whitespace().map(str::to_owned).collect());
             let again = flags(&once).into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
@@ -78,7 +84,7 @@ mod tests {
 
     /// Flags whose values belong to one server: its addresses, files and tokens, the hosts and origins that may
     /// reach it, and how it stops.
-    const OF_ONE_SERVER: [&str; 22] = [
+    const OF_ONE_SERVER: [&str; 23] = [
         "bind",
         "control-url",
         "control-token",
@@ -89,6 +95,7 @@ mod tests {
         "state",
         "trace",
         "database",
+        "cable-database",
         "produce-every",
         "fix",
         "stop-with-stdin",

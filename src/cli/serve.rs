@@ -24,10 +24,11 @@ use super::greeting::{Greeting, OpenedAddress};
 use super::logging::Log;
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, LiveModel, Notice, ServeArgs, StreamLoop};
-use super::temporary_folder::{MEMORY, TemporaryFolder};
+use super::temporary_folder::TemporaryFolder;
 use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
 use super::{failed, interrupt, logging, signals, token_file};
+use crate::app::database_place::{DatabasePlace, MEMORY};
 use crate::control::Stop;
 use crate::fixes::other_server;
 use crate::timestamp;
@@ -120,7 +121,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
         ))
     };
     let folder = TemporaryFolder::of(&args.database).map_err(no_folder)?;
-    let database = folder.database(&args.database);
+    let storage = folder.storage(&args.database);
     let watch = Watch {
         signal: signals.first.clone(),
         orders: orders.clone(),
@@ -128,7 +129,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
         temporary: folder.path().map(Path::to_owned),
         last_words: [said.0.clone(), log.outlet()],
     };
-    let (running, asked) = watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
+    let (running, asked) = watch.over(|| Running::start(args, &storage, (order.clone(), orders)))?;
     let mut running = running.map_err(FailedEnd::failed)?;
     // The state file is removed at the end of this function, whatever the result of the stop.
     let _state = running.state.take();
@@ -241,8 +242,8 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
         notices_by_poll: args.notice_close == Notice::Poll,
         has_own_threads: args.live == LiveModel::Rails,
         is_faithful: args.stream_loop == StreamLoop::Faithful,
-        database: escape::printable(&args.database.display().to_string()).to_string(),
-        database_note: if args.database == Path::new(MEMORY) {
+        database: escape::printable(&args.database.to_string()).to_string(),
+        database_note: if args.database == DatabasePlace::Memory {
             "deleted when the server stops".to_owned()
         } else {
             running.earlier_rows.to_string()

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::control_server::ControlTokenArg;
 use super::duration;
 use super::values::{self, AtMost, OrAuto, OrOff};
+use crate::app::database_place::DatabasePlace;
 use ninetabs_server::configuration as default;
 use ninetabs_server::thread_pool::PoolSize;
 
@@ -213,18 +214,34 @@ pub struct ServeArgs {
     )]
     pub stream_loop: StreamLoop,
 
-    /// Database file, or :memory: [default: ninetabs.sqlite3]
+    /// Database file or PostgreSQL URL [default: ninetabs.sqlite3]
     ///
-    /// It is created if it does not exist. :memory: is a temporary file that is deleted when the server
-    /// stops.
+    /// A file is created if it does not exist. :memory: is a temporary file that is deleted when the server
+    /// stops. A URL such as postgresql://USER@HOST/NAME is for several servers on one PostgreSQL database; put
+    /// its password into PGPASSWORD or ~/.pgpass.
     #[arg(
         long,
-        value_name = "PATH|:memory:",
+        value_name = "PATH|URL",
         env = "NINETABS_DATABASE",
+        hide_env_values = true,
         default_value = "ninetabs.sqlite3",
+        value_parser = OsStringValueParser::new().map(DatabasePlace::from),
         help_heading = "Database"
     )]
-    pub database: PathBuf,
+    pub database: DatabasePlace,
+    /// PostgreSQL URL to listen at [default: that of --database]
+    ///
+    /// Commits of other servers are announced by LISTEN, which PgBouncer in transaction mode does not carry.
+    /// Give the server's own address if --database is such a pooler.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "NINETABS_CABLE_DATABASE",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(DatabasePlace::from),
+        help_heading = "Database"
+    )]
+    pub cable_database: Option<DatabasePlace>,
     /// Interval of new rows [seconds or off; default: 1]
     ///
     /// The server itself creates these rows.
@@ -245,7 +262,13 @@ pub struct ServeArgs {
     /// After that a page fails with 500, and a stream ends empty.
     #[arg(long, value_name = "SECS", env = "NINETABS_DB_CHECKOUT_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Database")]
     pub db_checkout_timeout: Duration,
-    /// Lease of a database connection [action or query; default: action]
+    /// Maximum time of one query [seconds; default: 5]
+    ///
+    /// On SQLite, it limits the wait for another program's write. After that a page fails with 503, and a stream
+    /// ends empty. What became of a create is not known then.
+    #[arg(long, value_name = "SECS", env = "NINETABS_DB_QUERY_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Database")]
+    pub db_query_timeout: Duration,
+    /// Lease of a connection [action or query; default: action]
     #[arg(
         long,
         value_name = "LEASE",

@@ -7,12 +7,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::TempDir;
 
-/// The value of `--database` that means a temporary file.
-pub const MEMORY: &str = ":memory:";
+use super::boot::Storage;
+use crate::app::database_place::DatabasePlace;
 
 const PREFIX: &str = "ninetabs-db-";
 const LOCK: &str = "lock";
@@ -28,9 +28,9 @@ struct HeldFolder {
 }
 
 impl TemporaryFolder {
-    /// Creates the folder, in the directory for temporary files, if `database` is [`MEMORY`].
-    pub fn of(database: &Path) -> io::Result<TemporaryFolder> {
-        if database != Path::new(MEMORY) {
+    /// Creates the folder, in the directory for temporary files, if the database is a temporary file.
+    pub fn of(database: &DatabasePlace) -> io::Result<TemporaryFolder> {
+        if *database != DatabasePlace::Memory {
             return Ok(TemporaryFolder(None));
         }
         let beside = std::env::temp_dir();
@@ -47,12 +47,9 @@ impl TemporaryFolder {
         self.0.as_ref().map(|held| held.folder.path())
     }
 
-    /// The path of the database that was given as `given`.
-    pub fn database(&self, given: &Path) -> PathBuf {
-        match &self.0 {
-            Some(held) => held.folder.path().join("models.sqlite3"),
-            None => given.to_owned(),
-        }
+    /// Where the models of this database are.
+    pub fn storage(&self, database: &DatabasePlace) -> Storage {
+        Storage::of(database, || self.path().unwrap_or(Path::new("")).join("models.sqlite3"))
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,6 +19,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::token::Token;
+use crate::app::database_place::{DatabasePlace, DatabaseUrl};
 use crate::lab::http::{self, HttpError};
 use crate::lab::interrupt::Interrupt;
 use crate::lab::subject::{ChildServer, FREE_PORT, Launch, SubjectError};
@@ -91,8 +91,8 @@ pub(super) const NAMES: &[&str] = &{
 
 /// The settings with which the second server is started.
 pub struct BesideSettings {
-    /// The file of the database.
-    pub database: PathBuf,
+    pub database: DatabasePlace,
+    pub cable_database: Option<DatabaseUrl>,
     /// The flags of this server that the second one has as well, so that only the fix differs.
     pub flags: Vec<(&'static str, String)>,
     pub token: Option<Token>,
@@ -264,15 +264,21 @@ impl Beside {
     }
 
     fn launch(&self, fix: &BesideFix, interrupt: &Interrupt) -> Result<ChildServer, BesideError> {
-        let BesideSettings { database, flags, token, .. } = &self.settings;
+        let BesideSettings { database, cable_database, flags, token, .. } = &self.settings;
         let program = std::env::current_exe().map_err(BesideError::Program)?;
         let token = token.as_ref().map(|token| ("NINETABS_CONTROL_TOKEN", token.reveal().to_owned()));
+        // A URL may contain a password, and any user can read the arguments of a process.
+        let url = match database {
+            DatabasePlace::Server(url) => Some(("NINETABS_DATABASE", url.reveal().to_owned())),
+            DatabasePlace::File(_) | DatabasePlace::Memory => None,
+        };
+        let cable = cable_database.as_ref().map(|url| ("NINETABS_CABLE_DATABASE", url.reveal().to_owned()));
         let launch = Launch {
             program: &program,
             bind: FREE_PORT,
-            database,
+            database: database.file(),
             flags: &flags_of(fix, flags),
-            variables: token.as_slice(),
+            variables: &token.into_iter().chain(url).chain(cable).collect::<Vec<_>>(),
         };
         Ok(ChildServer::start(launch, interrupt)?)
     }

@@ -11,6 +11,7 @@ use super::beside::BesideShown;
 use super::kernel_table::open_connections;
 use super::laboratory;
 use super::warnings::Warning;
+use crate::app::adapters::EngineStats;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::{self, Database};
 use crate::front::AppServer;
@@ -48,6 +49,7 @@ pub(super) struct StatsJson {
     /// How often a client requested rows that `--keep-models` had deleted, since the start.
     gaps: u64,
     listeners: Counts,
+    pub engine: EngineStats,
     /// The most serious first. A viewer gets them beside the numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warnings: Option<Vec<Warning>>,
@@ -132,6 +134,7 @@ pub(super) fn stats(
         queries: database.queries(),
         gaps: database.gaps(),
         listeners: broadcaster.counts(),
+        engine: database.engine(),
         warnings: None,
     }
 }

@@ -105,6 +105,7 @@ impl View {
             max_stream_age: self.live.max_age(),
             writing: &watcher.writing(),
             database,
+            engine: &self.database.engine(),
             listen_queue: lasting,
             openings: watcher.openings(),
             frames: watcher.frames(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::watcher::WriteSeen;
+use crate::app::adapters::EngineStats;
 use crate::app::database;
 use crate::lab::acts::capitalized;
 use crate::lab::probe::findings::{LiveState, WatchedServer, live_remedy};
@@ -26,6 +27,8 @@ const BLOCKED_US: u64 = 5_000_000;
 const ORPHANED_US: u64 = 5_000_000;
 /// Maximum number of connections of a browser to one host over HTTP/1.1.
 const CONNECTIONS_PER_HOST: usize = 6;
+/// How long notifications must not have arrived before there is a warning.
+const NOT_LISTENING_FOR_S: f64 = 3.0;
 const SECOND_US: u64 = 1_000_000;
 /// Fewer openings per second than this are not reported as a loop.
 const FEWEST_OPENINGS: usize = 4;
@@ -49,6 +52,7 @@ pub(super) struct WarningInput<'a> {
     /// The result of [`Watcher::writing`](super::watcher::Watcher::writing).
     pub writing: &'a [WriteSeen],
     pub database: &'a database::Stats,
+    pub engine: &'a EngineStats,
     /// Connections that wait in the kernel, if they have waited for a second.
     pub listen_queue: usize,
     /// Frames of a wall that wait in the browser.
@@ -63,6 +67,8 @@ pub(super) fn warnings(seen: &WarningInput<'_>) -> Vec<Warning> {
         listen_queue(seen),
         full_pool(seen),
         empty_database_pool(seen),
+        lock_held(seen),
+        not_listening(seen),
         reconnect_loop(seen),
         orphaned_actions(seen),
         write_blocked(seen),
@@ -123,6 +129,20 @@ fn empty_database_pool(seen: &WarningInput<'_>) -> Option<Warning> {
     let wait = if waiting == 1 { "1 thread waits".to_owned() } else { format!("{waiting} threads wait") };
     let text = format!("All {} are held; {wait} for one.", count(size, "database connection"));
     warning(text, &live_remedy(WatchedServer::Ninetabs, LiveState::DatabasePoolEmpty))
+}
+
+fn lock_held(seen: &WarningInput<'_>) -> Option<Warning> {
+    let holder = seen.engine.lock_holder.as_ref()?;
+    let application = holder.application_name.as_deref().filter(|name| !name.is_empty());
+    let application = application.map(|name| format!(" ({name})")).unwrap_or_default();
+    let text = format!("Creates wait for process {} of PostgreSQL{application}.", holder.pid);
+    warning(text, "End its transaction, or set idle_in_transaction_session_timeout.")
+}
+
+fn not_listening(seen: &WarningInput<'_>) -> Option<Warning> {
+    let seconds = seen.engine.not_listening_for_s.filter(|seconds| *seconds >= NOT_LISTENING_FOR_S)?;
+    let text = format!("PostgreSQL has announced no commits of other servers for {seconds:.0} s.");
+    warning(text, "Check PostgreSQL, and give its own address to --cable-database.")
 }
 
 fn reconnect_loop(seen: &WarningInput<'_>) -> Option<Warning> {
@@ -202,6 +222,7 @@ mod tests {
     use ninetabs_server::timeline::{LiveAction, Subject, Thread};
 
     use super::*;
+    use crate::app::adapters::LockHolder;
 
     const NOW: u64 = 100_000_000;
 
@@ -231,6 +252,7 @@ mod tests {
     fn seen(snapshot: &Snapshot) -> WarningInput<'_> {
         const DATABASE: database::Stats =
             database::Stats { size: 8, busy: 2, waiting: 0, checkout_timeouts: 0 };
+        static ENGINE: EngineStats = EngineStats::of("sqlite3");
         WarningInput {
             now_us: NOW,
             snapshot,
@@ -238,6 +260,7 @@ mod tests {
             max_stream_age: None,
             writing: &[],
             database: &DATABASE,
+            engine: &ENGINE,
             listen_queue: 0,
             frames: 0,
             openings: (0, 0),
@@ -347,6 +370,34 @@ mod tests {
         assert_eq!(warned, ["Clients reconnect in a loop: 5 streams opened in the last second."]);
         assert_eq!(texts(&WarningInput { openings: (9, 9), ..seen(&quiet) }), [""; 0]);
         assert_eq!(texts(&WarningInput { openings: (3, 1), ..seen(&quiet) }), [""; 0]);
+    }
+
+    #[test]
+    fn a_silent_engine_and_a_held_lock_are_warnings() {
+        let quiet = snapshot(Vec::new(), Vec::new());
+        let with = |change: &dyn Fn(&mut EngineStats)| {
+            let mut engine = EngineStats::of("postgresql");
+            change(&mut engine);
+            texts(&WarningInput { engine: &engine, ..seen(&quiet) })
+        };
+        assert_eq!(with(&|engine| engine.not_listening_for_s = Some(2.0)), [""; 0]);
+        assert_eq!(
+            with(&|engine| engine.not_listening_for_s = Some(7.2)),
+            ["PostgreSQL has announced no commits of other servers for 7 s."]
+        );
+        let holder = |application: &str| LockHolder {
+            pid: 7,
+            user: None,
+            application_name: Some(application.to_owned()),
+            state: None,
+            since: None,
+        };
+        for (application, words) in
+            [("psql", "process 7 of PostgreSQL (psql)."), ("", "process 7 of PostgreSQL.")]
+        {
+            let warned = with(&|engine| engine.lock_holder = Some(holder(application)));
+            assert_eq!(warned, [format!("Creates wait for {words}")]);
+        }
     }
 
     #[test]

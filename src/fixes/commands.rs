@@ -1,8 +1,8 @@
 //! The commands on the pages of the fixes, which can be pasted into a shell as they are.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 
+use crate::app::database_place::DatabasePlace;
 use crate::app::servers::Started;
 
 /// The defaults of `serve`, which a command leaves out.
@@ -11,7 +11,7 @@ const CONTROL_URL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::L
 const DATABASE: &str = "ninetabs.sqlite3";
 
 /// The command that starts a server with this fix on the addresses and the database of this one.
-pub(super) fn start(fix: &str, started: Option<&Started>, database: &Path) -> String {
+pub(super) fn start(fix: &str, started: Option<&Started>, database: &DatabasePlace) -> String {
     let mut command = format!("ninetabs serve --fix {fix}");
     if let Some(Started { app, control, .. }) = started {
         if *app != BIND {
@@ -21,8 +21,8 @@ pub(super) fn start(fix: &str, started: Option<&Started>, database: &Path) -> St
             command += &format!(" --control-url tcp://{control}");
         }
     }
-    if database != Path::new(DATABASE) {
-        command += &format!(" --database {}", for_a_shell(&database.display().to_string()));
+    if *database != DatabasePlace::from(DATABASE) {
+        command += &format!(" --database {}", for_a_shell(&database.to_string()));
     }
     command
 }
@@ -49,13 +49,13 @@ mod tests {
     #[test]
     fn a_command_has_the_addresses_and_the_database_unless_they_are_the_defaults() {
         let defaults = started("127.0.0.1:9292", "127.0.0.1:9293");
-        assert_eq!(start("reaper", Some(&defaults), Path::new(DATABASE)), "ninetabs serve --fix reaper");
+        assert_eq!(start("reaper", Some(&defaults), &DATABASE.into()), "ninetabs serve --fix reaper");
         let others = started("[::]:80", "127.0.0.1:9393");
         assert_eq!(
-            start("cap", Some(&others), Path::new("my rows.sqlite3")),
+            start("cap", Some(&others), &"my rows.sqlite3".into()),
             "ninetabs serve --fix cap --bind tcp://[::]:80 --control-url tcp://127.0.0.1:9393 \
              --database 'my rows.sqlite3'"
         );
-        assert_eq!(start("cap", None, Path::new(":memory:")), "ninetabs serve --fix cap --database :memory:");
+        assert_eq!(start("cap", None, &":memory:".into()), "ninetabs serve --fix cap --database :memory:");
     }
 }

@@ -25,7 +25,7 @@ mod reaper;
 mod shared_worker;
 mod short_stream;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
+use crate::app::database_place::DatabasePlace;
 use crate::app::embedded::{TemplateSource, embedded};
 use crate::app::producer::Lull;
 use crate::app::servers::{RunningServers, is_local};
@@ -165,7 +166,7 @@ pub struct Told {
     /// The interval between a stream's queries; clients of `short-stream` reconnect at the same interval.
     pub update_rate: Duration,
     /// The database, as given on the command line.
-    pub database: PathBuf,
+    pub database: DatabasePlace,
     /// Pauses the producer.
     pub lull: Arc<Lull>,
     /// Both servers; set once they have started.
@@ -311,10 +312,10 @@ impl Fixes {
 
     fn page(&self, request: &Request, fix: &Fix, page: &str) -> Response {
         let started = self.server.servers.started();
-        let database = &*self.server.database;
+        let database = &self.server.database;
         let is_shared = fix.name == other_server::FIX.name;
-        let database = if is_shared { other_server::shared(database) } else { database };
-        let start = commands::start(fix.name, started, database);
+        let database = if is_shared { other_server::shared(database) } else { database.clone() };
+        let start = commands::start(fix.name, started, &database);
         let more = context! {
             page => "fix",
             name => fix.name,

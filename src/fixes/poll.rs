@@ -15,7 +15,7 @@ use crate::app::batch::BATCH;
 use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
 use crate::app::model::Model;
-use crate::app::models_controller::{batch_as_json, failed};
+use crate::app::models_controller::{batch_as_json, not_answered};
 use crate::app::position;
 use crate::app::table::Table;
 use http::StatusCode;
@@ -74,7 +74,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
             ));
         }
     };
-    Some(answer.unwrap_or_else(|error| failed(request, &error)))
+    Some(answer.unwrap_or_else(|error| not_answered(request, &error)))
 }
 
 fn post(fixes: &Fixes, _: &Request, rest: &str) -> Option<Response> {

@@ -12,10 +12,10 @@
 //! which keeps the [`story`] of each request and follows the server's [`state`]. [`stage`] provides the verbs in which
 //! acts are written. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the
 //! result. [`report`] and [`trace`] save it. [`compare`] measures all fixes. [`probe`] measures any server: how many
-//! streams it holds, and which limit stops it.
+//! streams it holds, and which limit stops it. [`simulate`] computes loads that are too large for a test machine.
 //!
 //! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
-//! way with any other server.
+//! way with any other server. Only [`simulate`] is not a client: it uses the rules of the server crate's pool.
 
 pub mod actions;
 pub mod acts;
@@ -39,6 +39,7 @@ pub mod record;
 pub mod report;
 pub mod scratch;
 pub mod signs;
+pub mod simulate;
 pub mod sockets;
 pub mod stage;
 pub mod state;

@@ -4,7 +4,7 @@
 //! process leaves neither a server nor a folder behind ([`super::scratch`]). Dropping the server stops it, and blocks
 //! until it has ended.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ pub struct Launch<'a> {
     pub program: &'a Path,
     /// The address of the app (`tcp://…`).
     pub bind: &'a str,
-    pub database: &'a Path,
+    /// The file of its database. `None`: one of the variables names its database.
+    pub database: Option<&'a Path>,
     /// Additional flags.
     pub flags: &'a [String],
     /// Environment variables, for values that other users must not see.
@@ -99,8 +100,10 @@ impl TestedServer {
         flags: &[String],
         interrupt: &Interrupt,
     ) -> Result<TestedServer, SubjectError> {
-        let server =
-            ChildServer::start(Launch { program, bind, database, flags, variables: &[] }, interrupt)?;
+        let server = ChildServer::start(
+            Launch { program, bind, database: Some(database), flags, variables: &[] },
+            interrupt,
+        )?;
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
         let follower = RecordFollower::start(server.control()).map_err(|error| not_started(error.into()))?;
         Ok(TestedServer { follower, server })
@@ -161,10 +164,10 @@ impl ChildServer {
             command.env_remove(name);
         }
         command
-            .args(["serve", "--bind", bind, "--control-url", FREE_PORT, "--database"])
-            .arg(database)
+            .args(["serve", "--bind", bind, "--control-url", FREE_PORT])
             .args(["--stop-with-stdin", "--force-shutdown-after", "1", "--state"])
             .arg(&state)
+            .args(database.iter().flat_map(|file| [OsStr::new("--database"), file.as_os_str()]))
             .args(flags)
             .env("TMPDIR", folder.path())
             .env("RUST_LOG", "off")

@@ -10,6 +10,8 @@ pub mod chromedriver;
 pub mod cuts;
 pub mod models;
 pub mod npm;
+#[cfg(feature = "postgresql")]
+pub mod postgres;
 pub mod probed;
 pub mod puma;
 mod raw;

@@ -54,6 +54,17 @@ pub fn received_as(tab: &Tab, ids: impl Fn(&str) -> Vec<i64>) -> Vec<i64> {
     events.flat_map(|event| ids(&event.data)).collect()
 }
 
+/// Waits until the tab has received as many models as are wanted, and fails unless they are these.
+#[cfg(feature = "postgresql")]
+pub fn expect_ids(tab: &Tab, wanted: &[i64], who: &str) {
+    let mut got = received(tab);
+    let all = common::poll(PATIENCE, || {
+        got.extend(received(tab));
+        (got.len() >= wanted.len()).then_some(())
+    });
+    assert_eq!(got, wanted, "{who} (enough: {})", all.is_some());
+}
+
 /// Fails unless the ids are `first`, `first + 1`, … without a gap or a repetition.
 pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
     for (expected, id) in (first..).zip(ids) {

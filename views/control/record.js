@@ -196,6 +196,8 @@ class Record {
     if (moment.kind === 'ordered') {
       keep(this.orders, { at: moment.at_us, text: moment.text }, MOST_ORDERS);
       this.describe(moment);
+    } else if (moment.kind === 'database') {
+      this.describe(moment);
     } else if (moment.worker) {
       this.takeOfAction?.(moment);
     } else if (moment.thread === undefined) {

@@ -18,6 +18,7 @@ const LINES = {
   action_orphaned: ({ worker }) => ['gone', { action: 'action ' + worker }],
   action_ended: ({ worker }) => ['left', { action: 'action ' + worker }],
   ordered: ({ text }) => ['ordered', { text }],
+  database: ({ text }) => ['ordered', { text }],
   answered: ({ duration_us: lasted }, story, lane) => !story.isStream && !lane.current.end && ['answered', { time: seconds(lasted) }],
 };
 

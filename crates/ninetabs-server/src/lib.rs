@@ -72,6 +72,7 @@
 //!
 //! # Features
 //!
+//! - `rules`: the module `rules`, with which a program simulates the pool. A server does not need it.
 //! - `serde`: implements `Serialize` and `Deserialize` for the record, and `Serialize` for the statistics of streams
 //!   and event loops.
 #![forbid(unsafe_code)]
@@ -109,11 +110,14 @@ pub mod refusal;
 pub mod request;
 pub mod request_reader;
 pub mod response;
+#[cfg(feature = "rules")]
+pub mod rules;
 mod server;
 pub mod services;
 pub mod serving;
 mod socket;
 pub mod stream;
+mod stream_rules;
 pub mod streams;
 mod sync;
 pub mod thread_pool;

@@ -16,7 +16,39 @@ use crossbeam_channel::Sender;
 use super::sync::Arc;
 use crate::timeline::{Subject, Timeline, What};
 
-pub(super) struct PoolState<W> {
+/// Where the rules read the time, and what they tell the events to. A server's is its timeline; a simulation
+/// has a clock of its own. The compiler resolves every call, so a server pays nothing for it.
+pub trait PoolRecord {
+    /// A point in time.
+    type Time: Copy;
+
+    /// Reads the clock.
+    fn now(&mut self) -> Self::Time;
+
+    /// Records that `what` happened now.
+    fn record(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What);
+
+    /// Records that `what` happened at this time, which was just read from the clock.
+    fn record_at(&mut self, at: Self::Time, thread: Option<usize>, subject: Option<Subject>, what: What);
+}
+
+impl PoolRecord for Arc<Timeline> {
+    type Time = Instant;
+
+    fn now(&mut self) -> Instant {
+        Instant::now()
+    }
+
+    fn record(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        Timeline::record(self, thread, subject, what);
+    }
+
+    fn record_at(&mut self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        Timeline::record_at(self, at, thread, subject, what);
+    }
+}
+
+pub(super) struct PoolState<W, R: PoolRecord = Arc<Timeline>> {
     pub(super) size: PoolSize,
     max_io: usize,
     pub(super) todo: VecDeque<(Subject, W)>,
@@ -31,7 +63,7 @@ pub(super) struct PoolState<W> {
     /// The threads by number. Puma numbers a new thread by the count of threads at its start, so after a trim two
     /// threads may have the same number. Here a new thread gets the lowest free number, because each lane of the
     /// timeline needs a unique one.
-    pub(super) processors: BTreeMap<usize, ProcessorThread>,
+    pub(super) processors: BTreeMap<usize, ProcessorThread<R::Time>>,
     /// Threads that are still busy although a shutdown has stopped waiting for them.
     abandoned: usize,
     works_started: u64,
@@ -39,16 +71,16 @@ pub(super) struct PoolState<W> {
     pub(super) shutdown: bool,
     /// Dropped when the last thread ends during a shutdown, which disconnects the receiver.
     threads_left: Option<Sender<Infallible>>,
-    timeline: Arc<Timeline>,
+    pub(super) record: R,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ProcessorThread {
+pub(super) struct ProcessorThread<T = Instant> {
     pub(super) io_bound: bool,
     pub(super) running: Option<Subject>,
     /// The serial number of the thread's current or last work.
     serial: u64,
-    pub(super) since: Instant,
+    pub(super) since: T,
 }
 
 /// The statistics of a pool, all from the same moment. Models `Puma::ThreadPool#stats`.
@@ -124,13 +156,8 @@ impl fmt::Display for PoolSize {
     }
 }
 
-impl<W> PoolState<W> {
-    pub(super) fn new(
-        size: PoolSize,
-        max_io: usize,
-        timeline: Arc<Timeline>,
-        threads_left: Sender<Infallible>,
-    ) -> Self {
+impl<W, R: PoolRecord> PoolState<W, R> {
+    pub(super) fn new(size: PoolSize, max_io: usize, record: R, threads_left: Sender<Infallible>) -> Self {
         PoolState {
             size,
             max_io,
@@ -145,7 +172,7 @@ impl<W> PoolState<W> {
             starting: true,
             shutdown: false,
             threads_left: Some(threads_left),
-            timeline,
+            record,
         }
     }
 
@@ -160,7 +187,7 @@ impl<W> PoolState<W> {
     }
 
     pub(super) fn queue(&mut self, subject: Subject, work: W) {
-        self.timeline.record(None, Some(subject), What::Queued);
+        self.record.record(None, Some(subject), What::Queued);
         self.todo.push_back((subject, work));
         self.backlog_max = self.backlog_max.max(self.todo.len());
     }
@@ -169,7 +196,7 @@ impl<W> PoolState<W> {
     pub(super) fn withdraw(&mut self, subject: Subject) -> Option<W> {
         let at = self.todo.iter().position(|(queued, _)| *queued == subject)?;
         let (_, work) = self.todo.remove(at)?;
-        self.timeline.record(None, Some(subject), What::Withdrawn);
+        self.record.record(None, Some(subject), What::Withdrawn);
         Some(work)
     }
 
@@ -215,21 +242,21 @@ impl<W> PoolState<W> {
     }
 
     pub(super) fn admit(&mut self, number: usize) {
-        self.timeline.record(Some(number), None, What::Spawned);
-        let thread = ProcessorThread { io_bound: false, running: None, serial: 0, since: Instant::now() };
+        self.record.record(Some(number), None, What::Spawned);
+        let thread = ProcessorThread { io_bound: false, running: None, serial: 0, since: self.record.now() };
         self.processors.insert(number, thread);
     }
 
     pub(super) fn take(&mut self, number: usize) -> Option<(Subject, W, u64)> {
         let (subject, work) = self.todo.pop_front()?;
         self.works_started += 1;
-        let now = Instant::now();
+        let now = self.record.now();
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = Some(subject);
             thread.serial = self.works_started;
             thread.since = now;
         }
-        self.timeline.record_at(now, Some(number), Some(subject), What::Started);
+        self.record.record_at(now, Some(number), Some(subject), What::Started);
         Some((subject, work, self.works_started))
     }
 
@@ -255,10 +282,10 @@ impl<W> PoolState<W> {
         let running = self.processors.get(&number).and_then(|thread| thread.running);
         let subject = running.unwrap_or(taken);
         if let Some(message) = panic {
-            self.timeline.record(Some(number), Some(subject), What::Panicked { message });
+            self.record.record(Some(number), Some(subject), What::Panicked { message });
         }
-        let now = Instant::now();
-        self.timeline.record_at(now, Some(number), Some(subject), What::Finished);
+        let now = self.record.now();
+        self.record.record_at(now, Some(number), Some(subject), What::Finished);
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = None;
             thread.since = now;
@@ -272,7 +299,7 @@ impl<W> PoolState<W> {
             return false;
         };
         *io_bound = true;
-        self.timeline.record(Some(number), Some(*subject), What::MarkedIoBound);
+        self.record.record(Some(number), Some(*subject), What::MarkedIoBound);
         true
     }
 
@@ -307,7 +334,7 @@ impl<W> PoolState<W> {
         if self.processors.remove(&number).is_none() {
             self.abandoned -= 1;
         }
-        self.timeline.record(Some(number), None, What::Exited);
+        self.record.record(Some(number), None, What::Exited);
         self.tell_if_all_left();
     }
 

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::configuration::{MAX_AGE_JITTER, RETRY};
 use crate::socket::Cutter;
+use crate::stream_rules::{is_due, retry_of, share_of_max_age};
 use crate::timeline::{Subject, Timeline, What};
 
 /// Why a stream is interrupted.
@@ -79,19 +80,10 @@ pub enum NoticeClose {
     ByPoll,
 }
 
-/// How many clients per second may reconnect after the server has restarted.
-const COME_BACK_PER_SECOND: u32 = 2_000;
-/// Below this number, all clients may reconnect at the same moment.
-const FEW: usize = 100;
-
 /// Returns the reconnection delay for one of this many clients. The delay is random, so that the clients do not all
 /// reconnect at the same moment.
 pub fn drawn_retry(base: Duration, clients: usize) -> Duration {
-    if clients < FEW {
-        return base;
-    }
-    let spread = Duration::from_secs(clients as u64) / COME_BACK_PER_SECOND;
-    base.saturating_add(spread.mul_f64(fastrand::f64()))
+    retry_of(base, clients, fastrand::f64)
 }
 
 /// The open streams of a server.
@@ -217,9 +209,7 @@ impl Streams {
     /// One round of the stream reaper.
     pub(super) fn reap_aged(&self) -> usize {
         self.interrupt(StreamInterrupt::MaxAge, |entry, max_age| {
-            // Compared as seconds, because multiplying the largest `Duration` by a float may overflow.
-            let age = entry.opened.elapsed().as_secs_f64();
-            max_age.is_some_and(|max| age >= max.as_secs_f64() * entry.share)
+            max_age.is_some_and(|max| is_due(entry.opened.elapsed(), max, entry.share))
         })
     }
 
@@ -261,7 +251,7 @@ impl Streams {
             subject,
             thread: Some(thread),
             opened: Instant::now(),
-            share: 1.0 - self.jitter * fastrand::f64(),
+            share: share_of_max_age(self.jitter, fastrand::f64()),
             interrupt: why.is_none().then_some(sender),
             cutter,
             why,

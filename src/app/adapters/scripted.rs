@@ -9,11 +9,12 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Adapter, Change, Failure, Follower, Known, Opened, Session};
+use super::{Adapter, Change, EngineStats, Failure, Follower, Known, Opened, Session};
 use crate::app::batch::{Batch, Filling, Limit};
 use crate::app::model::Model;
 use crate::app::table::Table;
 use crate::timestamp;
+use ninetabs_server::threads::StopSignal;
 
 /// When a transaction gets its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub(crate) enum Call {
     Next(i64),
     Since,
     LastId,
+    LastNumber,
     Create,
 }
 
@@ -219,6 +221,10 @@ impl Adapter for Scripted {
     fn follow(&self) -> Result<Box<dyn Follower>, Failure> {
         Ok(Box::new(ScriptedFollower { database: self.clone(), has_looked: false }))
     }
+
+    fn engine(&self) -> EngineStats {
+        EngineStats::of("scripted")
+    }
 }
 
 /// The script of one session, and a record of its calls.
@@ -355,6 +361,10 @@ impl Session for ScriptedSession {
         self.call(Call::LastId, |rows| rows.last_committed)
     }
 
+    fn last_number(&mut self) -> Result<i64, Failure> {
+        self.call(Call::LastNumber, |rows| rows.last_given)
+    }
+
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure> {
         self.call(Call::Create, |rows| {
             let id = rows.give_number();
@@ -376,7 +386,7 @@ impl Follower for ScriptedFollower {
         Duration::from_millis(1)
     }
 
-    fn look(&mut self, _: Known) -> Result<Option<Change>, Failure> {
+    fn look(&mut self, _: Known, _: &StopSignal) -> Result<Option<Change>, Failure> {
         let shared = &self.database.0;
         let notice = lock(&shared.notices).pop_front();
         let last_committed = || Change::Committed(self.database.last_committed());

@@ -238,7 +238,26 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_are_deliv
     assert!(listeners.iter().enumerate().all(|(n, it)| it.got == wanted(n)));
     let mut calls = script.calls();
     calls.sort_unstable();
-    assert_eq!(calls, [Call::Next(0), Call::Next(3), Call::LastId]);
+    assert_eq!(calls, [Call::Next(0), Call::Next(3), Call::LastId, Call::LastNumber]);
+}
+
+#[test]
+fn a_client_that_has_an_assigned_number_without_a_visible_model_waits_and_a_greater_one_restarts() {
+    let (scripted, database) = scripted(Numbers::AtCommit);
+    database.committed(scripted.insert());
+    // Number 2 is assigned and never becomes visible.
+    scripted.begin();
+    scripted.roll_back(0);
+    let mut feed = reading(&database, Arc::default(), 1 << 20);
+    let mut waits = Listener::at(feed.after(2));
+    let mut restarts = Listener::at(feed.after(3));
+    feed.settle_down(2);
+    while waits.take(&mut feed) || restarts.take(&mut feed) {}
+    assert_eq!((&waits.got[..], &restarts.got[..]), (&[][..], &[1][..]));
+    database.committed(scripted.insert());
+    feed.settle_down(2);
+    while waits.take(&mut feed) || restarts.take(&mut feed) {}
+    assert_eq!((waits.got, restarts.got), (vec![3], vec![1, 3]));
 }
 
 #[test]

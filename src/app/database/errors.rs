@@ -57,6 +57,13 @@ impl From<Failure> for CreateError {
     }
 }
 
+impl CreateError {
+    /// See [`QueryError::is_temporary`].
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, CreateError::Query(error) if error.is_temporary())
+    }
+}
+
 /// Why a query failed.
 #[derive(Debug, Error)]
 pub enum QueryError {
@@ -64,4 +71,12 @@ pub enum QueryError {
     Checkout(#[from] CheckoutError),
     #[error("the database answered: {0}")]
     Failure(#[from] Failure),
+}
+
+impl QueryError {
+    /// Whether the database may answer soon. A pool whose connections are all in use is not that: Rails answers
+    /// it with 500.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, QueryError::Failure(failure) if failure.is_temporary())
+    }
 }

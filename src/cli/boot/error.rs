@@ -1,7 +1,7 @@
 //! The reasons why `serve` cannot start.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ninetabs_server::StartError;
 use thiserror::Error;
@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::app::adapters::Failure;
 use crate::app::broadcaster::BroadcasterError;
 use crate::app::database::OpenError;
+use crate::app::database_place::{DatabasePlace, DatabaseUrl, MEMORY};
 use crate::app::outside_writers::WatchError;
 use crate::app::producer::ProducerError;
 use crate::app::templates::ViewsError;
@@ -25,8 +26,14 @@ pub enum BootError {
         "--db-pool {size}: cannot open more than {opened} connections: {error}; give a smaller number (auto is one per thread), or raise the limit of descriptors (ulimit -n)"
     )]
     DatabasePool { size: usize, opened: usize, error: Failure },
+    #[error(
+        "--db-pool {size}: PostgreSQL gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), put a pooler such as PgBouncer in front of it, or raise its max_connections"
+    )]
+    ServerPool { size: usize, opened: usize, error: Failure },
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     Database { path: PathBuf, error: OpenError },
+    #[error("--database {url}: {error}")]
+    DatabaseServer { url: DatabaseUrl, error: OpenError },
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     NoDatabase { path: PathBuf, error: FileError },
     #[error(
@@ -61,10 +68,15 @@ impl BootError {
     }
 
     /// A database that was not opened.
-    pub(super) fn of_database(path: &Path, error: OpenError) -> BootError {
-        match error {
-            OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
-            error => BootError::Database { path: path.to_owned(), error },
+    pub(super) fn of_database(database: &DatabasePlace, error: OpenError) -> BootError {
+        match (database, error) {
+            (DatabasePlace::Server(_), OpenError::Pool { size, opened, error }) => {
+                BootError::ServerPool { size, opened, error }
+            }
+            (DatabasePlace::Server(url), error) => BootError::DatabaseServer { url: url.clone(), error },
+            (_, OpenError::Pool { size, opened, error }) => BootError::DatabasePool { size, opened, error },
+            (DatabasePlace::File(path), error) => BootError::Database { path: path.clone(), error },
+            (DatabasePlace::Memory, error) => BootError::Database { path: MEMORY.into(), error },
         }
     }
 }

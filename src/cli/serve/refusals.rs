@@ -1,17 +1,19 @@
 //! Refuses combinations of `serve` arguments that are each valid on their own. Each refusal is one line that says
 //! what to give instead.
 
-use std::path::Path;
-
+use crate::app::database_place::DatabasePlace;
 use crate::cli::files::clash::{Use, same_file};
 use crate::cli::serve_args::{FrontDoor, LiveModel, Notice, ServeArgs};
-use crate::cli::temporary_folder::MEMORY;
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Token};
 
 /// The first reason why `serve` must not start.
 pub fn of(args: &ServeArgs) -> Option<String> {
     let on_tiny_http = || (args.front == FrontDoor::TinyHttp).then(|| beyond_tiny_http(args)).flatten();
-    exposed(args).or_else(|| beyond_own_threads(args)).or_else(on_tiny_http).or_else(|| clash(args))
+    exposed(args)
+        .or_else(|| no_cable(args))
+        .or_else(|| beyond_own_threads(args))
+        .or_else(on_tiny_http)
+        .or_else(|| clash(args))
 }
 
 /// The reason why the control server must not start: a token that is too short, or no token at an address that other
@@ -36,6 +38,18 @@ fn exposed(args: &ServeArgs) -> Option<String> {
             }
             None
         }
+    }
+}
+
+/// The refusal of an address to listen at that is none, or that no server needs.
+fn no_cable(args: &ServeArgs) -> Option<String> {
+    let given = args.cable_database.as_ref()?;
+    match (given, &args.database) {
+        (DatabasePlace::Server(_), DatabasePlace::Server(_)) => None,
+        (DatabasePlace::Server(_), _) => Some(format!(
+            "--cable-database {given}: it is used only with a postgresql:// URL for --database; leave it out"
+        )),
+        _ => Some(format!("--cable-database {given}: give the postgresql:// URL of the server itself")),
     }
 }
 
@@ -73,10 +87,9 @@ fn beyond_own_threads(args: &ServeArgs) -> Option<String> {
 
 /// The refusal of two flags that lead to the same file.
 fn clash(args: &ServeArgs) -> Option<String> {
-    let database = Some(args.database.as_path()).filter(|path| *path != Path::new(MEMORY));
     same_file(&[
         ("--views", Use::Views, args.views.as_deref()),
-        ("--database", Use::Database, database),
+        ("--database", Use::Database, args.database.file()),
         ("--control-token-file", Use::File, args.control_token_file.as_deref()),
         ("--state", Use::File, args.state.as_deref()),
         ("--trace", Use::File, args.trace.as_deref()),

@@ -79,6 +79,7 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
         What::ActionOrphaned { .. } => (words::ACTION_ORPHANED, 0, NONE),
         What::ActionEnded { .. } => (words::ACTION_ENDED, 0, NONE),
         What::Ordered { text } => (words::ORDERED, 0, [("text", text), ("", &"")]),
+        What::Database { text } => (words::DATABASE, 0, [("text", text), ("", &"")]),
         What::Accepted { .. }
         | What::Queued
         | What::Wrote { .. }

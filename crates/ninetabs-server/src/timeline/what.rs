@@ -125,6 +125,11 @@ pub enum What {
         /// The order, in a few words.
         text: String,
     },
+    /// A change in the state of the database that requests use. It belongs to no thread and no request.
+    Database {
+        /// The change, in a few words.
+        text: String,
+    },
     /// An event from a newer server that this version does not support.
     #[cfg_attr(feature = "serde", serde(other))]
     Unknown,
@@ -162,7 +167,8 @@ impl What {
         | What::Reaped { why: text, .. }
         | What::Rejected { why: text, .. }
         | What::Panicked { message: text }
-        | What::Ordered { text } = self
+        | What::Ordered { text }
+        | What::Database { text } = self
             && text.len() > LONGEST_TEXT
         {
             *text = cut(mem::take(text));
@@ -183,7 +189,8 @@ impl What {
             | What::Reaped { why: text, .. }
             | What::Rejected { why: text, .. }
             | What::Panicked { message: text }
-            | What::Ordered { text } => text.len(),
+            | What::Ordered { text }
+            | What::Database { text } => text.len(),
             _ => 0,
         }
     }

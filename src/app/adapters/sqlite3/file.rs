@@ -18,11 +18,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::{Failure, Gone};
 use super::session::{SCHEMA, Sqlite3Session};
-use super::word;
+use super::{BUSY_TIMEOUT, word};
 use crate::app::table::Table;
 
-/// How long a connection waits for the write of another one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before retrying the change of the journal mode.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Written to the file's header, so that a database of another program is not mistaken for ours.
@@ -52,6 +50,7 @@ pub(super) struct Files {
     /// Absolute and without symbolic links, as SQLite itself resolves it.
     path: PathBuf,
     keep: Keep,
+    busy_timeout: Duration,
     identity: Identity,
     /// The log and its index, which exist as long as a connection is open.
     beside: Vec<(PathBuf, Identity)>,
@@ -74,7 +73,7 @@ impl Identity {
 
 impl Files {
     /// The files of a database that [`prepare`] has opened and that is still open.
-    pub fn of(path: &Path, keep: Keep) -> Result<Files, Failure> {
+    pub fn of(path: &Path, keep: Keep, busy_timeout: Duration) -> Result<Files, Failure> {
         let path = fs::canonicalize(path).map_err(Failure::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
         let beside = ["-wal", "-shm"].map(|suffix| {
@@ -83,7 +82,7 @@ impl Files {
             PathBuf::from(path)
         });
         let beside = beside.into_iter().filter_map(|path| Identity::of(&path).map(|it| (path, it))).collect();
-        Ok(Files { path, keep, identity, beside, is_gone: AtomicBool::new(false) })
+        Ok(Files { path, keep, busy_timeout, identity, beside, is_gone: AtomicBool::new(false) })
     }
 
     /// Opens a connection to these files, and fails if they were replaced.
@@ -92,6 +91,7 @@ impl Files {
         let connection = connect(&self.path, EXISTING, self.keep)?;
         // The file may have been replaced while it was opened.
         self.check()?;
+        connection.busy_timeout(self.busy_timeout).map_err(Failure::from)?;
         Ok(Sqlite3Session::of(connection))
     }
 
@@ -252,7 +252,7 @@ mod tests {
         for (keep, expected) in [(Keep::Forever, 1), (Keep::WhileOpen, 0)] {
             let path = folder.path().join(format!("{keep:?}"));
             let first = prepare(&path, keep).unwrap().session;
-            let second = Files::of(&path, keep).unwrap().connect().unwrap();
+            let second = Files::of(&path, keep, BUSY_TIMEOUT).unwrap().connect().unwrap();
             for session in [first, second] {
                 assert_eq!(session.ask("PRAGMA synchronous"), expected, "{keep:?}");
             }
@@ -380,7 +380,7 @@ mod tests {
         std::os::unix::fs::symlink("real", at("link")).unwrap();
         drop(pool(&at("real"), 1));
         let database = pool(&at("link"), 1);
-        let files = Files::of(&at("link"), Keep::Forever).unwrap();
+        let files = Files::of(&at("link"), Keep::Forever, BUSY_TIMEOUT).unwrap();
         drop(pool(&at("other"), 1));
         fs::remove_file(at("link")).unwrap();
         std::os::unix::fs::symlink("other", at("link")).unwrap();

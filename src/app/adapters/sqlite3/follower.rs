@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use ninetabs_server::threads::StopSignal;
+
 use super::super::{Change, Failure, Follower, Known};
 use super::session::Sqlite3Session;
 use super::word;
@@ -33,7 +35,7 @@ impl Follower for DataVersion {
 
     /// Queries the last id, and the table's number. The number differs if the whole database was replaced
     /// through SQLite (`.restore`), whatever ids the new one has.
-    fn look(&mut self, Known { table, newest }: Known) -> Result<Option<Change>, Failure> {
+    fn look(&mut self, Known { table, newest }: Known, _: &StopSignal) -> Result<Option<Change>, Failure> {
         let db = &mut self.session.db;
         let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
         if self.known == Some(version) {
@@ -61,8 +63,12 @@ mod tests {
     use super::super::{Keep, open, theirs};
     use super::*;
     use crate::app::database::{Database, LeaseFor};
-    use crate::app::outside_writers::look;
+    use crate::app::outside_writers;
     use crate::app::table::Table;
+
+    fn look(follower: &mut dyn Follower, database: &Database) -> Result<(), Failure> {
+        outside_writers::look(follower, database, &|_, _| {}, &StopSignal::never())
+    }
 
     fn database(path: &Path) -> Arc<Database> {
         let opened = open(path, Keep::Forever).unwrap();
@@ -80,7 +86,11 @@ mod tests {
         let mut follower = database.follow().unwrap();
         look(&mut *follower, &database).unwrap();
         assert_eq!(database.newest(), 1);
-        assert_eq!(follower.look(database.known()).unwrap(), None, "no program has written since");
+        assert_eq!(
+            follower.look(database.known(), &StopSignal::never()).unwrap(),
+            None,
+            "no program has written since"
+        );
         theirs.add("theirs");
         look(&mut *follower, &database).unwrap();
         assert_eq!(database.newest(), 2);

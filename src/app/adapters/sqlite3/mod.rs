@@ -11,10 +11,11 @@ mod session;
 mod word;
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use super::{Adapter, Failure, Gone, Opened, Session};
+use super::{Adapter, EngineStats, Failure, Gone, Opened, Session};
 use file::Files;
 use follower::DataVersion;
 
@@ -27,11 +28,20 @@ struct Sqlite3 {
     files: Files,
 }
 
+/// How long a connection waits for the write of another one, by default.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Opens a database, and creates its file if it does not exist. Blocks while another process prepares the
 /// same file.
 pub fn open(path: &Path, keep: Keep) -> Result<Opened, Failure> {
-    let file::Prepared { session, last_id, table } = file::prepare(path, keep)?;
-    let files = Files::of(path, keep)?;
+    open_with(path, keep, BUSY_TIMEOUT)
+}
+
+/// The same, with connections that wait at most this long for the write of another one.
+pub fn open_with(path: &Path, keep: Keep, busy_timeout: Duration) -> Result<Opened, Failure> {
+    let file::Prepared { mut session, last_id, table } = file::prepare(path, keep)?;
+    session.set_timeout(busy_timeout)?;
+    let files = Files::of(path, keep, busy_timeout)?;
     Ok(Opened { adapter: Box::new(Sqlite3 { files }), session: Box::new(session), table, last_id })
 }
 
@@ -46,6 +56,10 @@ impl Adapter for Sqlite3 {
 
     fn check_files(&self) -> Result<(), Gone> {
         self.files.check()
+    }
+
+    fn engine(&self) -> EngineStats {
+        EngineStats::of("sqlite3")
     }
 }
 

@@ -13,6 +13,7 @@ use super::super::super::batch::BATCH;
 use super::super::super::database::Lease;
 use super::super::super::outside_writers;
 use super::*;
+use ninetabs_server::threads::StopSignal;
 
 /// One step of a script. A number chooses one of the existing transactions, commits or listeners.
 #[derive(Debug, Clone)]
@@ -119,7 +120,7 @@ impl Run {
 
     fn look(&mut self) {
         // If this look fails, the next one finds the same changes.
-        let _ = outside_writers::look(&mut *self.follower, &self.database);
+        let _ = outside_writers::look(&mut *self.follower, &self.database, &|_, _| {}, &StopSignal::never());
     }
 
     fn take(&mut self, step: &Step) {

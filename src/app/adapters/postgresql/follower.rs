@@ -1,0 +1,307 @@
+//! Finds the commits of other programs, by notifications and by looking at the table.
+//!
+//! A notification is a hint. It may be lost, repeated, or sent by any role that can connect, so it never moves a
+//! position: it only makes the follower look at the table at once instead of within a second. The follower listens
+//! first and then looks, so that nothing is missed between a lost connection and the next one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ninetabs_server::threads::StopSignal;
+use tokio::sync::mpsc::Receiver;
+use tokio_postgres::types::Type;
+
+use super::super::{Change, Failure, Known};
+use super::connection::{CallLimit, Heard, PgConnection, PgNotification};
+use super::engine::{ForwardedEvent, PgEngine, only};
+use crate::app::table::Table;
+
+/// The channels. `notify_models` of the schema names the first one.
+const MODELS: &str = "ninetabs_models";
+const SAID: &str = "ninetabs_said";
+/// How long a look waits, so that the thread can be stopped.
+const SLICE: Duration = Duration::from_millis(100);
+/// After this time without a notification, the table is looked at: a notification may have been lost.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The same while notifications do not arrive at all.
+const CHECK_OFTEN: Duration = Duration::from_millis(100);
+/// How long a query of the follower takes at most.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the follower waits for its own notification.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// The pauses between two attempts to connect. Each is drawn between half of its length and all of it.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// The longest name of an event.
+const MOST_NAME: usize = 64;
+
+/// The last visible number, the last one assigned, and the table's word.
+const CHECK: &str = "SELECT (SELECT coalesce(max(id), 0) FROM models),
+    CASE WHEN is_called THEN last_value ELSE 0 END,
+    (SELECT word FROM ninetabs_epochs ORDER BY since LIMIT 1)
+    FROM models_numbers";
+
+/// The follower, with a connection of its own.
+pub(super) struct PgFollower {
+    engine: Arc<PgEngine>,
+    events: Receiver<String>,
+    state: FollowerState,
+    /// Events of other servers that were not returned yet.
+    heard: VecDeque<Change>,
+    /// The next pause, if the next attempt to connect fails.
+    pause: Duration,
+    /// Whether a change was returned since the start.
+    has_looked: bool,
+}
+
+enum FollowerState {
+    /// Connected, and nothing was asked yet.
+    Connected(PgConnection),
+    Following {
+        connection: PgConnection,
+        listens: bool,
+        checked_at: Option<Instant>,
+    },
+    /// The connection was lost. The next attempt to connect is not before this time.
+    Lost {
+        until: Instant,
+    },
+}
+
+impl PgFollower {
+    /// A follower that is connected. Fails if it is connected to another database than the sessions.
+    pub fn connected(engine: &Arc<PgEngine>) -> Result<PgFollower, Failure> {
+        let limit = CallLimit::new(engine.query_timeout, None);
+        let (connection, table) = engine.connect_cable(&limit)?;
+        if engine.table() != table {
+            return Err(Failure::Setup("--cable-database is another database than --database".to_owned()));
+        }
+        Ok(PgFollower {
+            engine: Arc::clone(engine),
+            events: engine.take_events(),
+            state: FollowerState::Connected(connection),
+            heard: VecDeque::new(),
+            pause: PAUSES[0],
+            has_looked: false,
+        })
+    }
+
+    /// Records whether notifications arrive, and logs a change.
+    fn listens(&self, listens: bool) {
+        match (listens, self.engine.set_listening(listens)) {
+            (true, Some(lasted)) if self.has_looked => {
+                log::info!(
+                    "listening for commits of other programs again, after {:.1} s",
+                    lasted.as_secs_f64()
+                );
+            }
+            (false, None) if !self.has_looked => log_not_listening(),
+            (false, Some(_)) => log_not_listening(),
+            _ => {}
+        }
+    }
+
+    /// Listens, and waits for a notification of its own, which arrives only if the connection can listen.
+    fn begin(&mut self, mut connection: PgConnection, stop: &StopSignal) -> Result<(), Failure> {
+        let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
+        connection.execute(&format!("LISTEN {MODELS}; LISTEN {SAID}"), &limit)?;
+        let test = format!("test {:x}", fastrand::u64(..));
+        self.send_test(&mut connection, &test, &limit)?;
+        let began = Instant::now();
+        let mut listens = false;
+        while !listens && began.elapsed() < HEARD_WITHIN && !stop.has_come() {
+            match connection.listen(SLICE, &mut self.events)? {
+                Heard::Notification(it) => {
+                    listens = it.channel == SAID && it.payload == test;
+                    self.hear(it, i64::MAX);
+                }
+                Heard::Order(event) => notify(&mut connection, &event, &limit)?,
+                Heard::Nothing => {}
+            }
+        }
+        if listens {
+            self.listens(true);
+        } else if !stop.has_come() {
+            self.listens(false);
+        }
+        self.state = FollowerState::Following { connection, listens, checked_at: None };
+        Ok(())
+    }
+
+    /// Sends a notification to itself, on another connection: a pooler passes on what arrives with the answer to a
+    /// query of the same connection, and nothing later. If no other connection is left, the test shows less.
+    fn send_test(
+        &self,
+        connection: &mut PgConnection,
+        test: &str,
+        limit: &CallLimit<'_>,
+    ) -> Result<(), Failure> {
+        match self.engine.open(limit) {
+            Ok(mut other) => notify(&mut other, test, limit),
+            Err(_) => notify(connection, test, limit),
+        }
+    }
+
+    /// Takes a notification. Returns whether the table may have models after `newest`.
+    fn hear(&mut self, notification: PgNotification, newest: i64) -> bool {
+        self.engine.count_notification();
+        let PgNotification { channel, payload } = notification;
+        if channel == MODELS {
+            return payload.parse().map_or(true, |id: i64| id > newest);
+        }
+        self.heard.extend(event(&payload, self.engine.nonce));
+        false
+    }
+
+    /// Waits for a notification, or until the table is to be looked at. Then looks at it.
+    fn follow(
+        &mut self,
+        connection: &mut PgConnection,
+        listens: bool,
+        checked_at: &mut Option<Instant>,
+        known: Known,
+        stop: &StopSignal,
+    ) -> Result<Option<Change>, Failure> {
+        let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
+        let every = if listens { CHECK_EVERY } else { CHECK_OFTEN };
+        let rest = checked_at.map_or(Duration::ZERO, |at| every.saturating_sub(at.elapsed()));
+        let mut must_check = rest.is_zero();
+        if !must_check {
+            match connection.listen(rest.min(SLICE), &mut self.events)? {
+                Heard::Notification(it) => must_check |= self.hear(it, known.newest),
+                Heard::Order(event) => notify(connection, &event, &limit)?,
+                Heard::Nothing => {}
+            }
+        }
+        // All notifications that have arrived need one look.
+        while let Some(it) = connection.take_notification() {
+            must_check |= self.hear(it, known.newest);
+        }
+        if !must_check {
+            return Ok(self.heard.pop_front());
+        }
+        let change = self.check(connection, known, &limit)?;
+        *checked_at = Some(Instant::now());
+        if self.engine.has_lock_holder() {
+            self.engine.look_for_holder(connection, &limit)?;
+        }
+        self.has_looked = true;
+        Ok(Some(change))
+    }
+
+    fn check(
+        &self,
+        connection: &mut PgConnection,
+        known: Known,
+        limit: &CallLimit<'_>,
+    ) -> Result<Change, Failure> {
+        let rows = connection.query(CHECK, &[], limit)?;
+        let row = only(&rows)?;
+        let (last_id, last_number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let table = Table::from_bits(row.try_get::<_, Option<i32>>(2)?.unwrap_or_default());
+        self.engine.count_check();
+        if table != known.table {
+            return Ok(Change::Replaced { table, last_id });
+        }
+        if last_number < known.newest {
+            // Numbers were set back while this connection was open.
+            self.engine.begin_epoch(connection, limit)?;
+        }
+        self.engine.saw(last_id);
+        Ok(Change::Committed(last_id))
+    }
+
+    fn take_state(&mut self) -> FollowerState {
+        std::mem::replace(&mut self.state, FollowerState::Lost { until: Instant::now() })
+    }
+}
+
+impl super::super::Follower for PgFollower {
+    /// A look waits by itself.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn look(&mut self, known: Known, stop: &StopSignal) -> Result<Option<Change>, Failure> {
+        if let Some(event) = self.heard.pop_front() {
+            return Ok(Some(event));
+        }
+        let outcome = match self.take_state() {
+            FollowerState::Connected(connection) => self.begin(connection, stop).map(|()| None),
+            FollowerState::Following { mut connection, listens, mut checked_at } => {
+                let change = self.follow(&mut connection, listens, &mut checked_at, known, stop);
+                if change.is_ok() {
+                    self.pause = PAUSES[0];
+                    self.state = FollowerState::Following { connection, listens, checked_at };
+                }
+                change
+            }
+            FollowerState::Lost { until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    stop.sleep(left.min(SLICE));
+                    self.state = FollowerState::Lost { until };
+                    return Ok(None);
+                }
+                let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
+                self.engine.connect_cable(&limit).map(|(connection, _)| {
+                    self.engine.count_reconnect();
+                    self.state = FollowerState::Connected(connection);
+                    None
+                })
+            }
+        };
+        outcome.inspect_err(|failure| {
+            self.engine.count_failure(failure);
+            let part = self.pause / 2 + self.pause.mul_f64(fastrand::f64() / 2.0);
+            self.state = FollowerState::Lost { until: Instant::now() + part };
+            self.pause = (self.pause * 2).min(PAUSES[1]);
+            self.engine.set_listening(false);
+        })
+    }
+}
+
+fn notify(connection: &mut PgConnection, payload: &str, limit: &CallLimit<'_>) -> Result<(), Failure> {
+    let bound: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&SAID, Type::TEXT), (&payload, Type::TEXT)];
+    connection.query("SELECT pg_notify($1, $2)", &bound, limit).map(drop)
+}
+
+/// The event in a payload of another server. Any role may send any payload, so it is limited to what a server sends.
+fn event(payload: &str, nonce: u64) -> Option<Change> {
+    let ForwardedEvent { from, name, data } = serde_json::from_str(payload).ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let is_name = !name.is_empty() && name.len() <= MOST_NAME && name.bytes().all(is_plain);
+    (from != nonce && is_name).then_some(Change::Event { name, data })
+}
+
+fn log_not_listening() {
+    log::warn!(
+        "notifications of PostgreSQL do not arrive, as through PgBouncer in transaction mode: the table is checked every 100 ms; give the server's own address to --cable-database"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_event_of_another_server_is_heard() {
+        let heard = |payload: &str| event(payload, 7);
+        let said = Change::Event { name: "said".to_owned(), data: "hi\n".to_owned() };
+        assert_eq!(heard(r#"{"from":8,"name":"said","data":"hi\n"}"#), Some(said));
+        for payload in [
+            r#"{"from":7,"name":"said","data":"our own"}"#,
+            r#"{"from":8,"name":"","data":"x"}"#,
+            r#"{"from":8,"name":"a\ndata: forged","data":"x"}"#,
+            r#"{"from":8,"name":"said"}"#,
+            r#"{"from":-1,"name":"said","data":"x"}"#,
+            "test 12ab",
+            "999999999",
+            "",
+            "[",
+        ] {
+            assert_eq!(heard(payload), None, "{payload:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The figures of a run.
+
+use serde::Serialize;
+
+use super::pool::QueueLaws;
+use super::spread::DurationSpread;
+
+/// The figures of a run, for all servers together.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Figures {
+    /// From the queue to a thread, for each turn that began.
+    pub wait: DurationSpread,
+    /// From the beginning of a turn to the beginning of the same tab's next one.
+    pub period: DurationSpread,
+    pub turns: Turnout,
+    pub pages: PageFigures,
+    pub backlog: Backlog,
+    pub joins: Joins,
+    /// The longest time without news, one for each tab.
+    pub silence: DurationSpread,
+    pub tabs_at_end: TabsAtEnd,
+    /// Answers of the balancer (502, 503) that ended an EventSource. Its page opened a new one.
+    pub gave_up: u64,
+    /// Connections that were cut.
+    pub cuts: u64,
+    /// Streams that ended because the database did not answer.
+    pub streams_failed: u64,
+    #[serde(skip)]
+    pub checked: Checked,
+}
+
+/// Turns per tab.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Turnout {
+    pub all: u64,
+    pub per_tab: f64,
+    pub fewest: u32,
+    pub most: u32,
+    pub tabs_without: u32,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PageFigures {
+    pub asked: u64,
+    pub answered: u64,
+    pub failed: u64,
+    /// From the request to a thread.
+    pub wait: DurationSpread,
+}
+
+/// Requests in the queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Backlog {
+    /// Over time, all servers together.
+    pub mean: f64,
+    /// The longest queue of one server.
+    pub longest: usize,
+    /// All servers together.
+    pub at_end: usize,
+}
+
+/// Connections of tabs that reached a server, without the first one of each tab.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Joins {
+    pub all: u64,
+    pub most_in_a_second: u64,
+    /// The second in which they were most, counted from 0.
+    pub in_second: u64,
+    #[serde(skip)]
+    second: u64,
+    #[serde(skip)]
+    in_this_second: u64,
+}
+
+impl Joins {
+    pub fn add(&mut self, now_us: u64) {
+        let second = now_us / 1_000_000;
+        if second != self.second {
+            (self.second, self.in_this_second) = (second, 0);
+        }
+        self.in_this_second += 1;
+        self.all += 1;
+        if self.in_this_second > self.most_in_a_second {
+            (self.most_in_a_second, self.in_second) = (self.in_this_second, second);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct TabsAtEnd {
+    pub waiting: u32,
+    pub streaming: u32,
+    pub reconnecting: u32,
+}
+
+/// What the laws are judged by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub queues: QueueLaws,
+    /// Tabs that were in no state or in two, over all checks.
+    pub misplaced: u64,
+    /// Batches of rows that did not follow the last one.
+    pub out_of_order: u64,
+    /// Streams that were opened within a round of the reaper of another one, and then reaped.
+    pub twins: u64,
+    /// Those that were reaped in the same round.
+    pub twins_together: u64,
+    /// Turns that began after all tabs were open, and since when.
+    pub later_turns: u64,
+    pub later_since_us: u64,
+}
