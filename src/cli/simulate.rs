@@ -145,7 +145,7 @@ pub struct SimulateArgs {
     #[arg(long = "for", value_name = "SECS", default_value = "600", value_parser = length)]
     pub length: Duration,
     /// Seed of all random numbers [default: 1]
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::number(0..=u64::MAX))]
     pub seed: u64,
     /// Rule to break, to see which law notices [lifo, lost-wake-up or no-jitter]
     #[arg(long, value_name = "RULE")]
