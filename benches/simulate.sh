@@ -4,8 +4,8 @@
 #
 #   benches/simulate.sh
 #
-# Takes five minutes after the build, and needs a machine on which nothing else runs: a thread that waits for
-# a processor lengthens a real turn, and not a simulated one. NINETABS names another program to measure.
+# Takes five minutes after the build, and needs a machine on which nothing else runs: waiting for a processor
+# lengthens a real turn, but not a simulated one. NINETABS names another program to measure.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -281,7 +281,7 @@ fn a_server_whose_pool_does_not_fit_does_not_start_and_says_how_many_connections
     admin.execute("GRANT ALL ON SCHEMA public TO few");
     let url = database.url().replace("ninetabs@", "few@");
     let said = refused(&["--threads", "8", "--database", &url]);
-    let words = "--db-pool 8: PostgreSQL gave only 6 connections: too many connections for role \"few\" (SQLSTATE 53300); give fewer";
+    let words = "--db-pool 8: PostgreSQL accepted only 6 connections: too many connections for role \"few\" (SQLSTATE 53300); give fewer";
     assert!(said.contains(words), "{said}");
     admin.execute("DROP OWNED BY few; DROP ROLE few");
 }

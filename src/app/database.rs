@@ -198,7 +198,7 @@ impl Database {
         self.adapter.follow()
     }
 
-    /// What is known of the engine. Does not block.
+    /// The known state of the engine. Does not block.
     pub fn engine(&self) -> EngineStats {
         self.adapter.engine()
     }

@@ -1,7 +1,7 @@
 //! Where the models are stored: a file, a temporary file, or a PostgreSQL database.
 //!
-//! A URL may contain a password. It is shown without it everywhere: in messages, in logs, in commands on pages, and
-//! in debug output.
+//! A URL may contain a password. The password is never shown: not in messages, logs, commands on pages, or debug
+//! output.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,7 +14,7 @@ pub const MEMORY: &str = ":memory:";
 /// How the URL of a PostgreSQL database begins.
 const SCHEMES: [&str; 2] = ["postgresql://", "postgres://"];
 
-/// The database, as it was given.
+/// The database, as given by the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabasePlace {
     File(PathBuf),
@@ -42,7 +42,7 @@ impl From<&str> for DatabasePlace {
 }
 
 impl DatabasePlace {
-    /// The file, if it is one that the user named.
+    /// The file, if the user named one.
     pub fn file(&self) -> Option<&Path> {
         match self {
             DatabasePlace::File(path) => Some(path),
@@ -61,12 +61,12 @@ impl fmt::Display for DatabasePlace {
     }
 }
 
-/// The URL of a PostgreSQL database. It is shown without its password.
+/// The URL of a PostgreSQL database. `Display` and `Debug` omit the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// `None` if the text does not begin as the URL of a PostgreSQL database does.
+    /// Returns `None` if the text does not begin like the URL of a PostgreSQL database.
     pub fn of(text: &str) -> Option<DatabaseUrl> {
         let is_one = SCHEMES.iter().any(|scheme| text.starts_with(scheme));
         is_one.then(|| DatabaseUrl(text.to_owned()))
@@ -90,9 +90,9 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// A URL without its password, or with this text in its place. Any other text stays as it is.
+/// A URL with its password replaced by `hidden`, or removed if `hidden` is empty. Other text is returned unchanged.
 ///
-/// A password should be percent-encoded. If it is not, too much is left out rather than too little.
+/// A password should be percent-encoded. If it is not, this removes too much rather than too little.
 pub fn without_password(url: &str, hidden: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (user, rest) = match rest.rsplit_once('@') {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_url_of_postgresql_is_one() {
+    fn only_a_postgresql_url_is_recognized_as_a_server() {
         assert_eq!(DatabasePlace::from(":memory:"), DatabasePlace::Memory);
         for path in ["ninetabs.sqlite3", "postgresql", "postgresql:/a", "file:x", "mysql://h/d"] {
             assert_eq!(DatabasePlace::from(path).file(), Some(Path::new(path)));

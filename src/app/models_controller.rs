@@ -280,7 +280,7 @@ pub fn not_answered(request: &Request, error: &QueryError) -> Response {
     if error.is_temporary() { unavailable(request, error) } else { failed(request, error) }
 }
 
-/// Logs the cause, and asks the client to try again. What became of its request is not known.
+/// Logs the cause, and asks the client to try again. The outcome of its request is unknown.
 fn unavailable(request: &Request, error: &dyn Display) -> Response {
     limited!(Error, "{request:?}: {error:#}");
     Response::status(StatusCode::SERVICE_UNAVAILABLE).with_header("retry-after", "1")

@@ -30,8 +30,8 @@ pub struct OutsideWriters {
 }
 
 impl OutsideWriters {
-    /// Starts the thread, with a connection outside the pool. `hear` gets the events of other servers, and `note` what
-    /// the record of events is to say about the database. Neither may block.
+    /// Starts the thread, with a connection outside the pool. `hear` receives the events of other servers, and
+    /// `note` the texts about the database for the record of events. Neither may block.
     pub fn watch(
         database: &Arc<Database>,
         services: &Services,
@@ -65,7 +65,7 @@ impl OutsideWriters {
     }
 }
 
-/// Whether notifications of commits arrive. A start that waits for the first one is not a loss.
+/// Tracks whether notifications of commits arrive. Waiting for the first one after a start does not count as a loss.
 #[derive(Debug, Default)]
 enum Hearing {
     #[default]
@@ -77,7 +77,7 @@ enum Hearing {
 }
 
 impl Hearing {
-    /// Returns what the record is to say, if notifications no longer arrive, or arrive again.
+    /// Returns the text for the record if notifications have stopped arriving, or arrive again.
     fn change(&mut self, listening: Option<bool>) -> Option<String> {
         match (&*self, listening?) {
             (Hearing::NotYet, true) => {

@@ -35,7 +35,7 @@ pub(super) enum Question {
 pub(super) enum TableAnswer {
     /// All models of this table after the id `after`, up to `up_to`.
     Models { table: Table, after: i64, models: Vec<Model>, up_to: i64 },
-    /// The [`Database`] has recorded the last id. This is the last number.
+    /// The [`Database`] has recorded the last id. The argument is the last number.
     Last { number: i64 },
     /// The database did not answer.
     Failed(Question),

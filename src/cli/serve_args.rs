@@ -217,7 +217,7 @@ pub struct ServeArgs {
     /// Database file or PostgreSQL URL [default: ninetabs.sqlite3]
     ///
     /// A file is created if it does not exist. :memory: is a temporary file that is deleted when the server
-    /// stops. A URL such as postgresql://USER@HOST/NAME is for several servers on one PostgreSQL database; put
+    /// stops. A URL such as postgresql://USER@HOST/NAME lets several servers share one PostgreSQL database; put
     /// its password into PGPASSWORD or ~/.pgpass.
     #[arg(
         long,
@@ -231,7 +231,7 @@ pub struct ServeArgs {
     pub database: DatabasePlace,
     /// PostgreSQL URL to listen at [default: that of --database]
     ///
-    /// Commits of other servers are announced by LISTEN, which PgBouncer in transaction mode does not carry.
+    /// Commits of other servers are announced by NOTIFY, which PgBouncer in transaction mode does not pass on.
     /// Give the server's own address if --database is such a pooler.
     #[arg(
         long,
@@ -264,8 +264,8 @@ pub struct ServeArgs {
     pub db_checkout_timeout: Duration,
     /// Maximum time of one query [seconds; default: 5]
     ///
-    /// On SQLite, it limits the wait for another program's write. After that a page fails with 503, and a stream
-    /// ends empty. What became of a create is not known then.
+    /// On SQLite, it limits the wait for another program's write. After that time, a page fails with 503, and a
+    /// stream ends empty. A create that fails in this way may have been committed.
     #[arg(long, value_name = "SECS", env = "NINETABS_DB_QUERY_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Database")]
     pub db_query_timeout: Duration,
     /// Lease of a connection [action or query; default: action]

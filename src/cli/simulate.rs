@@ -45,7 +45,7 @@ const MOST_PAGES: f64 = 100_000.0;
 /// How the balancer chooses a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BalanceArg {
-    /// The server with the fewest connections, as HAProxy's leastconn.
+    /// The server with the fewest connections, like HAProxy's leastconn.
     Leastconn,
     /// Each server in turn.
     Roundrobin,
@@ -54,7 +54,7 @@ pub enum BalanceArg {
 /// The holder of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum HeldByArg {
-    /// A pool thread, from its beginning to its end.
+    /// A pool thread, for the whole stream.
     Thread,
     /// The event loop, as with the fix push: the thread is freed once the stream is open.
     EventLoop,
@@ -73,7 +73,7 @@ pub enum FlawArg {
 
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Number of tabs, from 1 to 10000000 [default: 9]
+    /// Number of tabs, from 1 to 10,000,000 [default: 9]
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=MOST_TABS))]
     pub tabs: u32,
     /// Number of servers, from 1 to 1000 [default: 1]
@@ -82,13 +82,13 @@ pub struct SimulateArgs {
     /// Minimum and maximum of each server's pool threads [default: 8:8]
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
-    /// Holder of a stream [thread or event-loop; default: thread]
+    /// What holds a stream [thread or event-loop; default: thread]
     #[arg(long, value_name = "WHAT", default_value = "thread")]
     pub held_by: HeldByArg,
     /// Maximum age of a stream [seconds or off; default: off]
     #[arg(long, value_name = "SECS|off", default_value = "off", value_parser = values::time_or_off)]
     pub max_stream_age: OrOff,
-    /// Random part by which that age is shortened [default: 10%]
+    /// Maximum random reduction of that age [default: 10%]
     #[arg(long, value_name = "%", default_value = "10%", value_parser = values::percentage)]
     pub max_stream_age_jitter: f64,
     /// Interval of the stream reaper [seconds; default: 1]
@@ -103,10 +103,10 @@ pub struct SimulateArgs {
     /// Interval of new rows [seconds or off; default: 1]
     #[arg(long, value_name = "SECS|off", default_value = "1", value_parser = values::time_or_off)]
     pub produce_every: OrOff,
-    /// How a closed client is noticed [write or poll; default: write]
+    /// How a server detects a closed client [write or poll; default: write]
     #[arg(long, value_name = "HOW", default_value = "write")]
     pub notice_close: Notice,
-    /// Interval of trimming idle threads [seconds; default: 30]
+    /// Interval at which idle threads are trimmed [seconds; default: 30]
     #[arg(long, value_name = "SECS", default_value = "30", value_parser = values::some_time)]
     pub auto_trim_time: Duration,
     /// Pages that are requested per second, on average [default: 1]
@@ -121,7 +121,7 @@ pub struct SimulateArgs {
     /// How a server is chosen [leastconn or roundrobin; default: leastconn]
     #[arg(long, value_name = "HOW", default_value = "leastconn")]
     pub balance: BalanceArg,
-    /// Time until the balancer notices a change [seconds; default: 1]
+    /// Time until the balancer detects a change [seconds; default: 1]
     #[arg(long, value_name = "SECS", default_value = "1", value_parser = duration::seconds)]
     pub check: Duration,
     /// Server to kill, and when (such as 2@30 or 2@30..40)
@@ -132,7 +132,7 @@ pub struct SimulateArgs {
     pub kill: Vec<Outage>,
     /// Server to stop by a signal, and when (such as 1@60..75)
     ///
-    /// Its connections stay open. At the second time it continues.
+    /// Its connections stay open. It continues at the second time.
     #[arg(long, value_name = "N@T..T", value_parser = pause)]
     pub stop: Vec<Outage>,
     /// When the database answers no query (such as 60..90)
@@ -147,13 +147,13 @@ pub struct SimulateArgs {
     /// Seed of all random numbers [default: 1]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::number(0..=u64::MAX))]
     pub seed: u64,
-    /// Rule to break, to see which law notices [lifo, lost-wake-up or no-jitter]
+    /// Rule to break, to see a law fail [lifo, lost-wake-up or no-jitter]
     #[arg(long, value_name = "RULE")]
     pub break_rule: Option<FlawArg>,
     /// Print only one JSON object
     #[arg(long)]
     pub json: bool,
-    /// SVG file for the lanes of the first server, at the beginning
+    /// SVG file for the beginning of the first server's lanes
     #[arg(long, visible_alias = "picture", value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }

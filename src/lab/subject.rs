@@ -54,7 +54,7 @@ pub struct Launch<'a> {
     pub program: &'a Path,
     /// The address of the app (`tcp://…`).
     pub bind: &'a str,
-    /// The file of its database. `None`: one of the variables names its database.
+    /// The file of its database. `None` if an environment variable names the database.
     pub database: Option<&'a Path>,
     /// Additional flags.
     pub flags: &'a [String],

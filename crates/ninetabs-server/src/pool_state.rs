@@ -16,8 +16,8 @@ use crossbeam_channel::Sender;
 use super::sync::Arc;
 use crate::timeline::{Subject, Timeline, What};
 
-/// Where the rules read the time, and what they tell the events to. A server's is its timeline; a simulation
-/// has a clock of its own. The compiler resolves every call, so a server pays nothing for it.
+/// The clock of the rules, and the recipient of their events. A server uses its timeline; a simulation has a clock of
+/// its own. Every call is resolved at compile time, so it costs a server nothing.
 pub trait PoolRecord {
     /// A point in time.
     type Time: Copy;

@@ -1,12 +1,12 @@
 //! The rules of the server without its threads, clock and sockets, for a program that simulates it (feature `rules`).
 //!
-//! A server never uses this module. It is a second driver of the same rules: [`thread_pool`](crate::thread_pool) has
-//! a mutex, a condition variable and threads around `pool_state`, and [`PoolRules`] has nothing. Where a pool thread
-//! blocks, a method here returns [`PoolTurn::Waits`], and the caller decides when the thread wakes. A simulation of the
-//! pool therefore cannot differ from the pool in what is decided, only in when.
+//! A server never uses this module. It drives the same rules in a second way: [`thread_pool`](crate::thread_pool)
+//! surrounds `pool_state` with a mutex, a condition variable and threads; [`PoolRules`] does not. Where a pool thread
+//! would block, a method here returns [`PoolTurn::Waits`], and the caller decides when the thread wakes. A simulation
+//! can therefore differ from the real pool only in the times of its decisions, not in the decisions.
 //!
 //! The module is a feature because its methods must be called in the order in which threads would call them. A
-//! program that serves requests does not need it, and should not find it.
+//! program that serves requests does not need it, and should not see it.
 
 use std::ops::RangeInclusive;
 
@@ -19,32 +19,33 @@ use crate::timeline::Subject;
 /// What a pool thread does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PoolTurn<W> {
-    /// It has taken this work out of todo. Its end is [`PoolRules::end`].
+    /// It has taken this work out of todo. Call [`PoolRules::end`] when the work ends.
     Runs(Subject, W),
-    /// It waits to be notified. Its next step is [`PoolRules::wake`].
+    /// It waits to be notified. Call [`PoolRules::wake`] after that.
     Waits,
     /// It has left the pool.
     Leaves,
 }
 
-/// What a push changes besides todo.
+/// The effects of a push other than the longer todo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pushed {
-    /// The number of a thread that was started. Its first step is [`PoolRules::begin`].
+    /// The number of the thread that was started, if one was. Call [`PoolRules::begin`] for it.
     pub spawned: Option<usize>,
     /// Whether one of the waiting threads is notified.
     pub wakes: bool,
 }
 
-/// The rules of a thread pool, as steps of its threads. `W` is the work, and `R` has the clock and gets the events.
+/// The rules of a thread pool, as steps of its threads. `W` is the work, and `R` provides the clock and receives the
+/// events.
 pub struct PoolRules<W, R: PoolRecord> {
     state: PoolState<W, R>,
 }
 
 impl<W, R: PoolRecord> PoolRules<W, R> {
-    /// Creates a pool whose minimum of threads waits, numbered from 1.
+    /// Creates a pool with the minimum number of threads, all waiting, numbered from 1.
     pub fn new(size: PoolSize, max_io: usize, record: R) -> PoolRules<W, R> {
-        // The channel tells a shutdown that all threads have left. There is no shutdown here.
+        // A shutdown uses the channel to wait for the last thread. There is no shutdown here.
         let (threads_left, _) = crossbeam_channel::bounded(0);
         let mut state = PoolState::new(size, max_io, record, threads_left);
         for number in 1..=size.min() {
@@ -66,18 +67,18 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
         Pushed { spawned, wakes: self.state.wakes_one() }
     }
 
-    /// The first step of a thread that was started.
+    /// Runs the first step of a thread that was started.
     pub fn begin(&mut self, number: usize) -> PoolTurn<W> {
         self.next(number)
     }
 
-    /// A waiting thread has been notified, and has the lock again.
+    /// Continues a waiting thread that was notified and holds the lock again.
     pub fn wake(&mut self, number: usize) -> PoolTurn<W> {
         self.state.end_waiting();
         self.next(number)
     }
 
-    /// The work that the thread has taken has ended.
+    /// Ends the work that the thread has taken.
     pub fn end(&mut self, number: usize, taken: Subject) -> PoolTurn<W> {
         self.state.finish(number, taken, None);
         self.next(number)
@@ -97,7 +98,7 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
         }
     }
 
-    /// Asks one thread to leave if there are more than the minimum. Returns whether a waiting thread is notified.
+    /// Asks one thread to leave if there are more threads than the minimum. Returns whether a waiting thread is notified.
     pub fn trim(&mut self, trim: Trim) -> bool {
         self.state.trim(trim) && self.state.wakes_one()
     }
@@ -117,7 +118,7 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
         self.state.waiting
     }
 
-    /// The numbers of this moment.
+    /// The current statistics.
     pub fn stats(&self) -> PoolStats {
         self.state.glance()
     }

@@ -1,8 +1,8 @@
-//! The numbers of an engine, which the control server shows under `engine`.
+//! The statistics of an engine, which the control server shows under `engine`.
 
 use serde::Serialize;
 
-/// What is known of the engine, without asking it. A field that does not apply to an engine is null.
+/// The known state of the engine, without a query. A field that does not apply to an engine is null.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EngineStats {
     pub kind: &'static str,
@@ -16,14 +16,14 @@ pub struct EngineStats {
     pub notifications: Option<u64>,
     /// Creates that gave up waiting for the lock of another transaction, since the start.
     pub lock_waits: Option<u64>,
-    /// Queries that were given up after their time, since the start.
+    /// Queries that were abandoned at their timeout, since the start.
     pub timeouts: Option<u64>,
-    /// The session that has the lock for which a create waited in vain, as long as it has it.
+    /// The session that holds the lock that a create did not get in time, for as long as it holds the lock.
     pub lock_holder: Option<LockHolder>,
 }
 
 impl EngineStats {
-    /// An engine without any of these numbers.
+    /// The statistics of an engine that has none of these.
     pub const fn of(kind: &'static str) -> EngineStats {
         EngineStats {
             kind,

@@ -91,11 +91,11 @@ pub trait Adapter: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// What is known of the engine. Does not block.
+    /// The known state of the engine. Does not block.
     fn engine(&self) -> EngineStats;
 
-    /// Sends an event to the other servers on this database, at most once. Does not block. An engine that cannot
-    /// does nothing.
+    /// Sends an event to the other servers on this database, at most once. Does not block. Does nothing if the engine
+    /// cannot send events.
     fn forward(&self, _name: &str, _data: &str) {}
 }
 
@@ -153,7 +153,7 @@ pub type EngineCause = Box<dyn Error + Send + Sync>;
 pub enum Failure {
     #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
-    /// It cannot be used as it is, or as it was given: a sentence with the remedy.
+    /// The database cannot be used in its current state, or with the given settings. The text contains the remedy.
     #[error("{0}")]
     Setup(String),
     #[error("it is not a SQLite database")]
@@ -170,16 +170,16 @@ pub enum Failure {
     /// Another connection held the lock for longer than the timeout.
     #[error("{0}")]
     Busy(EngineCause),
-    /// The connection was lost, or could not be made.
+    /// The connection was lost or could not be established.
     #[error("{0}")]
     Lost(EngineCause),
-    /// It did not answer in this time.
+    /// The engine did not answer within this time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// The action that waited was interrupted.
-    #[error("the wait for an answer was ended")]
+    #[error("the wait for an answer was interrupted")]
     Interrupted,
-    /// A model was created, but it may be lost with this server of the engine.
+    /// A model was created, but it may be lost if this server of the engine is lost.
     #[error("the model may not be stored safely: {0}")]
     Unconfirmed(String),
     #[error("another program has used the greatest possible id ({}); {remedy}", i64::MAX)]
@@ -202,7 +202,7 @@ impl Failure {
         )
     }
 
-    /// Whether the connection cannot be used after it.
+    /// Whether the connection cannot be used after this failure.
     #[cfg(feature = "postgresql")]
     fn ends_the_connection(&self) -> bool {
         matches!(self, Failure::Lost(_) | Failure::TimedOut(_) | Failure::Interrupted)

@@ -74,8 +74,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// Whether the database may answer soon. A pool whose connections are all in use is not that: Rails answers
-    /// it with 500.
+    /// Whether the database may answer soon. An exhausted pool does not count: Rails answers with 500 in that case.
     pub fn is_temporary(&self) -> bool {
         matches!(self, QueryError::Failure(failure) if failure.is_temporary())
     }

@@ -1,4 +1,4 @@
-//! Opens the database that was given.
+//! Opens the database that the user has given.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::app::adapters::{Failure, Opened};
 use crate::app::database_place::{DatabasePlace, DatabaseUrl};
 use crate::cli::serve_args::ServeArgs;
 
-/// Where the models are: the file of the database, which is a temporary one for `:memory:`, or a server.
+/// Where the models are stored: in a file, which is a temporary one for `:memory:`, or on a database server.
 #[derive(Debug, Clone)]
 pub enum Storage {
     File { path: PathBuf, keep: Keep },
@@ -15,7 +15,7 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The storage of this database; `temporary` is the path for `:memory:`.
+    /// The storage of this database. `temporary` is the path for `:memory:`.
     pub fn of(database: &DatabasePlace, temporary: impl FnOnce() -> PathBuf) -> Storage {
         match database {
             DatabasePlace::File(path) => Storage::File { path: path.clone(), keep: Keep::Forever },
@@ -31,7 +31,7 @@ impl Storage {
         }
     }
 
-    /// The database, as another process finds it.
+    /// The database, in a form that another process can use.
     pub fn place(&self) -> DatabasePlace {
         match self {
             Storage::File { path, .. } => {
@@ -41,8 +41,8 @@ impl Storage {
         }
     }
 
-    /// How many descriptors a connection takes: a file and its write-ahead log, or a socket and what its runtime
-    /// waits with.
+    /// How many descriptors a connection needs: a file and its write-ahead log, or a socket and the polling of its
+    /// runtime.
     pub fn descriptors(&self) -> usize {
         match self {
             Storage::File { .. } => 2,

@@ -27,7 +27,7 @@ pub enum BootError {
     )]
     DatabasePool { size: usize, opened: usize, error: Failure },
     #[error(
-        "--db-pool {size}: PostgreSQL gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), put a pooler such as PgBouncer in front of it, or raise its max_connections"
+        "--db-pool {size}: PostgreSQL accepted only {opened} connections: {error}; give fewer (auto means one per thread), put a pooler such as PgBouncer in front of it, or raise its max_connections"
     )]
     ServerPool { size: usize, opened: usize, error: Failure },
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]

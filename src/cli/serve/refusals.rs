@@ -41,7 +41,7 @@ fn exposed(args: &ServeArgs) -> Option<String> {
     }
 }
 
-/// The refusal of an address to listen at that is none, or that no server needs.
+/// The refusal of a `--cable-database` that is not a URL, or that is not needed.
 fn no_cable(args: &ServeArgs) -> Option<String> {
     let given = args.cable_database.as_ref()?;
     match (given, &args.database) {

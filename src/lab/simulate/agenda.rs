@@ -1,6 +1,6 @@
 //! The clock of a simulation and its events, earliest first.
 //!
-//! Events at the same time happen in the order in which they were scheduled, so a run depends on its seed alone.
+//! Events at the same time happen in the order in which they were scheduled, so a run depends only on its seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -53,12 +53,12 @@ impl<E> Default for Agenda<E> {
 }
 
 impl<E> Agenda<E> {
-    /// The time of the event that happens now.
+    /// The time of the current event.
     pub fn now_us(&self) -> u64 {
         self.now_us
     }
 
-    /// Schedules an event. One in the past happens now.
+    /// Schedules an event. If the time is in the past, the event happens now.
     pub fn at(&mut self, at_us: u64, event: E) {
         self.scheduled += 1;
         let at_us = at_us.max(self.now_us);
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_come_by_time_and_then_in_the_order_of_scheduling() {
+    fn events_are_ordered_by_time_and_then_by_the_order_of_scheduling() {
         let mut agenda = Agenda::default();
         for (at_us, event) in [(30, 'd'), (10, 'a'), (20, 'b'), (20, 'c'), (99, 'e')] {
             agenda.at(at_us, event);

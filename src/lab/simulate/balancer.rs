@@ -1,13 +1,13 @@
-//! The balancer: it chooses a server for each connection, and does without those that do not answer its check.
+//! The balancer. It chooses a server for each connection, among those that answer its check.
 
 use super::scenario::Balance;
 
-/// The servers as the balancer knows them.
+/// The servers as the balancer sees them.
 #[derive(Debug)]
 pub struct Balancer {
     balance: Balance,
     servers: Vec<Balanced>,
-    /// The one to begin with, so that equal ones take turns.
+    /// The server to consider first, so that equally loaded servers take turns.
     next: usize,
 }
 
@@ -23,7 +23,7 @@ impl Balancer {
         Balancer { balance, servers: vec![server; servers.into()], next: 0 }
     }
 
-    /// Chooses a server for a connection, which is then counted. `None` if no server is in rotation.
+    /// Chooses a server for a connection, and counts the connection. Returns `None` if no server is in rotation.
     pub fn choose(&mut self) -> Option<usize> {
         let count = self.servers.len();
         let turns = (0..count).map(|turn| (self.next + turn) % count);
@@ -37,12 +37,12 @@ impl Balancer {
         Some(chosen)
     }
 
-    /// A connection to the server has ended.
+    /// Counts the end of a connection to the server.
     pub fn closed(&mut self, server: usize) {
         self.servers[server].connections -= 1;
     }
 
-    /// All connections to the server have ended.
+    /// Counts the end of all connections to the server.
     pub fn all_closed(&mut self, server: usize) {
         self.servers[server].connections = 0;
     }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_servers_take_turns_and_a_new_one_gets_all_until_it_is_even() {
+    fn equal_servers_take_turns_and_a_new_server_gets_all_connections_until_it_has_as_many() {
         let mut balancer = Balancer::new(Balance::LeastConnections, 3);
         balancer.set_in_rotation(2, false);
         let chosen: Vec<_> = (0..4).filter_map(|_| balancer.choose()).collect();

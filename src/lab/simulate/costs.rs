@@ -1,21 +1,21 @@
-//! How long the steps take that the rules do not decide: tables of durations, from which each is drawn.
+//! The durations of steps that the rules do not decide. Each is drawn from a table.
 //!
 //! Each table has the deciles of a duration on one machine with two cores, in microseconds. Those of `connect`, `open`,
-//! `update` and `reaped` are of a real server with 64 tabs, as `benches/simulate.sh` prints them; the greatest values were
-//! hiccups of the busy machine, and are cut to 1 or 1.5 ms. The other tables are estimates: each is far below a
-//! millisecond, so that none of them is visible in a figure. A duration between two deciles is as likely as between any
-//! other two.
+//! `update` and `reaped` are from a real server with 64 tabs, as `benches/simulate.sh` prints them. Their maxima were
+//! delays of the busy machine, and are reduced to 1 or 1.5 ms. The other tables are estimates. Each is far below a
+//! millisecond, so none of them has a visible effect on a figure. All intervals between two neighboring deciles are
+//! equally likely.
 
 use std::time::Duration;
 
 use ninetabs_server::rules::SHORTEST_ROUND;
 
-/// The deciles of a duration, from the least to the greatest, in microseconds.
+/// The deciles of a duration, from the minimum to the maximum, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deciles(pub [u32; 11]);
 
 impl Deciles {
-    /// Draws one, in microseconds.
+    /// Draws a duration, in microseconds.
     pub fn draw(&self, random: &mut fastrand::Rng) -> u64 {
         let at = random.f64() * 10.0;
         let below = (at as usize).min(9);
@@ -31,21 +31,21 @@ pub struct StepCosts {
     pub connect: Deciles,
     /// From the time when the server has queued a connection to the arrival of its request.
     pub request: Deciles,
-    /// A thread that takes a connection before its request has arrived, and gives it to the reactor.
+    /// A thread takes a connection whose request has not arrived, and passes it to the reactor.
     pub set_aside: Deciles,
-    /// From the notification of a thread to the time when it takes work.
+    /// From the notification of a thread until it takes work.
     pub wake: Deciles,
     /// From the time when a thread takes a stream's request to its first event: read, query, write.
     pub open: Deciles,
-    /// A later query and write of a stream, beyond its sleep.
+    /// A later query and write of a stream, without the sleep.
     pub update: Deciles,
     /// From the reaper's decision to the time when the thread is free.
     pub reaped: Deciles,
-    /// A thread that takes the request of a client that has closed.
+    /// A thread takes the request of a client that has closed.
     pub left: Deciles,
     /// A page: read, query, render, write.
     pub page: Deciles,
-    /// A stream that leaves the pool: read, query, write, and its entry at the event loop.
+    /// A stream that moves to the event loop: read, query, write, and the move.
     pub detach: Deciles,
     /// How much longer a round of the reaper takes than its interval.
     pub round: Deciles,
@@ -69,7 +69,7 @@ impl Default for StepCosts {
     }
 }
 
-/// A duration in microseconds. A run ends long before the longest.
+/// A duration in microseconds, saturating. A run ends long before the maximum.
 pub fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }

@@ -1,21 +1,21 @@
-//! The demand besides streams: pages, and new rows; and the answer of the database.
+//! The load besides streams (pages and new rows), and the state of the database.
 
 use super::costs::{micros, period_us};
 use super::server::Errand;
 use super::world::{SimulatedEvent, World};
 
-/// The answer of the database.
+/// When the database answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Query {
     Now,
-    /// It is gone, and returns at this time.
+    /// It is unavailable until this time.
     At(u64),
     /// The query fails at this time.
     FailsAt(u64),
 }
 
 impl World<'_> {
-    /// When a query that is asked now is answered.
+    /// The result of a query that is sent now.
     pub(super) fn query(&self, now_us: u64) -> Query {
         let gone = self.engine_gone_us.iter().find(|(from, until)| (*from..*until).contains(&now_us));
         let timeout_us = micros(self.scenario.query_timeout);

@@ -1,4 +1,4 @@
-//! Faults: servers that are killed or stopped, and a database that does not answer. And the checks of the whole state.
+//! Faults (servers that are killed or stopped, and a database that does not answer), and the checks of the whole state.
 
 use super::costs::micros;
 use super::pool::Kept;
@@ -30,7 +30,7 @@ impl World<'_> {
         }
     }
 
-    /// A server is killed. The balancer refuses its connections at once, and sends new ones elsewhere.
+    /// Kills a server. The balancer refuses its connections immediately, and sends new ones to other servers.
     pub(super) fn kill(&mut self, server: u16) {
         let index = usize::from(server);
         if self.servers[index].health == Health::Killed {
@@ -55,7 +55,7 @@ impl World<'_> {
         self.balancer.set_in_rotation(index, false);
     }
 
-    /// A killed server starts again. It gets connections once the balancer's check has succeeded.
+    /// Starts a killed server again. It receives connections after the balancer's check has succeeded.
     pub(super) fn restart(&mut self, server: u16) {
         let index = usize::from(server);
         if self.servers[index].health != Health::Killed {
@@ -68,7 +68,7 @@ impl World<'_> {
         self.agenda.after(micros(self.scenario.check), SimulatedEvent::Checked { server });
     }
 
-    /// A server is stopped by a signal: its connections stay open, and its kernel accepts more.
+    /// Stops a server by a signal. Its connections stay open, and its kernel accepts more.
     pub(super) fn stop(&mut self, server: u16) {
         let (since_us, newest_row) = (self.now_us(), self.newest_row);
         let of = &mut self.servers[usize::from(server)];
@@ -78,7 +78,7 @@ impl World<'_> {
         }
     }
 
-    /// A stopped server continues with everything that is due.
+    /// Continues a stopped server with everything that is due.
     pub(super) fn goes_on(&mut self, server: u16) {
         let now_us = self.now_us();
         let of = &mut self.servers[usize::from(server)];
@@ -99,21 +99,21 @@ impl World<'_> {
         self.agenda.after(micros(self.scenario.check), SimulatedEvent::Checked { server });
     }
 
-    /// The balancer's check has noticed how the server is.
+    /// The balancer's check detects the state of the server.
     pub(super) fn checked(&mut self, server: u16) {
         let runs = self.servers[usize::from(server)].health == Health::Runs;
         self.balancer.set_in_rotation(usize::from(server), runs);
     }
 
-    /// The database answers again. Listeners were without news for that time.
+    /// The database answers again. In the meantime, listeners had no news.
     pub(super) fn engine_back(&mut self, after_us: u64) {
         for tab in self.tabs.iter_mut().filter(|tab| tab.state == TabPlace::Listens) {
             tab.longest_silence_us = tab.longest_silence_us.max(after_us);
         }
     }
 
-    /// Checks that each tab is in exactly one state: no server has two connections of it, and one that reconnects
-    /// has none.
+    /// Checks that each tab is in exactly one state: no two connections of a tab exist, and a tab that reconnects has
+    /// none.
     pub(super) fn audit(&mut self) {
         let mut connections = vec![0_u8; self.tabs.len()];
         for (index, server) in self.servers.iter().enumerate() {
@@ -134,7 +134,7 @@ impl World<'_> {
         self.figures.checked.misplaced += (wrong + unplanned) as u64;
     }
 
-    /// The end of the run: the figures that need the whole state.
+    /// Computes the figures that need the whole state at the end of the run.
     pub(super) fn close(&mut self) {
         self.audit();
         let now_us = self.now_us();
@@ -169,7 +169,7 @@ impl World<'_> {
 }
 
 impl SimulatedServer {
-    /// Until when its listeners have had news, and up to which row.
+    /// Until when the server's listeners have had news, and up to which row.
     pub(super) fn news_until(&self, now_us: u64, newest: u32) -> (u64, u32) {
         match self.health {
             Health::Stopped { since_us, newest_row } => (since_us, newest_row),

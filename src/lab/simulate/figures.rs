@@ -8,18 +8,18 @@ use super::spread::DurationSpread;
 /// The figures of a run, for all servers together.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Figures {
-    /// From the queue to a thread, for each turn that began.
+    /// The time in the queue, for each turn that began.
     pub wait: DurationSpread,
-    /// From the beginning of a turn to the beginning of the same tab's next one.
+    /// From the beginning of a turn to the beginning of the same tab's next turn.
     pub period: DurationSpread,
     pub turns: Turnout,
     pub pages: PageFigures,
     pub backlog: Backlog,
     pub joins: Joins,
-    /// The longest time without news, one for each tab.
+    /// The longest time without news, one value per tab.
     pub silence: DurationSpread,
     pub tabs_at_end: TabsAtEnd,
-    /// Answers of the balancer (502, 503) that ended an EventSource. Its page opened a new one.
+    /// Answers of the balancer (502, 503) after which an EventSource gave up. Its page opened a new one.
     pub gave_up: u64,
     /// Connections that were cut.
     pub cuts: u64,
@@ -51,11 +51,11 @@ pub struct PageFigures {
 /// Requests in the queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Backlog {
-    /// Over time, all servers together.
+    /// The average over time, for all servers together.
     pub mean: f64,
     /// The longest queue of one server.
     pub longest: usize,
-    /// All servers together.
+    /// At the end, for all servers together.
     pub at_end: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct Backlog {
 pub struct Joins {
     pub all: u64,
     pub most_in_a_second: u64,
-    /// The second in which they were most, counted from 0.
+    /// The second with the most connections, counted from 0.
     pub in_second: u64,
     #[serde(skip)]
     second: u64,
@@ -93,19 +93,19 @@ pub struct TabsAtEnd {
     pub reconnecting: u32,
 }
 
-/// What the laws are judged by.
+/// The data by which the laws are checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checked {
     pub queues: QueueLaws,
-    /// Tabs that were in no state or in two, over all checks.
+    /// Tabs that were in no state or in two, summed over all checks.
     pub misplaced: u64,
-    /// Batches of rows that did not follow the last one.
+    /// Batches of rows that did not follow the previous batch.
     pub out_of_order: u64,
-    /// Streams that were opened within a round of the reaper of another one, and then reaped.
+    /// Streams that were opened within one reaper interval of another stream, and were reaped.
     pub twins: u64,
-    /// Those that were reaped in the same round.
+    /// How many of these were reaped in the same round as the other stream.
     pub twins_together: u64,
-    /// Turns that began after all tabs were open, and since when.
+    /// The number of turns that began after all tabs were open, and the time when that was.
     pub later_turns: u64,
     pub later_since_us: u64,
 }

@@ -1,19 +1,19 @@
-//! The laws that every run must obey, as claims. A claim that a scenario cannot show is left out.
+//! The laws that every run must obey, as claims. Claims that do not apply to a scenario are omitted.
 
 use super::figures::Figures;
 use super::scenario::{HeldBy, Scenario};
 use super::words::{number, time};
 use crate::lab::claim::{Claim, Claims};
 
-/// How far the period of turns may be from the arithmetic beyond the bounds of a stream's age: the durations that are
-/// not part of it, and pages.
+/// How far the period of turns may be outside the interval that follows from the bounds of a stream's age. The
+/// difference consists of pages and of durations that the arithmetic leaves out.
 const PERIOD_TOLERANCE: f64 = 0.02;
-/// The fewest pairs of streams from which the jitter is judged.
+/// The minimum number of pairs of streams to check the jitter.
 const FEWEST_TWINS: u64 = 7;
-/// The jitter must be at least this many rounds of the reaper wide, otherwise streams end together in spite of it.
+/// The jitter must be at least this many reaper intervals wide. Otherwise streams end together in spite of it.
 const ROUNDS_OF_JITTER: f64 = 4.0;
 
-/// The law of turns. It may be used alone.
+/// The name of the law of turns, which is also checked separately.
 pub const TURNS: &str = "N/T × age";
 
 /// The period of turns that the arithmetic predicts, in seconds: N/T × age. `None` without a maximum age, or if
@@ -24,7 +24,7 @@ pub fn predicted_period_s(scenario: &Scenario) -> Option<f64> {
     (scenario.held_by == HeldBy::Thread && share > 1.0).then_some(share * age)
 }
 
-/// Judges a run.
+/// Checks the laws of a run.
 pub fn judge(scenario: &Scenario, figures: &Figures) -> Vec<Claim> {
     let mut claims = Claims::default();
     let checked = &figures.checked;
@@ -70,8 +70,8 @@ pub fn judge(scenario: &Scenario, figures: &Figures) -> Vec<Claim> {
     claims.into_vec()
 }
 
-/// A tab has a turn every N/T × age, as far as a stream's age is certain: it is shortened by the jitter, and lengthened
-/// by a round of the reaper.
+/// A tab has a turn every N/T × age. The age is uncertain: the jitter shortens it, and the interval of the reaper lengthens
+/// it.
 fn turns(scenario: &Scenario, figures: &Figures, claims: &mut Claims) {
     let (Some(predicted_s), Some(max_age)) = (predicted_period_s(scenario), scenario.max_stream_age) else {
         return;
@@ -82,7 +82,7 @@ fn turns(scenario: &Scenario, figures: &Figures, claims: &mut Claims) {
         (age * (1.0 - scenario.max_stream_age_jitter), age + scenario.reap_every.as_secs_f64());
     let since_s = figures.checked.later_since_us as f64 / 1e6;
     let seen_s = scenario.length.as_secs_f64() - since_s;
-    // Every thread must have a request at any time, and enough turns must have begun to count them.
+    // The law applies only if every thread is busy all the time, and if there were enough turns.
     let is_full = (share - 1.0) * shortest > scenario.retry.as_secs_f64() + 0.01;
     let has_begun = figures.checked.later_turns >= 4 * scenario.all_threads();
     if scenario.has_faults() || !is_full || !has_begun {

@@ -1,15 +1,16 @@
 //! A discrete-event simulation of many tabs on many servers, on one thread, with a seed.
 //!
-//! It answers what happens to N tabs on S servers with T threads and a maximum age, for more tabs than a test machine
+//! It computes what happens to N tabs on S servers with T threads and a maximum age, for more tabs than a test machine
 //! can open. The rules of the pool and of the streams are those of the server crate ([`ninetabs_server::rules`]). Around
-//! them are tabs that behave as an EventSource, a balancer, the reaper, and faults. Durations that the rules do not
+//! them are tabs that behave like an EventSource, a balancer, the reaper, and faults. Durations that the rules do not
 //! decide are drawn from measured ones ([`costs`]).
 //!
-//! A [`Scenario`] is what to simulate, [`run`] does it, and [`Simulated`] has the [`figures`] and whether the [`laws`]
-//! held. A law is something that must be true of every run, such as L = λW. With a [`Flaw`] a rule is broken on
-//! purpose, and a law must notice. [`replay`] feeds the same pool the arrivals and durations of a real record.
+//! A [`Scenario`] describes what to simulate, [`run`] simulates it, and [`Simulated`] contains the [`figures`] and the
+//! results of the [`laws`]. A law must hold in every run; one example is L = λW. A [`Flaw`] breaks a rule on purpose, so
+//! that a law fails. [`replay`] feeds the arrivals and durations of a real record to the same pool.
 //!
-//! The lab uses of the server crate only its record; this module is the exception, because it simulates the server.
+//! The rest of the lab uses little more than the record from the server crate. This module also uses the rules, because
+//! it simulates the server.
 
 mod agenda;
 mod balancer;
@@ -46,13 +47,13 @@ use world::World;
 pub struct Simulated {
     pub figures: Figures,
     pub laws: Vec<Claim>,
-    /// The events of the first server that were kept.
+    /// The recorded events of the first server.
     pub moments: Vec<Moment>,
-    /// When keeping them ended, in microseconds, if it ended before the run did.
+    /// When the recording ended, in microseconds, if it ended before the run did.
     pub kept_until_us: Option<u64>,
 }
 
-/// Simulates a scenario. The result depends on the scenario and its seed alone. Blocks until the simulated time has
+/// Simulates a scenario. The result depends only on the scenario and its seed. Blocks until the simulated time has
 /// passed, which takes about a microsecond per event, or until the interrupt comes.
 pub fn run(scenario: &Scenario, watched: Kept, interrupt: &Interrupt) -> Result<Simulated, Interrupted> {
     let mut world = World::new(scenario, watched);

@@ -1,4 +1,4 @@
-//! The beginning of a run as a picture: the lanes of the first server, drawn like those of a real one.
+//! The beginning of a run as a picture: the lanes of the first server, drawn like those of a real server.
 
 use super::report::title;
 use super::{Kept, Scenario, Simulated};
@@ -7,10 +7,10 @@ use crate::lab::record::Record;
 use crate::lab::stage::Scene;
 use ninetabs_server::timeline::Excerpt;
 
-/// What a run must keep for its picture. More requests than these cannot be told apart in it.
+/// The events that a run must record for its picture. More requests could not be distinguished in it.
 pub const KEPT: Kept = Kept::First(120);
 
-/// Draws the run as an SVG file, up to the time when a thread takes a request that was not kept.
+/// Draws the run as an SVG file, up to the time when a thread takes a request that was not recorded.
 pub fn svg(scenario: &Scenario, run: Simulated) -> Result<String, PictureError> {
     let length_us = u64::try_from(scenario.length.as_micros()).unwrap_or(u64::MAX);
     let now_us = run.kept_until_us.unwrap_or(length_us);

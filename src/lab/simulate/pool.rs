@@ -1,15 +1,15 @@
-//! A simulated pool: the rules of the real one, threads that wait in a line, and the laws of queues.
+//! A simulated pool: the rules of the real pool, threads that wait in a queue, and the laws of queues.
 //!
-//! [`PoolRules`] decides. This module adds what threads and a mutex do in a server: which of the waiting threads a
-//! notification wakes. Linux wakes the one that has waited longest. It also checks three laws at every step, none of
-//! which uses what the rules say about themselves.
+//! [`PoolRules`] decides. This module adds the part of threads and a mutex: which waiting thread a notification wakes.
+//! Linux wakes the one that has waited longest. This module also checks three laws at every step, independently of the
+//! statistics of the rules.
 
 use std::collections::VecDeque;
 
 use ninetabs_server::rules::{PoolRecord, PoolRules, PoolSize, PoolStats, PoolTurn, Trim};
 use ninetabs_server::timeline::{Moment, Subject, What};
 
-/// A rule that is broken on purpose, to show that a law notices.
+/// A rule that is broken on purpose, to show that a law detects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// The newest request is served first.
@@ -20,18 +20,18 @@ pub enum Flaw {
     NoJitter,
 }
 
-/// One in this many notifications is lost with [`Flaw::LostWakeUp`].
+/// With [`Flaw::LostWakeUp`], one of this many notifications is lost.
 const LOST_ONE_IN: u64 = 50;
 
-/// With [`Kept::First`], at most this many events are kept.
+/// Maximum number of events that are recorded with [`Kept::First`].
 const MOST_MOMENTS: usize = 20_000;
 
-/// Which events are kept.
+/// Which events are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
     None,
     All,
-    /// Those of the first requests, until a thread takes a later one.
+    /// The events of the first requests, until a thread takes a later request.
     First(u64),
 }
 
@@ -41,7 +41,7 @@ pub struct PoolLog {
     now_us: u64,
     watched: Kept,
     moments: Vec<Moment>,
-    /// When the record ended, if it did.
+    /// When the record ended, if it has ended.
     until_us: Option<u64>,
 }
 
@@ -76,7 +76,7 @@ impl PoolRecord for PoolLog {
     }
 }
 
-/// A piece of work in the queue.
+/// Work in the queue.
 #[derive(Debug, Clone, Copy)]
 struct QueueEntry<W> {
     work: W,
@@ -84,7 +84,7 @@ struct QueueEntry<W> {
     queued_us: u64,
 }
 
-/// What a thread does next, with the time that its work was in the queue.
+/// What a thread does next, with the time for which its work was queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadStep<W> {
     Runs { subject: Subject, work: W, waited_us: u64 },
@@ -92,31 +92,31 @@ pub enum ThreadStep<W> {
     Leaves,
 }
 
-/// Threads that will run because of a push: one that was started, and one that was notified.
+/// Threads that will run because of a push: a started one, and a notified one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roused {
     pub started: Option<usize>,
     pub notified: Option<usize>,
 }
 
-/// How the laws of queues fared. Times are in microseconds.
+/// The results of the laws of queues. Times are in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueLaws {
     /// The length of the queue, integrated over time.
     pub area_us: u128,
-    /// The sum of the times that each request was in the queue.
+    /// The sum of the times for which requests were queued.
     pub waited_us: u128,
     /// Requests that were taken while an older one was queued.
     pub overtaken: u64,
-    /// How long a thread was idle, and not notified, while a request was queued.
+    /// How long a thread was idle, without a notification, while a request was queued.
     pub stranded_us: u64,
-    /// Requests that were taken.
+    /// Requests that threads have taken.
     pub taken: u64,
     pub longest_queue: usize,
 }
 
 impl QueueLaws {
-    /// Adds those of another queue.
+    /// Adds the results of another queue.
     pub fn add(&mut self, other: &QueueLaws) {
         self.area_us += other.area_us;
         self.waited_us += other.waited_us;
@@ -131,9 +131,9 @@ impl QueueLaws {
 #[derive(Debug)]
 pub struct SimulatedPool<W: Copy> {
     rules: PoolRules<QueueEntry<W>, PoolLog>,
-    /// The threads that wait and have not been notified, the one that has waited longest first.
+    /// The threads that wait without a notification, the longest waiting one first.
     idle: VecDeque<usize>,
-    /// Threads that were started or notified and have not run yet.
+    /// Threads that were started or notified, but have not run yet.
     on_their_way: usize,
     pushed: u64,
     last_taken: u64,
@@ -141,12 +141,12 @@ pub struct SimulatedPool<W: Copy> {
     checked_us: u64,
     laws: QueueLaws,
     flaw: Option<Flaw>,
-    /// What is in the queue, for [`Flaw::Lifo`].
+    /// The content of the queue, for [`Flaw::Lifo`].
     stack: Vec<QueueEntry<W>>,
 }
 
 impl<W: Copy> SimulatedPool<W> {
-    /// Creates a pool whose minimum of threads is idle.
+    /// Creates a pool with the minimum number of threads, all idle.
     pub fn new(size: PoolSize, now_us: u64, watched: Kept, flaw: Option<Flaw>) -> SimulatedPool<W> {
         let log = PoolLog { now_us, watched, moments: Vec::new(), until_us: None };
         SimulatedPool {
@@ -177,7 +177,7 @@ impl<W: Copy> SimulatedPool<W> {
         Roused { started: pushed.spawned, notified: if pushed.wakes { self.notify() } else { None } }
     }
 
-    /// A started thread runs for the first time.
+    /// Runs a started thread for the first time.
     pub fn begin(&mut self, now_us: u64, number: usize) -> ThreadStep<W> {
         self.pass(now_us);
         self.on_their_way -= 1;
@@ -185,7 +185,7 @@ impl<W: Copy> SimulatedPool<W> {
         self.step(now_us, number, turn)
     }
 
-    /// A notified thread runs.
+    /// Runs a notified thread.
     pub fn wake(&mut self, now_us: u64, number: usize) -> ThreadStep<W> {
         self.pass(now_us);
         self.on_their_way -= 1;
@@ -193,20 +193,20 @@ impl<W: Copy> SimulatedPool<W> {
         self.step(now_us, number, turn)
     }
 
-    /// A thread has finished its work.
+    /// Finishes the work of a thread.
     pub fn end(&mut self, now_us: u64, number: usize, subject: Subject) -> ThreadStep<W> {
         self.pass(now_us);
         let turn = self.rules.end(number, subject);
         self.step(now_us, number, turn)
     }
 
-    /// Asks one idle thread above the minimum to leave. Returns the thread that is notified.
+    /// Asks one thread above the minimum to leave. Returns the thread that is notified.
     pub fn trim(&mut self, now_us: u64) -> Option<usize> {
         self.pass(now_us);
         if self.rules.trim(Trim::IfFree) { self.notify() } else { None }
     }
 
-    /// Records an event that is not the pool's own.
+    /// Records an event that does not come from the pool.
     pub fn note(
         &mut self,
         now_us: u64,
@@ -221,7 +221,7 @@ impl<W: Copy> SimulatedPool<W> {
         }
     }
 
-    /// The numbers of the pool.
+    /// The statistics of the pool.
     pub fn stats(&self) -> PoolStats {
         self.rules.stats()
     }
@@ -237,7 +237,7 @@ impl<W: Copy> SimulatedPool<W> {
         self.rules.todo().filter(move |_| is_queue).chain(&self.stack)
     }
 
-    /// Ends the run, or the server, and returns how the laws fared.
+    /// Ends the run or the server, and returns the results of the laws.
     pub fn close(&mut self, now_us: u64) -> QueueLaws {
         self.pass(now_us);
         let waits = self.entries().map(|entry| u128::from(now_us - entry.queued_us)).sum::<u128>();
@@ -245,13 +245,13 @@ impl<W: Copy> SimulatedPool<W> {
         self.laws
     }
 
-    /// The events that were kept, and when keeping them ended.
+    /// The recorded events, and when the recording ended.
     pub fn moments(&mut self) -> (Vec<Moment>, Option<u64>) {
         let log = self.rules.record();
         (std::mem::take(&mut log.moments), log.until_us)
     }
 
-    /// Lets time pass since the last step, in which the queue did not change.
+    /// Accounts for the time since the last step, in which the queue did not change.
     fn pass(&mut self, now_us: u64) {
         let passed_us = now_us - self.checked_us;
         let queued = self.rules.queued();

@@ -1,8 +1,8 @@
-//! A real record, played again on the simulated pool: the same arrivals and the same durations.
+//! Replays a real record on the simulated pool, with the same arrivals and the same durations.
 //!
-//! What the pool decides, namely the order in which requests start and the thread of each, must then come out as it was.
-//! Two things that happened within [`TIE_US`] of each other may come out in either order, because the lock, and not a
-//! rule, decided which was first.
+//! The decisions of the pool (the order in which requests start, and the thread of each) must then be the same as in the
+//! record. Two events within [`TIE_US`] of each other may occur in either order, because the lock decided their order,
+//! and not a rule.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,14 +12,14 @@ use ninetabs_server::timeline::{Moment, Subject, What};
 use super::agenda::Agenda;
 use super::pool::{Kept, Roused, SimulatedPool, ThreadStep};
 
-/// Times that are closer than this are a tie, in microseconds.
+/// Events closer than this are a tie, in microseconds.
 pub const TIE_US: u64 = 1_000;
 /// From a notification to the moment when the thread has the lock, if the record does not show it, in microseconds.
 const WAKE_US: u64 = 50;
 /// A thread that has finished takes its next request within this time, in microseconds.
 const AT_ONCE_US: u64 = 20;
 
-/// A start or an end of a request on a thread, or its arrival in the queue.
+/// The arrival of a request in the queue, or its start or end on a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueEvent {
     pub at_us: u64,
@@ -36,7 +36,7 @@ pub enum QueueEventKind {
     Finished,
 }
 
-/// The events of a record that concern the queue. A request that is withdrawn from it is left out.
+/// The events of a record that concern the queue. Requests that were withdrawn from the queue are omitted.
 pub fn queue_events(moments: &[Moment]) -> Vec<QueueEvent> {
     let kind = |what: &What| match what {
         What::Queued => Some(QueueEventKind::Queued),
@@ -51,7 +51,7 @@ pub fn queue_events(moments: &[Moment]) -> Vec<QueueEvent> {
     moments.iter().filter_map(event).collect()
 }
 
-/// The number of a start in a record, from 0.
+/// The index of a start in a record, from 0.
 type TurnNumber = usize;
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ enum Replayed {
     Ends { thread: usize, turn: TurnNumber },
 }
 
-/// Plays the arrivals and durations of a record on a pool of this size, and returns the events of that pool.
+/// Replays the arrivals and durations of a record on a pool of this size, and returns the events of that pool.
 pub fn replay(size: PoolSize, real: &[QueueEvent]) -> Vec<QueueEvent> {
     let arrivals: Vec<&QueueEvent> =
         real.iter().filter(|event| event.kind == QueueEventKind::Queued).collect();
@@ -100,9 +100,9 @@ pub fn replay(size: PoolSize, real: &[QueueEvent]) -> Vec<QueueEvent> {
 /// The durations of a record, in the order of arrivals, in microseconds.
 #[derive(Debug, Default)]
 struct Durations {
-    /// How long each held its thread. `None` if it had not finished, or not started, when the record ended.
+    /// How long each request held its thread. `None` if it had not started or not finished when the record ended.
     on_thread: Vec<Option<u64>>,
-    /// How long a thread took to wake for it. `None` if a thread took it that had just finished.
+    /// How long a thread took to wake for each request. `None` if a thread that had just finished took it.
     wakes: Vec<Option<u64>>,
 }
 
@@ -147,23 +147,23 @@ impl Durations {
 pub struct Likeness {
     /// Events that were compared.
     pub compared: usize,
-    /// Events that came out at another place of the order, or on another thread, because of a tie.
+    /// Events at another position or on another thread because of a tie.
     pub ties: usize,
     /// Starts on another idle thread.
     pub exchanged: usize,
-    /// Those that no tie explains, in words.
+    /// Differences that no tie explains, as text.
     pub differences: Vec<String>,
-    /// The greatest difference of a time, in microseconds.
+    /// The maximum difference between two times, in microseconds.
     pub greatest_us: u64,
 }
 
-/// Compares a replay with its record, event by event. An event may stand at another place of the order if every event
-/// between the two places is a tie with it. A start may be on another thread if that thread became free within a tie of
-/// the right one, or if both were idle: which idle thread a notification wakes is decided by the kernel, and not by a rule.
-/// The two threads have then exchanged their names.
+/// Compares a replay with its record, event by event. An event may be at another position if every event between the two
+/// positions is a tie with it. A start may be on another thread if that thread became free within a tie of the right one,
+/// or if both were idle, because the kernel decides which idle thread a notification wakes. From then on, the two threads
+/// have exchanged names.
 pub fn compare(real: &[QueueEvent], replayed: &[QueueEvent]) -> Likeness {
     let mut likeness = Likeness::default();
-    // The thread of the replay that has the name of a real one.
+    // For each real thread, the thread of the replay that has its name.
     let mut names: BTreeMap<usize, usize> = BTreeMap::new();
     let frees: BTreeSet<(usize, u64)> = real
         .iter()
@@ -192,7 +192,7 @@ pub fn compare(real: &[QueueEvent], replayed: &[QueueEvent]) -> Likeness {
             let (from, to) = (place.min(twin_place), place.max(twin_place));
             let between = real.get(from..=to).unwrap_or_default();
             if between.iter().any(|other| other.at_us.abs_diff(event.at_us) > TIE_US) {
-                let text = format!("{event:?} is event {} and not {}", twin_place + 1, place + 1);
+                let text = format!("{event:?} is event {} instead of {}", twin_place + 1, place + 1);
                 likeness.differences.push(text);
             }
         }

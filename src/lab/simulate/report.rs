@@ -10,11 +10,11 @@ use super::spread::DurationSpread;
 use super::words::{many, number, time};
 use crate::lab::claim::Claim;
 
-/// What `--json` prints. It has nothing that differs between two runs of the same command.
+/// The output of `--json`. It contains nothing that differs between two runs of the same command.
 #[derive(Debug, Serialize)]
 pub struct SimulationReport<'a> {
     pub scenario: ScenarioShown,
-    /// N/T × age, if more tabs than threads share the threads.
+    /// N/T × age, if there are more tabs than threads and the tabs take turns.
     pub predicted_period_s: Option<f64>,
     #[serde(flatten)]
     pub figures: &'a Figures,
@@ -73,7 +73,7 @@ pub fn held(run: &Simulated) -> bool {
     run.laws.iter().all(|claim| claim.held)
 }
 
-/// What is simulated, in one line.
+/// The scenario in one line.
 pub fn title(scenario: &Scenario) -> String {
     let Scenario { tabs, servers, threads, .. } = scenario;
     let servers = match servers {
@@ -94,7 +94,7 @@ pub fn title(scenario: &Scenario) -> String {
     )
 }
 
-/// The table, one line of text per line, at most 80 columns wide.
+/// The lines of the table, at most 80 columns wide.
 pub fn table(figures: &Figures) -> Vec<String> {
     let row = |name: &str, spread: &DurationSpread| {
         let cell = |seconds: Option<f64>| seconds.map_or_else(|| "none".to_owned(), time);
@@ -168,7 +168,7 @@ pub fn table(figures: &Figures) -> Vec<String> {
     lines
 }
 
-/// The answer in one or two sentences.
+/// The result in one or two sentences.
 pub fn verdict(scenario: &Scenario, figures: &Figures) -> String {
     let tabs = u64::from(scenario.tabs);
     let threads = scenario.all_threads();

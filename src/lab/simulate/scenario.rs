@@ -18,13 +18,13 @@ pub const MOST_SERVERS: u16 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// The one with the fewest connections, queued ones included.
+    /// The server with the fewest connections, including queued ones.
     LeastConnections,
-    /// Each in turn.
+    /// Each server in turn.
     RoundRobin,
 }
 
-/// The holder of a stream.
+/// What holds a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldBy {
@@ -34,25 +34,25 @@ pub enum HeldBy {
     EventLoop,
 }
 
-/// How a server notices that the client of a stream has closed.
+/// How a server detects that the client of a stream has closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noticed {
-    /// By the second write after it.
+    /// By the second write after the close.
     BySecondWrite,
-    /// At once.
+    /// Immediately.
     ByPoll,
 }
 
-/// A server that is gone for a time. Servers are counted from 1.
+/// A time for which a server is unavailable. Servers are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outage {
     pub server: u16,
     pub from: Duration,
-    /// `None`: it does not return.
+    /// `None` if the server does not return.
     pub until: Option<Duration>,
 }
 
-/// A run to simulate.
+/// Describes a run.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     pub tabs: u32,
@@ -69,20 +69,20 @@ pub struct Scenario {
     pub noticed: Noticed,
     pub auto_trim_time: Duration,
     pub pages_per_second: f64,
-    /// All tabs are opened within this time.
+    /// The time within which all tabs are opened.
     pub open_within: Duration,
     /// The mean time after which the network cuts a tab's connection.
     pub cut_every: Option<Duration>,
     pub balance: Balance,
-    /// How long the balancer takes to notice that a server does not answer, or answers again.
+    /// How long the balancer takes to detect that a server does not answer, or answers again.
     pub check: Duration,
     /// Servers that are killed. Their clients see their connections close.
     pub killed: Vec<Outage>,
     /// Servers that are stopped. Their clients see nothing.
     pub stopped: Vec<Outage>,
-    /// When the database answers no query.
+    /// The times in which the database answers no query.
     pub engine_gone: Vec<(Duration, Duration)>,
-    /// How long a query waits for the database.
+    /// How long a query waits for the database at most.
     pub query_timeout: Duration,
     /// The simulated time.
     pub length: Duration,
@@ -135,7 +135,7 @@ impl Scenario {
         self.threads.max() as u64 * u64::from(self.servers)
     }
 
-    /// Whether something goes wrong during the run.
+    /// Whether the run contains faults.
     pub fn has_faults(&self) -> bool {
         let faults = self.killed.len() + self.stopped.len() + self.engine_gone.len();
         faults > 0 || self.cut_every.is_some()

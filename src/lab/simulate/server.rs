@@ -1,4 +1,4 @@
-//! One simulated server: its pool, what each thread does, and the connections that its kernel holds.
+//! One simulated server: its pool, the state of each thread, and the connections that its kernel holds.
 
 use ninetabs_server::timeline::Subject;
 
@@ -6,10 +6,10 @@ use super::pool::{Flaw, Kept, QueueLaws, SimulatedPool};
 use super::scenario::Scenario;
 use super::world::SimulatedEvent;
 
-/// What a connection wants.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Errand {
-    /// The stream of a tab, on this connection of the tab. Its request has arrived, or may not have.
+    /// The stream of a tab, on this connection of the tab. The request may not have arrived yet.
     Stream { tab: u32, attempt: u32, has_arrived: bool },
     /// A page that was requested at this time.
     Page { asked_us: u64 },
@@ -18,7 +18,7 @@ pub enum Errand {
 /// A request on a thread.
 #[derive(Debug, Clone, Copy)]
 pub struct OnThread {
-    /// Counts the requests that the server has started. An event of an earlier one does not concern it.
+    /// The serial number of the request. Events for an earlier request on this thread are ignored.
     pub serial: u32,
     pub subject: Subject,
     pub doing: Doing,
@@ -35,13 +35,13 @@ pub enum Doing {
     Page {
         fails: bool,
     },
-    /// Gives the connection to the reactor, which queues it again at this time.
+    /// Passes the connection to the reactor, which queues it again at this time.
     SetsAside {
         tab: u32,
         attempt: u32,
         until_us: u64,
     },
-    /// Finds that its client has closed.
+    /// Detects that the client has closed.
     Nothing,
 }
 
@@ -50,20 +50,20 @@ pub enum Doing {
 pub struct OpenStream {
     pub tab: u32,
     pub attempt: u32,
-    /// When it was entered in the registry, which the reaper reads.
+    /// When the stream was registered. The reaper reads the registry.
     pub opened_us: u64,
-    /// The fraction of the maximum age that applies to it.
+    /// The fraction of the maximum age that applies to this stream.
     pub share: f64,
-    /// The last row that was sent, or the position to begin after.
+    /// The last row that was sent, or the row after which the stream begins.
     pub sent: u32,
-    /// Writes since its client closed.
+    /// Writes since the client closed.
     pub writes_to_none: u8,
     pub reaped: bool,
-    /// The stream that was opened just before it, within one round of the reaper.
+    /// The stream that was opened just before this one, within one reaper interval.
     pub twin: Option<Twin>,
 }
 
-/// Another stream, by its thread and its serial number.
+/// A reference to another stream, by its thread and its serial number.
 #[derive(Debug, Clone, Copy)]
 pub struct Twin {
     pub thread: usize,
@@ -73,7 +73,7 @@ pub struct Twin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     Runs,
-    /// By a signal. Its kernel still accepts connections.
+    /// Stopped by a signal. Its kernel still accepts connections.
     Stopped {
         since_us: u64,
         newest_row: u32,
@@ -84,25 +84,25 @@ pub enum Health {
 #[derive(Debug)]
 pub struct SimulatedServer {
     pub health: Health,
-    /// Counts its starts. An event of an earlier life does not concern it.
+    /// The number of starts. Events from before the last start are ignored.
     pub life: u32,
     pub pool: SimulatedPool<Errand>,
-    /// By thread number, from 1.
+    /// The requests by thread number, from 1.
     threads: Vec<Option<OnThread>>,
     /// The last reaped stream of each thread, and the round in which it was reaped.
     reaped: Vec<(u32, u64)>,
     pub round: u64,
-    /// The stream that was opened last, and when.
+    /// The last stream that was opened, and when.
     pub newest: Option<(Twin, u64)>,
     requests: u64,
     started: u32,
-    /// Streams that its event loop has.
+    /// The streams on the event loop.
     pub listeners: usize,
     /// Connections that wait for their request.
     pub reactor: Vec<(u32, u32)>,
-    /// Connections that its kernel has accepted while it is stopped.
+    /// Connections that the kernel has accepted while the server is stopped.
     pub kernel: Vec<Errand>,
-    /// What would have happened to it while it is stopped.
+    /// Events that were due while the server is stopped.
     pub deferred: Vec<SimulatedEvent>,
 }
 
@@ -130,7 +130,7 @@ impl SimulatedServer {
         }
     }
 
-    /// Ends its life, and returns how the laws of its queue fared. The record of a killed server ends with it.
+    /// Ends the server, and returns the results of the laws of its queue. The record ends as well.
     pub fn kill(&mut self, scenario: &Scenario, now_us: u64) -> QueueLaws {
         let laws = self.pool.close(now_us);
         let life = self.life + 1;
@@ -139,13 +139,13 @@ impl SimulatedServer {
         laws
     }
 
-    /// Numbers a request. Each has a connection of its own.
+    /// Assigns a number to a request. Each request has a connection of its own.
     pub fn subject(&mut self) -> Subject {
         self.requests += 1;
         Subject { connection: self.requests, port: 0, request: self.requests }
     }
 
-    /// A thread starts with a request. Returns its serial number.
+    /// Starts a request on a thread. Returns its serial number.
     pub fn starts(&mut self, thread: usize, subject: Subject, doing: Doing) -> u32 {
         self.started = self.started.wrapping_add(1);
         let needed = thread.max(self.threads.len());
@@ -155,12 +155,12 @@ impl SimulatedServer {
         self.started
     }
 
-    /// What a thread does, if it is still the request with this serial number.
+    /// The request on a thread, if it still has this serial number.
     pub fn running(&mut self, thread: usize, serial: u32) -> Option<&mut OnThread> {
         self.threads.get_mut(thread - 1)?.as_mut().filter(|running| running.serial == serial)
     }
 
-    /// A thread has finished.
+    /// Ends the request of a thread.
     pub fn ends(&mut self, thread: usize, serial: u32) -> Option<OnThread> {
         self.running(thread, serial)?;
         self.threads[thread - 1].take()
@@ -182,7 +182,7 @@ impl SimulatedServer {
         })
     }
 
-    /// Notes that the stream of this thread was reaped in this round.
+    /// Records that the stream of this thread was reaped in this round.
     pub fn note_reaped(&mut self, thread: usize, serial: u32) {
         self.reaped[thread - 1] = (serial, self.round);
     }
@@ -192,7 +192,7 @@ impl SimulatedServer {
         self.reaped[twin.thread - 1] == (twin.serial, self.round)
     }
 
-    /// The jobs that it has: queued, in its kernel, and on threads as tabs with their connection.
+    /// The jobs in the queue and in the kernel, and the tabs on threads with their connections.
     pub fn jobs(&self) -> impl Iterator<Item = Errand> {
         let running = self.all_running().filter_map(|(_, running)| match running.doing {
             Doing::Streams(OpenStream { tab, attempt, .. })

@@ -1,14 +1,14 @@
-//! A distribution of durations in fixed memory, whatever their number.
+//! A distribution of durations. Its memory does not depend on their number.
 //!
-//! Durations fall into buckets that are at most 0.4 % wide, so a percentile is off by at most that. The greatest
-//! value and the sum are exact.
+//! Durations fall into buckets that are at most 0.4 % wide, so a percentile has at most this error. The maximum
+//! and the sum are exact.
 
 use serde::{Serialize, Serializer};
 
 /// Buckets per doubling of the value. Values below this many microseconds have buckets of their own.
 const STEPS: u64 = 256;
 
-/// Durations, in microseconds.
+/// A histogram of durations, in microseconds.
 #[derive(Debug, Clone, Default)]
 pub struct DurationSpread {
     buckets: Vec<u64>,
@@ -17,7 +17,7 @@ pub struct DurationSpread {
     max_us: u64,
 }
 
-/// The shape in JSON: seconds, or null if there is no value.
+/// The form in JSON: seconds, or null if there is no value.
 #[derive(Serialize)]
 struct SpreadFigures {
     count: u64,
@@ -53,7 +53,7 @@ impl DurationSpread {
         self.max_us = self.max_us.max(us);
     }
 
-    /// How many durations were added.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -63,7 +63,7 @@ impl DurationSpread {
         (self.count > 0).then(|| self.sum_us as f64 / self.count as f64 / 1e6)
     }
 
-    /// The greatest in seconds, if there is a value.
+    /// The maximum in seconds, if there is a value.
     pub fn max_s(&self) -> Option<f64> {
         (self.count > 0).then_some(self.max_us as f64 / 1e6)
     }

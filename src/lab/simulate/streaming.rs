@@ -1,4 +1,4 @@
-//! A request on its thread: the loop of a stream, the reaper, the end, and a client that closes.
+//! Requests on threads: the loop of a stream, the reaper, the end of a request, and clients that close.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::server::{Doing, OnThread};
 use super::tabs::TabPlace;
 use super::world::{SimulatedEvent, World};
 
-/// The write after a close that fails. The first one is answered with a reset.
+/// Which write after a close fails. The first one is answered with a reset.
 const FAILING_WRITE: u8 = 2;
 /// The size of an event in the record, in bytes.
 const EVENT_BYTES: u64 = 100;
 
 impl World<'_> {
-    /// A stream queries, and writes what it found.
+    /// A stream queries the table and writes the new rows.
     pub(super) fn updates(&mut self, server: u16, thread: usize, serial: u32) {
         let now_us = self.now_us();
         let asked = self.query(now_us);
@@ -63,7 +63,7 @@ impl World<'_> {
         self.agenda.after(micros(self.scenario.update_rate) + cost_us, update);
     }
 
-    /// A round of the reaper.
+    /// Runs a round of the reaper.
     pub(super) fn reaps(&mut self, server: u16) {
         let Some(max_age) = self.scenario.max_stream_age else { return };
         let now_us = self.now_us();
@@ -104,7 +104,7 @@ impl World<'_> {
             .after(period_us(self.scenario.reap_every) + round_us, SimulatedEvent::Reaps { server, life });
     }
 
-    /// A thread has finished a request, and goes on.
+    /// A thread finishes a request and continues.
     pub(super) fn ends(&mut self, server: u16, thread: usize, serial: u32) {
         let now_us = self.now_us();
         let of = &mut self.servers[usize::from(server)];
@@ -165,8 +165,8 @@ impl World<'_> {
         }
     }
 
-    /// A tab that listens has heard everything up to now, and its server has one listener less. Returns the delay
-    /// after which it connects again, in microseconds.
+    /// Ends a tab's stream on the event loop. The tab has received everything up to now. Returns the delay after which it
+    /// reconnects, in microseconds.
     pub(super) fn leaves(&mut self, tab: u32) -> u64 {
         let of = &mut self.tabs[tab as usize];
         let server = &mut self.servers[usize::from(of.server)];

@@ -1,15 +1,15 @@
-//! The tabs: each an EventSource as a state machine, in a few bytes, because there may be millions of them.
+//! The tabs. Each is an EventSource as a state machine, in a few bytes, because there may be millions of tabs.
 
-/// Where a tab is. It is always in exactly one of these.
+/// The state of a tab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TabPlace {
-    /// Before its first connection, or between two.
+    /// Before the first connection, or between two connections.
     Reconnects,
-    /// Its request is in the queue of its server, or on the way to it.
+    /// The request is in the queue of a server, or on the way to it.
     Waits,
-    /// A thread of its server has its stream.
+    /// A thread of a server holds the stream.
     Streams,
-    /// The event loop of its server has its stream.
+    /// The event loop of a server holds the stream.
     Listens,
 }
 
@@ -17,27 +17,27 @@ pub enum TabPlace {
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedTab {
     pub state: TabPlace,
-    /// The server of its connection.
+    /// The server of the connection.
     pub server: u16,
-    /// Counts its connections. What happens to an earlier one does not concern it.
+    /// The number of connections so far. Events of earlier connections are ignored.
     pub attempt: u32,
     pub turns: u32,
-    /// The row before the first that it got, and the last one.
+    /// The row before the first one that the tab received, and the last one that it received.
     pub first_row: u32,
     pub last_row: u32,
-    /// When its last turn began, in microseconds.
+    /// When the last turn began, in microseconds.
     pub turn_us: u64,
-    /// When it last heard from a server, or was opened.
+    /// When the tab last received something, or was opened.
     pub heard_us: u64,
     pub longest_silence_us: u64,
 }
 
-/// Rows that reached a tab in the wrong order: some were missed, or came twice.
+/// A batch of rows did not follow the previous one: rows were missed or repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfOrder;
 
 impl SimulatedTab {
-    /// A tab that is opened at this time, and will get the rows after this one.
+    /// A tab that is opened at this time, and will receive the rows after this one.
     pub fn opened(now_us: u64) -> SimulatedTab {
         SimulatedTab {
             state: TabPlace::Reconnects,
@@ -52,12 +52,12 @@ impl SimulatedTab {
         }
     }
 
-    /// The position that it sends: its `Last-Event-ID`. Its first stream begins after the newest row.
+    /// The `Last-Event-ID` that the tab sends. The first stream begins after the newest row.
     pub fn position(&self, newest: u32) -> u32 {
         if self.last_row == u32::MAX { newest } else { self.last_row }
     }
 
-    /// It gets the rows after `from`, up to `to`.
+    /// Receives the rows after `from`, up to `to`.
     pub fn gets(&mut self, now_us: u64, from: u32, to: u32) -> Result<(), OutOfOrder> {
         self.longest_silence_us = self.longest_silence_us.max(now_us - self.heard_us);
         self.heard_us = now_us;
@@ -70,7 +70,7 @@ impl SimulatedTab {
         if is_next { Ok(()) } else { Err(OutOfOrder) }
     }
 
-    /// A turn begins. Returns the time since the last one began, if there was one.
+    /// Begins a turn. Returns the time since the previous turn began, if there was one.
     pub fn begins_turn(&mut self, now_us: u64) -> Option<u64> {
         let since = (self.turns > 0).then(|| now_us - self.turn_us);
         self.turns += 1;
@@ -78,7 +78,7 @@ impl SimulatedTab {
         since
     }
 
-    /// Its longest time without news so far.
+    /// The longest time without news so far.
     pub fn silence_us(&self, now_us: u64) -> u64 {
         self.longest_silence_us.max(now_us.saturating_sub(self.heard_us))
     }

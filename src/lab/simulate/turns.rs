@@ -1,4 +1,4 @@
-//! The beginning of a turn: a thread has taken the request of a stream, if it has arrived.
+//! The beginning of a turn: a thread takes the request of a stream, if the request has arrived.
 
 use ninetabs_server::rules::share_of_max_age;
 
@@ -10,20 +10,20 @@ use super::tabs::TabPlace;
 use super::world::World;
 
 impl World<'_> {
-    /// When the request of a connection arrives that was queued at this time, if it has not arrived yet.
+    /// When the request arrives on a connection that was queued at this time, if it has not arrived yet.
     pub(super) fn arrives_later(&mut self, queued_us: u64) -> Option<u64> {
         let at_us = queued_us + self.scenario.costs.request.draw(&mut self.random);
         (at_us > self.now_us()).then_some(at_us)
     }
 
-    /// The reactor has read a request that was set aside.
+    /// The reactor has read the request of a connection that a thread had passed to it.
     pub(super) fn whole(&mut self, server: u16, tab: u32, attempt: u32) {
         let of = &mut self.servers[usize::from(server)];
         of.reactor.retain(|waiting| *waiting != (tab, attempt));
         self.arrives(server, Errand::Stream { tab, attempt, has_arrived: true });
     }
 
-    /// A thread has the request of a stream. Returns what it does, and how long that takes at first.
+    /// A thread has taken the request of a stream. Returns what the thread does, and how long its first step takes.
     pub(super) fn turn(&mut self, server: u16, tab: u32, attempt: u32, waited_us: u64) -> (Doing, u64) {
         self.figures.wait.add(waited_us);
         self.begins_turn(tab);
@@ -51,7 +51,7 @@ impl World<'_> {
         }
     }
 
-    /// Enters a stream in the registry, and draws its share of the maximum age.
+    /// Registers a stream, and draws its share of the maximum age.
     fn opens(&mut self, server: u16, tab: u32, attempt: u32, opened_us: u64) -> OpenStream {
         let newest = self.servers[usize::from(server)].newest;
         let round_us = micros(self.scenario.reap_every);

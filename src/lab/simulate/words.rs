@@ -1,4 +1,4 @@
-//! Numbers and times as a reader says them.
+//! Formats numbers and times for reading.
 
 /// A number with a comma between thousands.
 pub fn number(number: u64) -> String {
@@ -18,7 +18,7 @@ pub fn many(count: u64, thing: &str) -> String {
     format!("{} {thing}{}", number(count), if count == 1 { "" } else { "s" })
 }
 
-/// A duration in seconds, in the two units that fit it.
+/// Formats a duration, given in seconds, in the two units that fit it.
 pub fn time(seconds: f64) -> String {
     let minutes = (seconds / 60.0).floor();
     let hours = (minutes / 60.0).floor();

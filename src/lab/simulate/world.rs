@@ -1,7 +1,7 @@
 //! The run: events in order of time, each handled in one method.
 //!
-//! This file has the tabs and the pool threads that take their requests. `streaming` has the requests on threads,
-//! `demand` the pages and the rows, and `faults` the faults and the checks of the whole state.
+//! This file contains the tabs and the pool threads that take their requests. `streaming` contains the requests on
+//! threads, `demand` the pages and rows, and `faults` the faults and the checks of the whole state.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use ninetabs_server::timeline::What;
 
 /// How often the whole state is checked during a run.
 const CHECKS: u64 = 10;
-/// The shortest time after which a page opens a new EventSource in place of one that gave up.
+/// The minimum time after which a page replaces an EventSource that gave up.
 const REOPENS_AFTER: Duration = Duration::from_secs(1);
-/// After this many events, a run checks whether it is interrupted.
+/// A run checks for an interrupt each time it has handled this many events.
 const LOOK_EVERY: u64 = 4_096;
 
-/// Something that happens at a time.
+/// An event of the simulation.
 #[derive(Debug, Clone, Copy)]
 pub enum SimulatedEvent {
     /// A tab connects.
@@ -51,7 +51,7 @@ pub enum SimulatedEvent {
         thread: u32,
         serial: u32,
     },
-    /// The request of a connection that was set aside has arrived.
+    /// The request of a connection at the reactor has arrived.
     Whole {
         server: u16,
         life: u32,
@@ -91,7 +91,7 @@ pub enum SimulatedEvent {
     Continue {
         server: u16,
     },
-    /// The balancer's check has noticed how the server is.
+    /// The balancer's check detects the state of the server.
     Checked {
         server: u16,
     },
@@ -102,7 +102,7 @@ pub enum SimulatedEvent {
     Audit,
 }
 
-/// Everything that is simulated.
+/// The state of the simulation.
 pub struct World<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) agenda: Agenda<SimulatedEvent>,
@@ -119,7 +119,7 @@ pub struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    /// The state at the start, with everything scheduled that does not depend on what happens.
+    /// The state at the start, with all events scheduled that do not depend on others.
     pub fn new(scenario: &'a Scenario, watched: Kept) -> World<'a> {
         let watch = |server| if server == 0 { watched } else { Kept::None };
         let mut world = World {
@@ -159,7 +159,7 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Lets everything happen up to the end.
+    /// Runs the simulation to its end.
     pub fn run(&mut self, interrupt: &Interrupt) -> Result<(), Interrupted> {
         let end_us = micros(self.scenario.length);
         let mut events = 0_u64;
@@ -239,7 +239,7 @@ impl<'a> World<'a> {
         self.agenda.at(at_us, SimulatedEvent::Connects { tab, attempt });
     }
 
-    /// A tab has lost its connection, and connects again after its delay.
+    /// A tab has lost its connection, and reconnects after its delay.
     pub(super) fn reconnects(&mut self, tab: u32, retry_us: u64) {
         let of = &mut self.tabs[tab as usize];
         of.attempt += 1;
@@ -257,7 +257,7 @@ impl<'a> World<'a> {
             return self.reconnects(tab, micros(self.scenario.retry.max(REOPENS_AFTER)));
         };
         let now_us = self.now_us();
-        // When the tabs are opened is given, and says nothing about the servers.
+        // The scenario decides when tabs are opened, so first connections say nothing about the servers.
         if attempt > 0 {
             self.figures.joins.add(now_us);
         }
@@ -354,7 +354,7 @@ impl<'a> World<'a> {
         let ends = |failed_us| (failed_us, SimulatedEvent::Ends { server, life, thread, serial });
         let updates = (now_us + first, SimulatedEvent::Updates { server, life, thread, serial });
         let (at_us, event) = match (doing, self.query(now_us)) {
-            // The stream asks the database itself.
+            // The stream queries the database itself.
             (Doing::Streams(_), _) => updates,
             (Doing::Nothing | Doing::SetsAside { .. } | Doing::Detaches { .. }, _) | (_, Query::Now) => {
                 ends(now_us + first)

@@ -9,12 +9,12 @@ use super::super::Failure;
 use super::connection::{CallLimit, PgConnection};
 
 const SCHEMA: &str = include_str!("schema.sql");
-/// How long the creation may take: each of its locks is waited for 4 s at most.
+/// How long the creation may take. It waits at most 4 s for each lock.
 const CREATED_WITHIN: Duration = Duration::from_secs(30);
 /// `CREATE OR REPLACE TRIGGER` came with version 14.
 const OLDEST_VERSION: i32 = 140_000;
 
-/// What the catalogs say. Names are looked up in the schemas of `search_path`, as the statements do.
+/// Reads the catalogs. Names are looked up in the schemas of `search_path`, as the statements do.
 const LOOK: &str = "SELECT
     current_setting('server_encoding'),
     current_setting('server_version_num')::integer,
@@ -35,7 +35,7 @@ const LOOK: &str = "SELECT
         AND to_regprocedure('begin_epoch(bigint, integer)') IS NOT NULL,
     pg_is_in_recovery()";
 
-/// The parts that the catalogs show.
+/// The parts of the schema that exist according to the catalogs.
 struct SeenSchema {
     has_models: bool,
     has_epochs: bool,
@@ -47,10 +47,15 @@ struct SeenSchema {
     has_the_rest: bool,
 }
 
-/// Makes the database ours, or refuses it. A database that is refused is not changed.
+/// Creates the missing parts of the schema, or refuses the database. A database that is refused is not changed.
 pub(super) fn prepare(connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<(), Failure> {
-    let seen = look(connection, limit)?;
-    if is_complete(&seen)? {
+    // Another server may create the schema during a look, which then sees a part of it. A refusal is therefore checked
+    // by a second look.
+    let is_ready = match is_complete(&look(connection, limit)?) {
+        Ok(is_ready) => is_ready,
+        Err(_) => is_complete(&look(connection, limit)?)?,
+    };
+    if is_ready {
         return Ok(());
     }
     connection.execute(SCHEMA, &CallLimit::new(CREATED_WITHIN, None))?;
@@ -88,7 +93,7 @@ fn look(connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<SeenSche
     })
 }
 
-/// Whether nothing is missing. An error if something is there that must not be used.
+/// Returns whether the schema is complete. Returns an error if a part exists that must not be used.
 fn is_complete(seen: &SeenSchema) -> Result<bool, Failure> {
     let refused = |why: &str| Err(Failure::Setup(why.to_owned()));
     match (seen.has_models, seen.has_epochs) {

@@ -1,4 +1,4 @@
-//! From a URL to the settings of a connection.
+//! Converts a URL to the settings of a connection.
 //!
 //! tokio-postgres reads neither `PGPASSWORD` nor the password file, and it reports `sslmode` only when it connects.
 
@@ -14,13 +14,13 @@ use tokio_postgres::config::Host;
 use super::super::Failure;
 use crate::app::database_place::DatabaseUrl;
 
-/// Where Debian's PostgreSQL listens, for a URL without a host.
+/// The folder of the socket of Debian's PostgreSQL, for a URL without a host.
 const SOCKETS: &str = "/var/run/postgresql";
 /// How long an idle connection is silent before the kernel checks its peer, and how long written bytes may stay
-/// unacknowledged. Calls have shorter limits of their own: this frees connections to a host that is gone.
+/// unacknowledged. Calls have shorter limits of their own. This one frees connections to a host that has vanished.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// The settings of connections to this database. `application_name` is what the engine's administrator sees.
+/// The settings of connections to this database. `application_name` appears in `pg_stat_activity`.
 pub(super) fn config(
     url: &DatabaseUrl,
     application_name: &str,
@@ -39,7 +39,7 @@ pub(super) fn config(
         config.application_name(application_name);
     }
     if config.get_connect_timeout().is_none() {
-        // Of several hosts, the first may not answer.
+        // The time is divided, because the first of several hosts may not answer.
         let hosts = config.get_hosts().len().max(config.get_hostaddrs().len()).max(1);
         config.connect_timeout(connect_within / u32::try_from(hosts).unwrap_or(u32::MAX));
     }
@@ -52,13 +52,13 @@ pub(super) fn config(
     Ok(config)
 }
 
-/// The mode is checked before the URL is parsed: the parser does not know all of them.
+/// The `sslmode` of a URL. It is checked before the URL is parsed, because the parser does not know all modes.
 fn ssl_mode(url: &str) -> Option<&str> {
     let (_, parameters) = url.split_once('?')?;
     parameters.split('&').filter_map(|it| it.strip_prefix("sslmode=")).next_back()
 }
 
-/// Without the cause if the URL may have been divided in the middle of a password.
+/// The error for an invalid URL. It omits the cause if the parser may have split the URL in the middle of a password.
 fn invalid(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Failure {
     if url.reveal().matches('@').count() > 1 {
         return Failure::Setup(
@@ -106,7 +106,7 @@ fn in_password_file(text: &str, config: &Config) -> Option<String> {
     })
 }
 
-/// The first four fields of a line, and the rest. A backslash quotes the next character.
+/// Splits a line into its first four fields and the rest. A backslash quotes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut letters = line.chars();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_share_the_time_to_connect_and_none_means_the_local_socket() {
+    fn several_hosts_share_the_time_to_connect_and_a_url_without_a_host_means_the_local_socket() {
         assert_eq!(of("postgresql://a,b,c/d").unwrap().get_connect_timeout(), Some(&Duration::from_secs(2)));
         let local = of("postgresql:///d").unwrap();
         assert_eq!(local.get_hosts(), [Host::Unix(SOCKETS.into())]);

@@ -1,8 +1,8 @@
 //! A connection on which every wait has a deadline.
 //!
-//! It is tokio-postgres on a one-threaded runtime, which the calling thread drives. No thread is started, except
-//! by tokio for the lookup of a host name. The `postgres` crate works in the same way, but its queries cannot be
-//! given a deadline: with a stopped server, it waits forever.
+//! It is tokio-postgres on a single-threaded runtime that the calling thread drives. No thread is started, except
+//! by tokio to look up a host name. The `postgres` crate works in the same way, but its queries cannot have a
+//! deadline: if the server is stopped, it waits forever.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -21,12 +21,13 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row};
 use super::super::Failure;
 use super::errors::not_connected;
 
-/// How often a call that can be interrupted checks whether it is.
+/// How often an interruptible call checks for an interrupt.
 const SLICE: Duration = Duration::from_millis(50);
-/// How many notifications, and warnings, wait to be taken. Further ones are dropped: a notification is a hint.
+/// The capacity of the queue of notifications, and of the queue of warnings. Further ones are dropped; a notification
+/// is only a hint.
 const WAITING: usize = 1_024;
 
-/// When a call must end.
+/// The deadline of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallLimit<'a> {
     began: Instant,
@@ -35,26 +36,26 @@ pub(super) struct CallLimit<'a> {
 }
 
 impl<'a> CallLimit<'a> {
-    /// A call that begins now. It ends early once the channel is disconnected.
+    /// The limit of a call that begins now. The call ends early once the channel is disconnected.
     pub fn new(at_most: Duration, interrupted: Option<&'a Receiver<Infallible>>) -> CallLimit<'a> {
         CallLimit { began: Instant::now(), at_most, interrupted }
     }
 
-    /// A part of this call that begins now, and takes at most this time.
+    /// The limit of a part of this call that begins now and takes at most this time.
     pub fn part(&self, at_most: Duration) -> CallLimit<'a> {
         let left = self.at_most.saturating_sub(self.began.elapsed());
         CallLimit { began: Instant::now(), at_most: at_most.min(left), interrupted: self.interrupted }
     }
 
-    /// How long a statement of this call waits for the lock of the numbers: the server must answer before the client
-    /// gives up, or the statement would be carried out later.
+    /// How long a statement of this call waits for the lock of the numbers. The server must give up before the client
+    /// does, or the statement would be carried out later.
     pub fn lock_wait_ms(&self) -> i32 {
         let left = self.at_most.saturating_sub(self.began.elapsed());
         let most = (left / 5).saturating_mul(4).as_millis();
         i32::try_from(most).unwrap_or(i32::MAX).max(1)
     }
 
-    /// The time until the next check. An error if the call must end now.
+    /// Returns the time until the next check, or an error if the call must end now.
     fn slice(&self) -> Result<Duration, Failure> {
         let left = self.at_most.saturating_sub(self.began.elapsed());
         if left.is_zero() {
@@ -77,7 +78,7 @@ impl<'a> CallLimit<'a> {
     }
 }
 
-/// A notification that has arrived.
+/// A notification from the server.
 #[derive(Debug)]
 pub(super) struct PgNotification {
     pub channel: String,
@@ -96,7 +97,7 @@ pub(super) enum Heard {
 /// The connection.
 #[derive(Debug)]
 pub(super) struct PgConnection {
-    /// `None` only during the drop.
+    /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
     client: Client,
     notifications: mpsc::Receiver<PgNotification>,
@@ -128,13 +129,13 @@ impl PgConnection {
         // This task runs only while the owner waits in one of the calls below.
         runtime.spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                // If one is full, the rest is dropped. The receivers live as long as the runtime.
+                // If a queue is full, the message is dropped. The receivers live as long as the runtime.
                 let _ = match message {
                     AsyncMessage::Notification(it) => {
                         let (channel, payload) = (it.channel().to_owned(), it.payload().to_owned());
                         notify.try_send(PgNotification { channel, payload }).is_ok()
                     }
-                    // The other form of the severity is in the language of the server.
+                    // The plain form of the severity is in the language of the server.
                     AsyncMessage::Notice(it) if it.parsed_severity() == Some(Severity::Warning) => {
                         warn.try_send(it.message().to_owned()).is_ok()
                     }
@@ -145,7 +146,7 @@ impl PgConnection {
         Ok(PgConnection { runtime: Some(runtime), client, notifications, warnings })
     }
 
-    /// One round trip, unprepared, so that PgBouncer in transaction mode can carry it. After [`Failure::TimedOut`]
+    /// Runs one unprepared query in one round trip, so that it works through PgBouncer in transaction mode. After [`Failure::TimedOut`]
     /// and [`Failure::Interrupted`] the connection must be dropped, because the answer may still arrive. The
     /// statement itself may still be executed: no cancel request is sent.
     pub fn query(
@@ -184,12 +185,12 @@ impl PgConnection {
         block_on(&self.runtime, async { timeout(at_most, heard).await.unwrap_or(Ok(Heard::Nothing)) })
     }
 
-    /// A notification that has arrived. Does not block.
+    /// Takes a notification that has arrived, if there is one. Does not block.
     pub fn take_notification(&mut self) -> Option<PgNotification> {
         self.notifications.try_recv().ok()
     }
 
-    /// A warning that arrived with the last query.
+    /// Takes a warning that arrived with the last query, if there is one.
     pub fn take_warning(&mut self) -> Option<String> {
         self.warnings.try_recv().ok()
     }
@@ -203,7 +204,7 @@ impl PgConnection {
     /// not reliable.
     pub fn was_closed_while_idle(&self, turn: Duration) -> bool {
         block_on(&self.runtime, async {
-            // It always ends with the time.
+            // This future never completes, so the timeout always expires.
             let _ = timeout(turn, std::future::pending::<()>()).await;
         });
         self.client.is_closed()
@@ -211,7 +212,7 @@ impl PgConnection {
 }
 
 fn block_on<T>(runtime: &Option<Runtime>, what: impl Future<Output = T>) -> T {
-    runtime.as_ref().unwrap_or_else(|| unreachable!("it is taken in `drop` alone")).block_on(what)
+    runtime.as_ref().unwrap_or_else(|| unreachable!("only `drop` takes the runtime")).block_on(what)
 }
 
 impl Drop for PgConnection {
@@ -234,10 +235,10 @@ mod tests {
             interrupted: None,
         };
         assert!((3_990..=4_000).contains(&limit(0, 5).lock_wait_ms()));
-        // Most of the time was needed to connect.
+        // Connecting took most of the time.
         let rest = limit(40, 50).part(Duration::from_secs(50));
         assert!((7_000..=8_000).contains(&rest.lock_wait_ms()));
-        // 0 would wait forever.
+        // To PostgreSQL, 0 means to wait forever.
         assert_eq!(limit(6, 5).lock_wait_ms(), 1);
         assert_eq!(limit(0, u64::MAX).lock_wait_ms(), i32::MAX);
     }

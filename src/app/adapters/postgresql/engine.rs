@@ -1,4 +1,4 @@
-//! The state that all connections to one database share: its address, and the numbers for `/stats`.
+//! The state that all connections to one database share: its address, and the statistics for `/stats`.
 
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,13 +16,13 @@ use super::connection::{CallLimit, PgConnection};
 use crate::app::table::Table;
 use ninetabs_server::log_limit::limited;
 
-/// Events that wait to be sent to other servers. Further ones are dropped.
+/// Maximum number of events that wait to be sent to other servers. Further ones are dropped.
 const EVENTS_WAITING: usize = 256;
-/// The greatest payload of a notification, in bytes.
+/// The maximum payload of a notification, in bytes.
 const MOST_PAYLOAD: usize = 7_999;
 
-/// Whether this history of the database is known, the last number, and the table's word. On a standby, which
-/// cannot be written to, the first is null.
+/// Reads whether this history of the database is known, the last number, and the table's word. The first is null on
+/// a standby, which cannot be written to.
 const GREET: &str = "SELECT
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE EXISTS (
         SELECT FROM ninetabs_epochs, pg_control_system() WHERE cluster = system_identifier::text
@@ -58,7 +58,7 @@ pub(super) struct PgEngine {
     /// Identifies this process in its notifications.
     pub nonce: u64,
     events: Sender<String>,
-    /// The other end, until the follower takes it.
+    /// The receiving end, until the follower takes it.
     events_waiting: Mutex<Option<Receiver<String>>>,
 }
 
@@ -100,26 +100,26 @@ impl PgEngine {
         })
     }
 
-    /// A connection that may not be used before [`PgEngine::greet`].
+    /// Opens a connection that must not be used before [`PgEngine::greet`].
     pub fn open(&self, limit: &CallLimit<'_>) -> Result<PgConnection, Failure> {
         PgConnection::open(&self.config, limit)
     }
 
-    /// A connection for queries.
+    /// Opens a connection for queries.
     pub fn connect(&self, limit: &CallLimit<'_>) -> Result<PgConnection, Failure> {
         let mut connection = self.open(limit)?;
         self.greet(&mut connection, limit)?;
         Ok(connection)
     }
 
-    /// A connection that can listen, and the table's identity.
+    /// Opens a connection that can listen. Returns the table's identity as well.
     pub fn connect_cable(&self, limit: &CallLimit<'_>) -> Result<(PgConnection, Table), Failure> {
         let mut connection = PgConnection::open(&self.cable, limit)?;
         let table = self.greet(&mut connection, limit)?;
         Ok((connection, table))
     }
 
-    /// Checks the history of the database at a new connection, and begins an epoch if it is new, or if the
+    /// Checks the history of the database over a new connection. Begins an epoch if the history is new, or if the
     /// database has lost numbers that this process has seen. Returns the table's identity.
     pub fn greet(&self, connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<Table, Failure> {
         let greeted = |connection: &mut PgConnection| {
@@ -138,7 +138,7 @@ impl PgEngine {
         Ok(Table::from_bits(word.unwrap_or_default()))
     }
 
-    /// Makes numbers continue beyond any that was delivered and lost.
+    /// Begins an epoch: numbers continue beyond every number that was delivered and lost.
     pub fn begin_epoch(&self, connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<(), Failure> {
         let (known, wait_ms) = (self.known(), limit.lock_wait_ms());
         let bound: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
@@ -146,7 +146,7 @@ impl PgEngine {
         let rows = connection.query("SELECT begin_epoch($1, $2)", &bound, limit)?;
         if only(&rows)?.try_get(0)? {
             log::warn!(
-                "the database has another history than before, or has lost its newest models: numbers continue a million further on"
+                "the database has another history than before, or has lost its newest models: numbers continue one million higher"
             );
         }
         Ok(())
@@ -189,7 +189,7 @@ impl PgEngine {
         }
     }
 
-    /// Counts a create that waited for the lock in vain, and asks which session has it.
+    /// Counts a create that did not get the lock in time, and asks which session holds the lock.
     pub fn lock_waited(
         &self,
         connection: &mut PgConnection,
@@ -199,12 +199,12 @@ impl PgEngine {
         self.look_for_holder(connection, limit)
     }
 
-    /// Whether a create has waited in vain for a session that had the lock at the last look.
+    /// Whether a create did not get the lock in time, and a session still held it at the last look.
     pub fn has_lock_holder(&self) -> bool {
         lock(&self.lock_holder).is_some()
     }
 
-    /// Asks which session has the lock.
+    /// Asks which session holds the lock.
     pub fn look_for_holder(
         &self,
         connection: &mut PgConnection,
@@ -248,7 +248,7 @@ impl PgEngine {
         }
     }
 
-    /// The queue of [`PgEngine::forward`]. An empty one, if another follower has it.
+    /// Takes the queue of [`PgEngine::forward`], or an empty one if another follower has taken it.
     pub fn take_events(&self) -> Receiver<String> {
         lock(&self.events_waiting).take().unwrap_or_else(|| channel(1).1)
     }
@@ -283,12 +283,12 @@ fn holder_of(row: &Row) -> Result<LockHolder, Failure> {
     })
 }
 
-/// The row of a query that has one.
+/// The row of a query that returns exactly one.
 pub(super) fn only(rows: &[Row]) -> Result<&Row, Failure> {
     rows.first().ok_or_else(|| Failure::Refused("it returned no row".into()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each value is replaced as a whole, so a panic cannot leave one inconsistent.
+    // Each value is replaced as a whole, so a panic cannot leave an inconsistent value.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// A connection that was not made: whatever the reason, nothing was asked.
+/// The failure of a connection attempt. Whatever the reason, no query was sent.
 pub(super) fn not_connected(error: tokio_postgres::Error) -> Failure {
     let cause = match error.as_db_error() {
         Some(answer) => text(answer).into(),

@@ -1,8 +1,8 @@
 //! Finds the commits of other programs, by notifications and by looking at the table.
 //!
 //! A notification is a hint. It may be lost, repeated, or sent by any role that can connect, so it never moves a
-//! position: it only makes the follower look at the table at once instead of within a second. The follower listens
-//! first and then looks, so that nothing is missed between a lost connection and the next one.
+//! position: it only makes the follower look at the table immediately instead of within a second. The follower listens
+//! first and looks afterwards, so that it misses nothing between a lost connection and the next one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::app::table::Table;
 /// The channels. `notify_models` of the schema names the first one.
 const MODELS: &str = "ninetabs_models";
 const SAID: &str = "ninetabs_said";
-/// How long a look waits, so that the thread can be stopped.
+/// How long a look waits at a time, so that the thread can be stopped.
 const SLICE: Duration = Duration::from_millis(100);
-/// After this time without a notification, the table is looked at: a notification may have been lost.
+/// After this time without a notification, the follower looks at the table, because a notification may have been lost.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// The same while notifications do not arrive at all.
+/// The same interval while no notifications arrive at all.
 const CHECK_OFTEN: Duration = Duration::from_millis(100);
-/// How long a query of the follower takes at most.
+/// Maximum duration of a query of the follower.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long the follower waits for its own notification.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// The pauses between two attempts to connect. Each is drawn between half of its length and all of it.
+/// The pauses between attempts to connect. Each actual pause is a random part of this, at least half.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
-/// The longest name of an event.
+/// Maximum length of an event's name.
 const MOST_NAME: usize = 64;
 
-/// The last visible number, the last one assigned, and the table's word.
+/// Reads the last visible number, the last one assigned, and the table's word.
 const CHECK: &str = "SELECT (SELECT coalesce(max(id), 0) FROM models),
     CASE WHEN is_called THEN last_value ELSE 0 END,
     (SELECT word FROM ninetabs_epochs ORDER BY since LIMIT 1)
@@ -46,35 +46,35 @@ pub(super) struct PgFollower {
     engine: Arc<PgEngine>,
     events: Receiver<String>,
     state: FollowerState,
-    /// Events of other servers that were not returned yet.
+    /// Events of other servers that have not been returned yet.
     heard: VecDeque<Change>,
     /// The next pause, if the next attempt to connect fails.
     pause: Duration,
-    /// Whether a change was returned since the start.
+    /// Whether a change has been returned since the start.
     has_looked: bool,
 }
 
 enum FollowerState {
-    /// Connected, and nothing was asked yet.
+    /// Connected, without a query so far.
     Connected(PgConnection),
     Following {
         connection: PgConnection,
         listens: bool,
         checked_at: Option<Instant>,
     },
-    /// The connection was lost. The next attempt to connect is not before this time.
+    /// The connection was lost. The next attempt to connect is made at this time or later.
     Lost {
         until: Instant,
     },
 }
 
 impl PgFollower {
-    /// A follower that is connected. Fails if it is connected to another database than the sessions.
+    /// Connects a follower. Fails if this is not the database of the sessions.
     pub fn connected(engine: &Arc<PgEngine>) -> Result<PgFollower, Failure> {
         let limit = CallLimit::new(engine.query_timeout, None);
         let (connection, table) = engine.connect_cable(&limit)?;
         if engine.table() != table {
-            return Err(Failure::Setup("--cable-database is another database than --database".to_owned()));
+            return Err(Failure::Setup("--cable-database and --database are different databases".to_owned()));
         }
         Ok(PgFollower {
             engine: Arc::clone(engine),
@@ -101,7 +101,7 @@ impl PgFollower {
         }
     }
 
-    /// Listens, and waits for a notification of its own, which arrives only if the connection can listen.
+    /// Listens, and waits for the follower's own notification, which arrives only if the connection can listen.
     fn begin(&mut self, mut connection: PgConnection, stop: &StopSignal) -> Result<(), Failure> {
         let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
         connection.execute(&format!("LISTEN {MODELS}; LISTEN {SAID}"), &limit)?;
@@ -128,8 +128,9 @@ impl PgFollower {
         Ok(())
     }
 
-    /// Sends a notification to itself, on another connection: a pooler passes on what arrives with the answer to a
-    /// query of the same connection, and nothing later. If no other connection is left, the test shows less.
+    /// Sends a notification to itself, on another connection. A pooler passes on what arrives with the answer to a
+    /// query of the same connection, and nothing later. If no other connection is left, the
+    /// test is weaker.
     fn send_test(
         &self,
         connection: &mut PgConnection,
@@ -153,7 +154,7 @@ impl PgFollower {
         false
     }
 
-    /// Waits for a notification, or until the table is to be looked at. Then looks at it.
+    /// Waits for a notification, or until the next look is due. Then looks at the table.
     fn follow(
         &mut self,
         connection: &mut PgConnection,
@@ -173,7 +174,7 @@ impl PgFollower {
                 Heard::Nothing => {}
             }
         }
-        // All notifications that have arrived need one look.
+        // One look suffices for all notifications that have arrived.
         while let Some(it) = connection.take_notification() {
             must_check |= self.hear(it, known.newest);
         }
@@ -204,7 +205,7 @@ impl PgFollower {
             return Ok(Change::Replaced { table, last_id });
         }
         if last_number < known.newest {
-            // Numbers were set back while this connection was open.
+            // The sequence was set back while this connection was open.
             self.engine.begin_epoch(connection, limit)?;
         }
         self.engine.saw(last_id);
@@ -217,7 +218,7 @@ impl PgFollower {
 }
 
 impl super::super::Follower for PgFollower {
-    /// A look waits by itself.
+    /// No pause, because a look itself waits.
     fn pause(&self) -> Duration {
         Duration::ZERO
     }
@@ -267,7 +268,8 @@ fn notify(connection: &mut PgConnection, payload: &str, limit: &CallLimit<'_>) -
     connection.query("SELECT pg_notify($1, $2)", &bound, limit).map(drop)
 }
 
-/// The event in a payload of another server. Any role may send any payload, so it is limited to what a server sends.
+/// Reads the event from the payload of another server. Any role may send any payload, so only what a server would send
+/// is accepted.
 fn event(payload: &str, nonce: u64) -> Option<Change> {
     let ForwardedEvent { from, name, data } = serde_json::from_str(payload).ok()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -277,7 +279,7 @@ fn event(payload: &str, nonce: u64) -> Option<Change> {
 
 fn log_not_listening() {
     log::warn!(
-        "notifications of PostgreSQL do not arrive, as through PgBouncer in transaction mode: the table is checked every 100 ms; give the server's own address to --cable-database"
+        "notifications from PostgreSQL do not arrive (PgBouncer in transaction mode does not pass them on), so the table is checked every 100 ms; give the server's own address to --cable-database"
     );
 }
 
@@ -286,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_well_formed_event_of_another_server_is_heard() {
+    fn only_a_well_formed_event_of_another_server_is_accepted() {
         let heard = |payload: &str| event(payload, 7);
         let said = Change::Event { name: "said".to_owned(), data: "hi\n".to_owned() };
         assert_eq!(heard(r#"{"from":8,"name":"said","data":"hi\n"}"#), Some(said));

@@ -1,8 +1,8 @@
 //! PostgreSQL: one database for any number of servers.
 //!
 //! A trigger assigns the numbers under a lock that a transaction holds until it is visible (`schema.sql`), so
-//! numbers become visible in order, whichever program writes. A notification of a commit is only a hint: what is
-//! new is always read from the table. `connection` bounds every wait, `config` reads the URL, `boot` checks and
+//! numbers become visible in order, whichever program writes. A notification of a commit is only a hint: new
+//! models are always read from the table. `connection` bounds every wait, `config` reads the URL, `boot` checks and
 //! creates the tables, `session` has the SQL, and `follower` finds the commits of other programs.
 
 mod boot;
@@ -27,11 +27,11 @@ use session::PgSession;
 #[derive(Debug, Clone)]
 pub struct PgSettings {
     pub database: DatabaseUrl,
-    /// Where to listen, if it is another address: a pooler in transaction mode carries no notifications.
+    /// The address to listen at, if it differs: a pooler in transaction mode does not pass on notifications.
     pub cable: Option<DatabaseUrl>,
-    /// The longest time that a query takes, together with the connection that it may need.
+    /// The maximum duration of a query, including the time to connect if it needs a new connection.
     pub query_timeout: Duration,
-    /// What the engine's administrator sees.
+    /// The name of this server in `pg_stat_activity`.
     pub application_name: String,
 }
 

@@ -11,8 +11,8 @@ use crate::app::batch::{Batch, Filling, Limit, cut};
 use crate::app::model::{MAX_NAME_BYTES, Model};
 use crate::timestamp;
 
-/// The columns of every query for models. A name that is too long is cut by the engine: its limit in bytes is at
-/// most as many characters.
+/// The columns of every query for models. The engine cuts a name that is too long. The limit is in bytes, and
+/// as many characters are at least that long.
 macro_rules! select_models {
     ($rest:literal) => {
         concat!(
@@ -24,14 +24,14 @@ macro_rules! select_models {
 }
 pub(super) use select_models;
 
-const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! names it as well");
+const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! contains this number too");
 
 /// How many rows a query asks for: one more shows whether there are more.
 pub(super) fn one_more(limit: Limit) -> i64 {
     i64::from(limit.rows.max(1)).saturating_add(1)
 }
 
-/// The rows of a query made by `select_models!`, up to the limit. It must have asked for [`one_more`].
+/// The rows of a `select_models!` query, up to the limit. The query must have asked for [`one_more`].
 pub(super) fn batch_of(rows: &[Row], limit: Limit) -> Result<Batch, Failure> {
     let mut batch = Filling::up_to(limit);
     for row in rows {
@@ -46,13 +46,13 @@ pub(super) fn batch_of(rows: &[Row], limit: Limit) -> Result<Batch, Failure> {
     Ok(batch.whole())
 }
 
-/// A time as microseconds since 1970. PostgreSQL counts them from 2000, and has infinite times.
+/// A time in microseconds since 1970. PostgreSQL counts from 2000, and has infinite times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PgMicros(pub i64);
 
 /// From 1970 to 2000.
 const EPOCH_US: i64 = 946_684_800_000_000;
-/// The times that PostgreSQL can store are within these limits, in microseconds since 2000.
+/// The limits of the times that PostgreSQL can store, in microseconds since 2000.
 const FIRST_US: i64 = -211_813_488_000_000_000;
 const END_US: i64 = 9_223_371_331_200_000_000;
 

@@ -1,8 +1,8 @@
-//! A session, which replaces its connection when that is lost.
+//! A session, which replaces its connection if it is lost.
 //!
-//! A slot of the pool, and each thread with a session of its own, thus outlives any restart of the engine. A lost
-//! connection costs at most the query that was under way. No query is sent twice: whether a lost create was
-//! committed is not known.
+//! The slots of the pool, and threads with a session of their own, therefore survive any restart of the engine. A lost
+//! connection costs at most the query that was in progress. No query is sent twice, because it is unknown whether a
+//! lost create was committed.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ use crate::app::model::Model;
 use crate::app::table::Table;
 use crate::timestamp;
 
-/// A connection that was idle for longer may have been closed in the meantime.
+/// A connection that was idle for longer than this may have been closed in the meantime.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long the check takes whether it was.
+/// How long that check takes.
 const TURN: Duration = Duration::from_millis(1);
-/// How long to ask which session has the lock.
+/// Maximum duration of the query for the session that holds the lock.
 const HOLDER_WITHIN: Duration = Duration::from_millis(500);
 
 type Bound<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The session.
+/// A session of the app.
 #[derive(Debug)]
 pub(super) struct PgSession {
     engine: Arc<PgEngine>,
     at_most: Duration,
     interrupted: Option<Receiver<Infallible>>,
-    /// `None` if it was lost, or given up with a query under way.
+    /// `None` if the connection was lost, or abandoned with a query in progress.
     held: Option<HeldConnection>,
 }
 
@@ -55,8 +55,8 @@ impl HeldConnection {
 }
 
 impl PgSession {
-    /// The first session of a process, which prepares the database. Returns the table's identity and the last
-    /// visible number as well.
+    /// Opens the first session of a process, which prepares the database. Also returns the table's identity and the last
+    /// visible number.
     pub fn first(engine: &Arc<PgEngine>) -> Result<(PgSession, Table, i64), Failure> {
         let limit = CallLimit::new(engine.query_timeout, None);
         let mut connection = engine.open(&limit)?;
@@ -68,7 +68,7 @@ impl PgSession {
         Ok((session, table, last_id))
     }
 
-    /// A session that is connected.
+    /// Opens a session that is connected.
     pub fn connected(engine: &Arc<PgEngine>) -> Result<PgSession, Failure> {
         let connection = engine.connect(&CallLimit::new(engine.query_timeout, None))?;
         Ok(PgSession::with(engine, connection))
@@ -83,14 +83,14 @@ impl PgSession {
         }
     }
 
-    /// Runs a call on a connection that works, as far as is known. The connection is dropped if the call leaves
-    /// it in an unknown state.
+    /// Runs a call on a connection that is not known to be broken. Drops the connection if the call leaves it in an
+    /// unknown state.
     fn call<T>(
         &mut self,
         run: impl FnOnce(&PgEngine, &mut PgConnection, &CallLimit<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let PgSession { engine, at_most, interrupted, held } = self;
-        // A short limit is one for answers. To connect takes several of them.
+        // A short limit is meant for one answer. Connecting takes several round trips.
         let whole = CallLimit::new((*at_most).max(engine.query_timeout), interrupted.as_ref());
         let mut connection = match held.take().filter(HeldConnection::is_usable) {
             Some(held) => held.connection,
@@ -162,12 +162,12 @@ impl Session for PgSession {
         Ok(last)
     }
 
-    /// The sequence counts numbers of transactions that are still open, and of those that were rolled back.
+    /// The last number of the sequence, which includes numbers of open transactions and of those that were rolled back.
     fn last_number(&mut self) -> Result<i64, Failure> {
         self.number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM models_numbers")
     }
 
-    /// Blocks while another transaction that has inserted is open. The server gives up before this does.
+    /// Blocks while another transaction that has inserted is open. The server gives up before this method does.
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure> {
         let keep = keep.map(|keep| i64::try_from(keep).unwrap_or(i64::MAX));
         let model = self.call(|engine, connection, limit| {
