@@ -137,10 +137,12 @@ impl CompareReport<'_> {
         let span_us = scenes().map(|scene| scene.record.now_us.saturating_sub(scene.from_us)).min();
         let (same, shown): (Vec<&Column>, Vec<&Column>) =
             COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
+        let mut headings = Vec::new();
         let groups = Group::ALL.map(|group| {
-            let columns: Vec<Value> =
-                shown.iter().filter(|it| it.group == group).map(|it| column(it)).collect();
-            context! { heading => group.heading(), columns }
+            let of_group = || shown.iter().filter(|it| it.group == group);
+            headings.extend(of_group().map(|it| it.heading));
+            let columns: Vec<Value> = of_group().map(|it| column(it)).collect();
+            context! { heading => group.heading(), width => columns.len(), columns }
         });
         let same: Vec<String> = same
             .iter()
@@ -159,6 +161,7 @@ impl CompareReport<'_> {
             rows => rows.iter().map(measured).collect::<Result<Vec<_>, _>>()?,
             left_out => detail.left_out(),
             legend,
+            headings,
             groups => groups.into_iter().collect::<Vec<_>>(),
             same => (!same.is_empty()).then(|| same.join(", ")),
             headline => summary::headline(rows, plan),
