@@ -312,7 +312,7 @@ fn through_a_pooler_everything_is_delivered_and_the_server_says_whether_it_can_l
     deaf.wait_for_stats("checks", |stats| stats["engine"]["checks"].as_u64() > Some(3));
     assert_eq!(deaf.stats()["engine"]["listening"], false);
     wait_for("the log line", || {
-        deaf.log().contains("notifications of PostgreSQL do not arrive").then_some(())
+        deaf.log().contains("notifications from PostgreSQL do not arrive").then_some(())
     });
 }
 
