@@ -8,6 +8,7 @@ mod app;
 mod beside;
 mod cable;
 mod chromium;
+mod cluster;
 mod compare;
 mod control;
 mod ctl;

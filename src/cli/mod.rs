@@ -7,6 +7,7 @@
 pub mod about;
 pub mod addresses;
 pub mod boot;
+pub mod cluster;
 mod command_line;
 pub mod compare;
 pub mod control_client;
@@ -86,6 +87,9 @@ pub enum Command {
     /// Simulate many tabs on many servers with the rules of the real pool
     #[command(after_help = simulate::EXAMPLES)]
     Simulate(Box<simulate::SimulateArgs>),
+    /// Run several servers on one database, with a balancer and tabs
+    #[command(after_help = cluster::EXAMPLES)]
+    Cluster(cluster::ClusterArgs),
     /// Follow one event stream as a browser's EventSource does
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
@@ -130,6 +134,7 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Compare(compare)) => compare::run(&compare),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Cluster(args)) => cluster::run(&args),
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, &signals))
         }

@@ -11,8 +11,9 @@
 //! The [`acts`] of `reproduce` use these. [`subject`] is the server under test. [`follower`] fetches its [`record`],
 //! which keeps the [`story`] of each request and follows the server's [`state`]. [`stage`] provides the verbs in which
 //! acts are written. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the
-//! result. [`report`] and [`trace`] save it. [`compare`] measures all fixes. [`probe`] measures any server: how many
-//! streams it holds, and which limit stops it. [`simulate`] computes loads that are too large for a test machine.
+//! result. [`report`] and [`trace`] save it. [`cluster`] runs several servers with their tabs. [`compare`] measures all
+//! fixes. [`probe`] measures any server: how many streams it holds, and which limit stops it. [`simulate`] computes
+//! loads that are too large for a test machine.
 //!
 //! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
 //! way with any other server. Only [`simulate`] is not a client: it uses the rules of the server crate's pool.
@@ -23,6 +24,7 @@ pub mod animation;
 pub mod browser;
 pub mod chromium;
 pub mod claim;
+pub mod cluster;
 pub mod compare;
 pub mod event_stream;
 pub mod follower;

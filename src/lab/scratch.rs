@@ -10,23 +10,26 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::program::Program;
 
-/// The first line of standard input, if there is one, is a process group to kill before the folder is removed. Other
-/// processes that still write into the folder may take a moment to end, and may create it again. The shell therefore
-/// checks again a moment after each removal.
+/// The last line of standard input, if there is one, names a process group to end before the folder `$1` is removed;
+/// `$2` says how. Other processes that still write into the folder may take a moment to end, and may create it again.
+/// The shell therefore checks again a moment after each removal.
 const SCRIPT: &str = r#"group=
-read -r group && read -r _
-[ -n "$group" ] && kill -s KILL -- "-$group"
+while read -r line; do group=$line; done
+[ -n "$group" ] && eval "$2"
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
   [ -e "$1" ] || break
   rm -rf -- "$1"
   sleep 0.2
 done"#;
+
+/// Kills the group.
+const KILL: &str = r#"kill -s KILL -- "-$group""#;
 
 /// Why the folder could not be created.
 #[derive(Debug, Error)]
@@ -49,12 +52,18 @@ pub struct Scratch {
 impl Scratch {
     /// Creates it in the folder for temporary files. Its name begins with `prefix`.
     pub fn make(prefix: &str) -> Result<Scratch, ScratchError> {
+        Scratch::make_with_end(prefix, KILL)
+    }
+
+    /// Like `make`. The process group is ended by these lines of shell, which find it in `$group`, and the folder in
+    /// `$1`.
+    pub fn make_with_end(prefix: &str, end: &str) -> Result<Scratch, ScratchError> {
         let name = format!("{prefix}-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let beside = std::env::temp_dir();
         let no_folder = |error| ScratchError::Folder { beside: beside.clone(), error };
         let path = std::path::absolute(&beside).map_err(no_folder)?.join(name);
         let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "sh"]).arg(&path);
+        command.args(["-c", SCRIPT, "sh"]).arg(&path).arg(end);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let cleaner = Program::start(&mut command).map_err(ScratchError::Shell)?;
         DirBuilder::new().mode(0o700).create(&path).map_err(no_folder)?;
@@ -65,12 +74,26 @@ impl Scratch {
         &self.path
     }
 
-    /// Has the shell kill this process group before it removes the folder, in case this process is killed.
+    /// Has the shell end this process group before it removes the folder, in case this process is killed. Only the last
+    /// call counts.
     pub fn kill_first(&mut self, group: u32) -> io::Result<()> {
         match &mut self.cleaner.child().stdin {
             Some(stdin) => writeln!(stdin, "{group}"),
             None => Ok(()),
         }
+    }
+
+    /// Lets the shell end the group and remove the folder, and blocks until it has, or for at most `limit`.
+    /// `meanwhile` is called every 5 ms, so that the owner can wait for its children.
+    pub fn end_group(&mut self, limit: Duration, mut meanwhile: impl FnMut()) -> io::Result<()> {
+        drop(self.cleaner.child().stdin.take());
+        let deadline = Instant::now() + limit;
+        while self.cleaner.wait(Instant::now() + Duration::from_millis(5))?.is_none()
+            && Instant::now() < deadline
+        {
+            meanwhile();
+        }
+        Ok(())
     }
 }
 
@@ -122,10 +145,10 @@ mod tests {
         scratch.kill_first(sleeper.id()).unwrap();
         // Closes standard input, as the end of this process would.
         drop(scratch.cleaner.child().stdin.take());
-        let end = std::time::Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(60);
         assert!(sleeper.wait(end).unwrap().is_some(), "the group was killed");
         while path.exists() {
-            assert!(std::time::Instant::now() < end, "the folder is still there");
+            assert!(Instant::now() < end, "the folder is still there");
             thread::sleep(Duration::from_millis(10));
         }
     }

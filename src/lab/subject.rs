@@ -206,6 +206,11 @@ impl ChildServer {
         self.program.status()
     }
 
+    /// Kills it. Blocks until it has ended.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.program.kill().map(drop)
+    }
+
     /// Asks it to stop. Does not block.
     pub fn ask_to_stop(&mut self) {
         drop(self.program.child().stdin.take());

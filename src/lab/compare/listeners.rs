@@ -386,7 +386,7 @@ impl Abandoned {
 }
 
 /// The ids of an array of models.
-fn ids(json: &[u8]) -> Vec<i64> {
+pub fn ids(json: &[u8]) -> Vec<i64> {
     let models: Vec<Value> = serde_json::from_slice(json).unwrap_or_default();
     models.iter().filter_map(|model| model["id"].as_i64()).collect()
 }

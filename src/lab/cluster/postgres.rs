@@ -1,0 +1,349 @@
+//! A PostgreSQL of this process: made by `initdb` in a temporary folder, reached through a Unix socket in it.
+//!
+//! No other user can connect, because the socket is in a folder that other users cannot enter. The engine refuses to
+//! run as root; its processes then belong to the user `postgres`. A shell ends all of them, stopped ones too, and
+//! removes the folder, however this process ends ([`super::super::scratch`]).
+//!
+//! Starting blocks until the engine accepts connections, for at most 60 s per program, or until the
+//! interrupt. Dropping blocks until everything is gone, for at most 10 s.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error;
+
+use super::super::interrupt::{Interrupt, Interrupted};
+use super::super::program::{Program, find};
+use super::super::scratch::{Scratch, ScratchError};
+
+/// How long `initdb` or the engine may take. After a crash it replays its log first.
+const START_WITHIN: Duration = Duration::from_secs(60);
+/// How long the end may take. The shell itself waits for 2 s.
+const END_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Packages install each version in a folder of its own in one of these, with its programs in `bin`.
+const FOLDERS: [&str; 4] = ["/usr/lib/postgresql", "/usr", "/usr/local", "/opt/homebrew/opt"];
+/// The user that runs the engine if this process runs as root.
+const USER: &str = "postgres";
+/// The role of the servers, which is not a superuser, and the database that it owns.
+const ROLE: &str = "ninetabs";
+const DATABASE: &str = "models";
+
+/// Segments of shared memory outside the folder would survive a `kill -9`.
+const SETTINGS: [&str; 7] = [
+    "listen_addresses=",
+    "dynamic_shared_memory_type=mmap",
+    "shared_buffers=16MB",
+    "jit=off",
+    "max_wal_senders=0",
+    "wal_level=minimal",
+    "logging_collector=off",
+];
+
+/// Characters that are encoded in the host of a URL.
+const IN_HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
+
+/// Ends the engine. Each of its processes works in the folder of its data and has a process group of its own. A
+/// postmaster that ends by itself also removes its segment of shared memory; that of a killed one is named in its file.
+const END: &str = r#"all=$group
+for process in /proc/[0-9]*; do
+  [ "$process/cwd" -ef "$1/pg/data" ] && all="$all ${process#/proc/}"
+done
+kill -s CONT $all
+kill -s QUIT "$group"
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  kill -0 "$group" || break
+  sleep 0.1
+done
+kill -s KILL -- "-$group" $all
+[ -e "$1/pg/data/postmaster.pid" ] && ipcrm -m "$(sed -n '7s/.* //p' "$1/pg/data/postmaster.pid")""#;
+
+/// Why PostgreSQL could not be started.
+#[derive(Debug, Error)]
+pub enum PostgresError {
+    #[error("interrupted")]
+    Interrupted,
+    #[error(
+        "PostgreSQL is not installed: install the package postgresql, or add the folder that has initdb to PATH"
+    )]
+    NotInstalled,
+    #[error(transparent)]
+    NoFolder(#[from] ScratchError),
+    #[error("cannot prepare the folder of PostgreSQL: {0}")]
+    Prepare(io::Error),
+    #[error(
+        "cannot run PostgreSQL as root, and the user {USER} does not exist: create it, or run this as an ordinary user"
+    )]
+    NoUser,
+    #[error("cannot run {}: {error}", .program.display())]
+    NotRun { program: PathBuf, error: io::Error },
+    #[error("{} ended with {status}: {said}", .program.display())]
+    Ended { program: PathBuf, status: ExitStatus, said: String },
+    #[error("{} was not ready within {START_WITHIN:?}", .program.display())]
+    NotReady { program: PathBuf },
+}
+
+impl From<Interrupted> for PostgresError {
+    fn from(Interrupted: Interrupted) -> Self {
+        PostgresError::Interrupted
+    }
+}
+
+/// The numbers of the user that runs the engine, if that is another one.
+#[derive(Debug, Clone, Copy)]
+struct EngineUser {
+    user: u32,
+    group: u32,
+}
+
+/// A running PostgreSQL with an empty database. Dropping it ends it.
+#[derive(Debug)]
+pub struct PrivatePostgres {
+    programs: PathBuf,
+    user: Option<EngineUser>,
+    /// The engine, or the program that prepares it.
+    running: Option<Program>,
+    folder: Scratch,
+}
+
+impl PrivatePostgres {
+    /// Makes the database, and starts the engine.
+    pub fn start(interrupt: &Interrupt) -> Result<PrivatePostgres, PostgresError> {
+        let programs = installed().ok_or(PostgresError::NotInstalled)?;
+        let user = if rustix::process::geteuid().is_root() { Some(EngineUser::find()?) } else { None };
+        let folder = Scratch::make_with_end("ninetabs-pg", END)?;
+        let mut postgres = PrivatePostgres { programs, user, running: None, folder };
+        postgres.prepare().map_err(PostgresError::Prepare)?;
+        postgres.make_cluster(interrupt)?;
+        postgres.launch(interrupt)?;
+        Ok(postgres)
+    }
+
+    /// The URL of its database, for the role that owns it.
+    pub fn url(&self) -> String {
+        let host = self.sockets().to_string_lossy().into_owned();
+        format!("postgresql://{ROLE}@{}/{DATABASE}", utf8_percent_encode(&host, IN_HOST))
+    }
+
+    /// Its version, such as 15.
+    pub fn version(&self) -> String {
+        let version = fs::read_to_string(self.data().join("PG_VERSION")).unwrap_or_default();
+        version.trim().to_owned()
+    }
+
+    /// The process id of the postmaster.
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(Program::id)
+    }
+
+    /// Its exit status, if it has ended by itself.
+    pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.running.as_mut().map_or(Ok(None), Program::status)
+    }
+
+    /// Starts the engine again after it has ended. Blocks until it accepts connections.
+    pub fn start_again(&mut self, interrupt: &Interrupt) -> Result<(), PostgresError> {
+        let end = Instant::now() + START_WITHIN;
+        loop {
+            match self.launch(interrupt) {
+                // Processes of the killed engine may still be ending.
+                Err(PostgresError::Ended { .. }) if Instant::now() < end => {
+                    interrupt.sleep(LOOK_EVERY * 20)?
+                }
+                launched => return launched,
+            }
+        }
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.folder.path().join("pg")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.sockets().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Makes the folder that only the user of the engine can enter.
+    fn prepare(&self) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(self.sockets())?;
+        let Some(EngineUser { user, group }) = self.user else { return Ok(()) };
+        fs::set_permissions(self.folder.path(), Permissions::from_mode(0o711))?;
+        chown(self.sockets(), Some(user), Some(group))
+    }
+
+    /// The files of the database cluster, the role and the database.
+    fn make_cluster(&mut self, interrupt: &Interrupt) -> Result<(), PostgresError> {
+        let data = self.data();
+        let mut initdb = self.command("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        initdb.arg(format!("--username={USER}")).arg("-D").arg(&data);
+        self.start_program(&mut initdb)?;
+        self.wait_for_success(&initdb, interrupt)?;
+
+        let mut alone = self.command("postgres");
+        alone.args(["--single", "-D"]).arg(&data).arg("postgres").stdin(Stdio::piped());
+        let stdin = self.start_program(&mut alone)?.child().stdin.take();
+        let sql = format!("CREATE ROLE {ROLE} LOGIN\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n");
+        if let Some(mut stdin) = stdin {
+            // If it does not read, its status and its log say why.
+            let _ = stdin.write_all(sql.as_bytes());
+        }
+        self.wait_for_success(&alone, interrupt)
+    }
+
+    fn launch(&mut self, interrupt: &Interrupt) -> Result<(), PostgresError> {
+        let mut postgres = self.command("postgres");
+        postgres.arg("-D").arg(self.data());
+        for setting in SETTINGS {
+            postgres.args(["-c", setting]);
+        }
+        postgres.arg("-c").arg(format!("unix_socket_directories={}", self.sockets().display()));
+        let id = self.start_program(&mut postgres)?.id();
+        let file = self.data().join("postmaster.pid");
+        self.wait_for(&postgres, interrupt, |status| {
+            if status.is_some() {
+                return Some(false);
+            }
+            // Its first line is the process id, and its last one the state.
+            let text = fs::read_to_string(&file).ok()?;
+            let is_ready = text.lines().next().is_some_and(|line| line.trim() == id.to_string())
+                && text.lines().nth(7).is_some_and(|line| line.trim() == "ready");
+            is_ready.then_some(true)
+        })
+    }
+
+    /// A program of this version, run as the user of the engine.
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        if let Some(EngineUser { user, group }) = self.user {
+            command.uid(user).gid(group);
+        }
+        // A variable such as PGDATA or PGPORT is meant for another engine.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    fn start_program(&mut self, command: &mut Command) -> Result<&mut Program, PostgresError> {
+        let not_run = |program: &Command| {
+            let program = PathBuf::from(program.get_program());
+            move |error| PostgresError::NotRun { program, error }
+        };
+        let log = OpenOptions::new().create(true).append(true).open(self.log());
+        command.stderr(log.map_err(PostgresError::Prepare)?);
+        let program = Program::start(command).map_err(not_run(command))?;
+        self.folder.kill_first(program.id()).map_err(not_run(command))?;
+        Ok(self.running.insert(program))
+    }
+
+    fn wait_for_success(&mut self, command: &Command, interrupt: &Interrupt) -> Result<(), PostgresError> {
+        self.wait_for(command, interrupt, |status| status.map(|status| status.success()))
+    }
+
+    /// Waits until `look` returns whether it succeeded.
+    fn wait_for(
+        &mut self,
+        command: &Command,
+        interrupt: &Interrupt,
+        look: impl Fn(Option<ExitStatus>) -> Option<bool>,
+    ) -> Result<(), PostgresError> {
+        let program = || PathBuf::from(command.get_program());
+        let deadline = Instant::now() + START_WITHIN;
+        while Instant::now() < deadline {
+            let status =
+                self.status().map_err(|error| PostgresError::NotRun { program: program(), error })?;
+            match (look(status), status) {
+                (Some(true), _) => return Ok(()),
+                (Some(false), Some(status)) => {
+                    return Err(PostgresError::Ended { program: program(), status, said: self.last_words() });
+                }
+                _ => interrupt.sleep(LOOK_EVERY)?,
+            }
+        }
+        Err(PostgresError::NotReady { program: program() })
+    }
+
+    /// The last lines of its log that say something.
+    fn last_words(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let is_error = |line: &&str| ["FATAL", "ERROR", "error", "PANIC"].iter().any(|it| line.contains(it));
+        let line = log.lines().rev().find(is_error).or(log.lines().next_back()).unwrap_or("it said nothing");
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        let running = &mut self.running;
+        // The shell waits for its end, which shows only once it has been waited for here.
+        let ended = self.folder.end_group(END_WITHIN, || {
+            let _ = running.as_mut().map(Program::status);
+        });
+        if let Err(error) = ended {
+            log::warn!("cannot wait for the end of PostgreSQL: {error}");
+        }
+    }
+}
+
+impl EngineUser {
+    fn find() -> Result<EngineUser, PostgresError> {
+        let number = |flag: &str| {
+            let output = Command::new("id").args([flag, USER]).stderr(Stdio::null()).output().ok()?;
+            String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+        };
+        let found = number("-u").zip(number("-g"));
+        found.map(|(user, group)| EngineUser { user, group }).ok_or(PostgresError::NoUser)
+    }
+}
+
+/// The folder of the programs of PostgreSQL: on PATH, or the newest version where packages install it.
+pub fn installed() -> Option<PathBuf> {
+    let has_both = |folder: &Path| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
+    let on_path = find("initdb").and_then(|file| Some(file.parent()?.to_owned()));
+    let newest = || {
+        let entries = FOLDERS.iter().flat_map(fs::read_dir).flatten().flatten();
+        entries
+            .map(|entry| entry.path().join("bin"))
+            .filter(|bin| has_both(bin))
+            .max_by_key(|bin| version_in(bin))
+    };
+    on_path.filter(|folder| has_both(folder)).or_else(newest)
+}
+
+/// The number in the name of a folder such as `15`, `pgsql-15` or `postgresql@15`, or 0.
+fn version_in(bin: &Path) -> u32 {
+    let name = bin.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_package_is_in_the_name_of_its_folder() {
+        for (bin, version) in [
+            ("/usr/lib/postgresql/15/bin", 15),
+            ("/usr/pgsql-17/bin", 17),
+            ("/opt/homebrew/opt/postgresql@16/bin", 16),
+            ("/usr/local/pgsql/bin", 0),
+        ] {
+            assert_eq!(version_in(Path::new(bin)), version);
+        }
+    }
+}

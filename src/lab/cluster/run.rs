@@ -1,0 +1,313 @@
+//! Starts everything, watches it, and compares what the tabs received with the table.
+
+use std::time::{Duration, Instant};
+
+use super::super::acts::count;
+use super::super::claim::Claims;
+use super::super::compare::listeners::ids;
+use super::super::http;
+use super::super::interrupt::Interrupt;
+use super::super::scratch::Scratch;
+use super::super::tab::{Happens, Settings, Tab};
+use super::deliveries::Deliveries;
+use super::haproxy::HaProxy;
+use super::postgres::PrivatePostgres;
+use super::servers::{ClusterServer, ServerView, ServersDatabase};
+use super::{ClusterDatabase, ClusterError, ClusterNews, ClusterPlan, ClusterReport};
+
+/// The stream of the tabs. It holds no thread, so any number of tabs can share a server.
+const STREAM: &str = "/fixes/push/stream";
+/// How often the tabs' events are taken, and the processes looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const NUMBERS_EVERY: Duration = Duration::from_secs(1);
+/// How long a server may take to answer with models.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the tabs may take to receive what the table has.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Ends the waits of a cluster.
+pub struct ClusterInterrupts {
+    /// Ends the start, or the time in which the tabs listen.
+    pub first: Interrupt,
+    /// Ends the comparison with the table as well.
+    pub second: Interrupt,
+}
+
+/// Prints a piece of news. An error ends the cluster.
+pub type Tell<'a> = &'a mut dyn FnMut(ClusterNews) -> std::io::Result<()>;
+
+/// A running cluster.
+struct Cluster<'a> {
+    // Dropped in this order: clients first, and the database last.
+    tabs: Vec<Tab>,
+    haproxy: Option<HaProxy>,
+    servers: Vec<ClusterServer>,
+    postgres: Option<PrivatePostgres>,
+    folder: Option<Scratch>,
+    plan: &'a ClusterPlan,
+    interrupt: &'a Interrupt,
+    deliveries: Deliveries,
+    /// Tabs that do not connect again.
+    given_up: usize,
+}
+
+/// Runs it until its time is over or the first interrupt comes, and ends it. Blocks until all of it has ended.
+pub fn run(
+    plan: &ClusterPlan,
+    interrupts: &ClusterInterrupts,
+    tell: Tell<'_>,
+) -> Result<ClusterReport, ClusterError> {
+    let mut cluster = Cluster::empty(plan, &interrupts.first);
+    cluster.start(tell)?;
+    let first = cluster.newest()?;
+    let began = Instant::now();
+    cluster.open_tabs(first, tell)?;
+    match cluster.watch(began, tell) {
+        // The comparison follows.
+        Ok(()) | Err(ClusterError::Interrupted) => {}
+        Err(error) => return Err(error),
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let claims = cluster.compare(first, &interrupts.second)?.into_vec();
+    let reconnects = cluster.tabs.iter().map(|tab| tab.progress().opened.saturating_sub(1)).sum();
+    Ok(ClusterReport {
+        servers: plan.servers,
+        tabs: plan.tabs,
+        seconds,
+        models: cluster.deliveries.models(),
+        reconnects,
+        deliveries: cluster.deliveries.of_tabs().collect(),
+        held: claims.iter().all(|claim| claim.held),
+        claims,
+    })
+}
+
+impl<'a> Cluster<'a> {
+    fn empty(plan: &'a ClusterPlan, interrupt: &'a Interrupt) -> Cluster<'a> {
+        Cluster {
+            tabs: Vec::new(),
+            haproxy: None,
+            servers: Vec::new(),
+            postgres: None,
+            folder: None,
+            plan,
+            interrupt,
+            deliveries: Deliveries::of(plan.tabs),
+            given_up: 0,
+        }
+    }
+
+    fn start(&mut self, tell: Tell<'_>) -> Result<(), ClusterError> {
+        let mut line = |text: String| tell(ClusterNews::Line(text)).map_err(ClusterError::Output);
+        match &self.plan.database {
+            ClusterDatabase::PrivatePostgres => {
+                let postgres = PrivatePostgres::start(self.interrupt)?;
+                line(introduction(&postgres))?;
+                self.postgres = Some(postgres);
+            }
+            ClusterDatabase::TemporaryFile => {
+                let folder = Scratch::make("ninetabs")?;
+                line(format!("SQLite: {}", folder.path().join("models.sqlite3").display()))?;
+                self.folder = Some(folder);
+            }
+            ClusterDatabase::Url(_) => {}
+        }
+        for number in 1..=self.plan.servers {
+            let server = self.with_database(|database| {
+                ClusterServer::start(number, self.plan, database, self.interrupt)
+            })?;
+            line(server.introduction())?;
+            self.servers.push(server);
+        }
+        let addresses: Vec<_> = self.servers.iter().map(ClusterServer::address).collect();
+        self.haproxy = HaProxy::start(&addresses)?;
+        line(match &self.haproxy {
+            Some(haproxy) => format!("HAProxy (process {}): {}/", haproxy.id(), haproxy.url()),
+            None => "HAProxy is not installed: the tabs get the addresses of the servers in turn".to_owned(),
+        })
+    }
+
+    /// Calls this with the database of the servers.
+    fn with_database<T>(&self, call: impl FnOnce(ServersDatabase<'_>) -> T) -> T {
+        match (&self.plan.database, &self.postgres, &self.folder) {
+            (_, Some(postgres), _) => call(ServersDatabase::Url(&postgres.url())),
+            (_, _, Some(folder)) => call(ServersDatabase::File(&folder.path().join("models.sqlite3"))),
+            (ClusterDatabase::Url(url), ..) => call(ServersDatabase::Url(url)),
+            // It has not been started.
+            _ => call(ServersDatabase::Url("")),
+        }
+    }
+
+    /// The id of the newest model, or 0.
+    fn newest(&self) -> Result<i64, ClusterError> {
+        let server = self.servers.first().map(ClusterServer::url).unwrap_or_default();
+        let ids = ids_after(&server, 0).ok_or(ClusterError::NoModels)?;
+        Ok(ids.last().copied().unwrap_or_default())
+    }
+
+    fn open_tabs(&mut self, after: i64, tell: Tell<'_>) -> Result<(), ClusterError> {
+        for number in 1..=self.plan.tabs {
+            let server = match &self.haproxy {
+                Some(haproxy) => haproxy.url(),
+                None => self.servers[(number - 1) % self.servers.len()].url(),
+            };
+            let settings = Settings {
+                name: format!("tab {number}"),
+                last_event_id: after.to_string(),
+                ..Settings::default()
+            };
+            self.tabs.push(Tab::open(&format!("{server}{STREAM}?tab={number}"), settings)?);
+        }
+        let text = match self.plan.tabs {
+            0 => "No tab listens".to_owned(),
+            1 => format!("1 tab listens to {STREAM}"),
+            tabs => format!("{tabs} tabs listen to {STREAM}"),
+        };
+        tell(ClusterNews::Line(text)).map_err(ClusterError::Output)
+    }
+
+    fn watch(&mut self, began: Instant, tell: Tell<'_>) -> Result<(), ClusterError> {
+        let mut numbers_at = began;
+        loop {
+            for text in self.take_events() {
+                tell(ClusterNews::Line(text)).map_err(ClusterError::Output)?;
+            }
+            self.look_after(tell)?;
+            if numbers_at.elapsed() >= NUMBERS_EVERY {
+                numbers_at = Instant::now();
+                tell(ClusterNews::Numbers(self.numbers(began))).map_err(ClusterError::Output)?;
+            }
+            if self.plan.duration.is_some_and(|duration| began.elapsed() >= duration) {
+                return Ok(());
+            }
+            self.interrupt.sleep(LOOK_EVERY)?;
+        }
+    }
+
+    /// Takes what has happened to the tabs. Returns what to tell about it.
+    fn take_events(&mut self) -> Vec<String> {
+        let mut news = Vec::new();
+        for (number, tab) in self.tabs.iter().enumerate() {
+            for happening in tab.happenings().try_iter() {
+                match happening.what {
+                    Happens::Event(event) if event.event_type == "message" => {
+                        ids(event.data.as_bytes())
+                            .into_iter()
+                            .for_each(|id| self.deliveries.take(number, id));
+                    }
+                    Happens::Failed { reason } => {
+                        self.given_up += 1;
+                        news.push(format!("Tab {} has given up: {reason}", number + 1));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        news
+    }
+
+    /// Starts again what has ended: the database first, since a server without it does not start.
+    fn look_after(&mut self, tell: Tell<'_>) -> Result<(), ClusterError> {
+        let mut line = |text: String| tell(ClusterNews::Line(text)).map_err(ClusterError::Output);
+        if let Some(postgres) = &mut self.postgres {
+            let status = postgres.status();
+            if let Some(status) =
+                status.map_err(|error| ClusterError::Watch { program: "PostgreSQL", error })?
+            {
+                line(format!("PostgreSQL ended with {status}"))?;
+                postgres.start_again(self.interrupt)?;
+                line(introduction(postgres))?;
+            }
+        }
+        if let Some(haproxy) = &mut self.haproxy {
+            let status = haproxy.status();
+            if let Some(status) = status.map_err(|error| ClusterError::Watch { program: "HAProxy", error })? {
+                line(format!("HAProxy ended with {status}"))?;
+                haproxy.start_again()?;
+                line(format!("HAProxy (process {}): {}/", haproxy.id(), haproxy.url()))?;
+            }
+        }
+        let mut servers = std::mem::take(&mut self.servers);
+        let looked_after = servers.iter_mut().try_for_each(|server| {
+            let news =
+                self.with_database(|database| server.look_after(self.plan, database, self.interrupt))?;
+            news.map_or(Ok(()), &mut line)
+        });
+        self.servers = servers;
+        looked_after
+    }
+
+    fn numbers(&self, began: Instant) -> String {
+        let tabs: Vec<String> = self.servers.iter().map(|server| tabs_of(server.view())).collect();
+        let models = count(self.deliveries.models(), "model");
+        format!("{:.0} s: {models}, tabs per server: {}", began.elapsed().as_secs_f64(), tabs.join(" "))
+    }
+
+    /// Reads the table, waits until the tabs have received it, and judges.
+    fn compare(&mut self, first: i64, interrupt: &Interrupt) -> Result<Claims, ClusterError> {
+        let mut claims = Claims::default();
+        if self.plan.tabs == 0 {
+            return Ok(claims);
+        }
+        let table = self.servers.iter().find_map(|server| ids_after(&server.url(), first));
+        let Some(table) = table else {
+            claims.push("table", "read", "not read", false).says("no server answered with the models");
+            return Ok(claims);
+        };
+        let last = table.last().copied().unwrap_or_default();
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        while self.deliveries.tabs_with(last) < self.plan.tabs && Instant::now() < deadline {
+            interrupt.sleep(LOOK_EVERY)?;
+            self.take_events();
+        }
+        let unseen = self.deliveries.compare_with(&table);
+        let tabs = self.plan.tabs;
+        let right = self.deliveries.complete_tabs(last);
+        claims
+            .equal("tabs that received each model once and in order", tabs, right)
+            .says(format!("{right} of {} received each model once and in order", count(tabs, "tab")));
+        claims
+            .equal("models in the table that no tab received", 0, unseen)
+            .says(format!("{} in the table reached no tab", count(unseen, "model")));
+        claims
+            .equal("tabs that gave up", 0, self.given_up)
+            .says(format!("{} gave up for good", count(self.given_up, "tab")));
+        Ok(claims)
+    }
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        self.tabs.clear();
+        // The table has been read, and there is nothing to save.
+        self.servers.iter_mut().for_each(ClusterServer::kill);
+    }
+}
+
+fn introduction(postgres: &PrivatePostgres) -> String {
+    let process = postgres.id().map(|id| format!(" (process {id})")).unwrap_or_default();
+    format!("PostgreSQL {}{process}: {}", postgres.version(), postgres.url())
+}
+
+/// The tabs of a server as text, or a dash if it does not answer.
+fn tabs_of(view: ServerView) -> String {
+    if view.answers { view.listeners.to_string() } else { "-".to_owned() }
+}
+
+/// The ids of the models after this one, ascending, from this server (`http://HOST:PORT`). `None`: it did not answer
+/// with them.
+fn ids_after(server: &str, after: i64) -> Option<Vec<i64>> {
+    let mut all: Vec<i64> = Vec::new();
+    loop {
+        let since = all.last().copied().unwrap_or(after);
+        let answer = http::get(&format!("{server}/models.json?since={since}"), ANSWER_WITHIN).ok()?;
+        if answer.status() != 200 {
+            return None;
+        }
+        all.extend(ids(&answer.body).into_iter().filter(|id| *id > since));
+        // An answer has a maximum length. One with a Link header is not the last.
+        if answer.head.header("link").is_none() || all.last().is_none_or(|last| *last <= since) {
+            return Some(all);
+        }
+    }
+}

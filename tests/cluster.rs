@@ -1,0 +1,247 @@
+//! `cluster`: one command for several servers, their database, a balancer, and tabs that check what arrives.
+
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use ninetabs::lab::cluster::postgres::installed;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{hear, names, program, set_mode, wait_for};
+
+/// The command, with its temporary files in a folder of its own.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    folder: TempDir,
+    said: String,
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    // If the tests run as root, the engine runs as another user.
+    set_mode(folder, 0o711);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.arg("cluster").args(arguments).env("TMPDIR", folder).stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> (Output, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (command(folder.path(), arguments).output().unwrap(), folder)
+}
+
+fn is_installed() -> bool {
+    if installed().is_none() {
+        assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed, and CI is set");
+        eprintln!("skipped: PostgreSQL is not installed");
+    }
+    installed().is_some()
+}
+
+fn wait_until_empty(folder: &TempDir) {
+    wait_for("the removal of all temporary files", || names(folder.path()).is_empty().then_some(()));
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = command(folder.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout, folder, said: String::new() }
+    }
+
+    /// Reads until a line with these words, and returns the process that the line names.
+    fn hear(&mut self, words: &str) -> Pid {
+        let said = hear(&mut self.stdout, words);
+        self.said.push_str(&said);
+        let number = said.lines().last().unwrap().split("(process ").nth(1);
+        let number = number.and_then(|rest| rest.split(')').next()?.parse().ok());
+        number.and_then(Pid::from_raw).unwrap_or(Pid::INIT)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end. Returns its status and the rest of what it said.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (wait_for("the end of the command", || self.child.try_wait().unwrap()), rest)
+    }
+
+    /// Every process that it named.
+    fn processes(&self) -> Vec<Pid> {
+        let numbers =
+            self.said.split("(process ").skip(1).filter_map(|rest| rest.split(')').next()?.parse().ok());
+        numbers.filter_map(Pid::from_raw).collect()
+    }
+
+    fn expect_nothing_left(&self) {
+        wait_until_empty(&self.folder);
+        for process in self.processes() {
+            wait_for("the end of every process", || test_kill_process(process).is_err().then_some(()));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All processes of an engine.
+fn with_children(postmaster: Pid) -> Vec<Pid> {
+    let id = postmaster.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    std::iter::once(postmaster).chain(children).collect()
+}
+
+fn signal_all(processes: &[Pid], signal: Signal) {
+    for process in processes {
+        // It may have ended in the meantime.
+        let _ = kill_process(*process, signal);
+    }
+}
+
+fn expect_each_model_once(report: &Value, servers: u64, tabs: usize) {
+    assert_eq!((&report["held"], &report["servers"]), (&true.into(), &servers.into()), "{report}");
+    let deliveries = report["deliveries"].as_array().unwrap();
+    assert_eq!(deliveries.len(), tabs);
+    for delivery in deliveries {
+        assert_eq!((&delivery["repeated"], &delivery["missed"]), (&0.into(), &0.into()), "{report}");
+        assert!(delivery["received"].as_u64() > Some(0), "{report}");
+    }
+}
+
+#[test]
+fn one_command_shows_three_servers_nine_tabs_and_each_model_once() {
+    if !is_installed() {
+        return;
+    }
+    // Without it, the tabs get the addresses of the servers.
+    program("haproxy");
+    let (output, folder) = output(&["--for", "3", "--json", "--", "--produce-every", "0.1"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    expect_each_model_once(&report, 3, 9);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    wait_until_empty(&folder);
+}
+
+#[test]
+fn sqlite_needs_nothing_that_is_installed() {
+    let arguments = ["--engine", "sqlite3", "--servers", "2", "--tabs", "3", "--for", "2", "--json"];
+    let (output, folder) = output(&[&arguments[..], &["--", "--produce-every", "0.1"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    expect_each_model_once(&report, 2, 3);
+    wait_until_empty(&folder);
+}
+
+#[test]
+fn tabs_get_each_model_once_while_a_server_and_the_engine_are_killed_and_stopped() {
+    if !is_installed() {
+        return;
+    }
+    let mut running = Running::start(&["--", "--produce-every", "0.1", "--retry", "1"]);
+    let postgres = running.hear("PostgreSQL ");
+    let server = running.hear("Server 2 ");
+    running.hear("tabs listen");
+
+    kill_process(server, Signal::KILL).unwrap();
+    running.hear(&format!("Server 2 (process {}) ended", server.as_raw_nonzero()));
+    running.hear("Server 2 (process");
+
+    signal_all(&with_children(postgres), Signal::KILL);
+    running.hear("PostgreSQL ended");
+    let postgres = running.hear("PostgreSQL ");
+
+    // Every server listens again before the engine stops.
+    std::thread::sleep(Duration::from_secs(2));
+    let processes = with_children(postgres);
+    signal_all(&processes, Signal::STOP);
+    running.hear("receives no notifications");
+    signal_all(&processes, Signal::CONT);
+    running.hear("receives notifications again");
+
+    running.signal(Signal::INT);
+    let (status, said) = running.end();
+    assert!(said.contains("9 of 9 tabs received each model once and in order"), "{}{said}", running.said);
+    assert_eq!(status.code(), Some(0), "{}{said}", running.said);
+    running.expect_nothing_left();
+}
+
+#[test]
+fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
+    if !is_installed() {
+        return;
+    }
+    // While the engine is prepared.
+    let mut running = Running::start(&[]);
+    let pg = |name: &String| name.starts_with("ninetabs-pg");
+    wait_for("the engine's folder", || names(running.folder.path()).iter().any(pg).then_some(()));
+    running.signal(Signal::INT);
+    assert_eq!(running.end().0.code(), Some(130));
+    running.expect_nothing_left();
+
+    // While the servers start.
+    let mut running = Running::start(&[]);
+    running.hear("PostgreSQL ");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().0.code(), Some(130));
+    running.expect_nothing_left();
+
+    // With the engine stopped.
+    let mut running = Running::start(&["--servers", "2", "--tabs", "2"]);
+    let postgres = running.hear("PostgreSQL ");
+    running.hear("tabs listen");
+    signal_all(&with_children(postgres), Signal::STOP);
+    running.signal(Signal::KILL);
+    running.end();
+    running.expect_nothing_left();
+}
+
+#[test]
+fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
+    if !is_installed() {
+        return;
+    }
+    // PostgreSQL admits 97 connections of an ordinary role.
+    let (output, folder) = output(&["--servers", "2", "--", "--threads", "1:60", "--db-pool", "60"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("ninetabs: server 2: ") && said.contains("gave only"), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
+    wait_until_empty(&folder);
+}
+
+#[test]
+fn a_database_that_does_not_fit_is_wrong_usage() {
+    for (arguments, remedy) in [
+        (&["--database", "models.sqlite3"][..], "give a URL such as postgresql://"),
+        (&["--database", "postgresql://h/d", "--engine", "sqlite3"], "leave out"),
+        (&["--servers", "0"], "give a number from 1 to 20"),
+    ] {
+        let (output, _) = output(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(remedy) && output.status.code() == Some(2), "{said}");
+    }
+}
+
+#[cfg(feature = "postgresql")]
+#[test]
+fn an_existing_database_keeps_its_models() {
+    let Some(engine) = crate::common::postgres::engine() else { return };
+    let database = engine.database();
+    let url = database.url();
+    let arguments = ["--servers", "2", "--tabs", "2", "--for", "2", "--json", "--database", &url];
+    let (output, folder) = output(&[&arguments[..], &["--", "--produce-every", "0.1"]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    expect_each_model_once(&report, 2, 2);
+    wait_until_empty(&folder);
+    assert!(database.sql().ask("SELECT count(*) FROM models") > 0);
+}
