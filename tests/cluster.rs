@@ -220,6 +220,34 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
 }
 
 #[test]
+fn act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    set_mode(folder.path(), 0o711);
+    let reproduce = |path: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(["reproduce", "--fast", "--act", "8"]).env("TMPDIR", folder.path()).env_remove("CI");
+        if let Some(path) = path {
+            command.env("PATH", path);
+        } else {
+            command.arg("--json");
+        }
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    if is_installed() {
+        let output = reproduce(None);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!((&report["held"], output.status.code()), (&true.into(), Some(0)), "{report}");
+        assert_eq!(report["acts"][0]["act"], 8);
+    } else {
+        let output = reproduce(Some("/usr/bin:/bin"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("act 8 is skipped: PostgreSQL is not installed"), "{said}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    wait_until_empty(&folder);
+}
+
+#[test]
 fn a_database_that_does_not_fit_is_wrong_usage() {
     for (arguments, remedy) in [
         (&["--database", "models.sqlite3"][..], "give a URL such as postgresql://"),

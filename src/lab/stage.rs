@@ -13,6 +13,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::chromium::ChromiumError;
+use super::cluster::ClusterError;
+use super::cluster::postgres::PostgresError;
 use super::http::{self, HttpError};
 use super::interrupt::{Interrupt, Interrupted};
 use super::narrator::Narrator;
@@ -101,6 +103,11 @@ pub enum ActError {
     Visitor(#[from] TabError),
     #[error("cannot drive the browser: {0}")]
     Browser(ChromiumError),
+    /// A program that the act needs is not installed.
+    #[error(transparent)]
+    NotInstalled(ClusterError),
+    #[error(transparent)]
+    Cluster(ClusterError),
     #[error("the server under test ended unexpectedly")]
     ServerEnded,
     #[error(transparent)]
@@ -118,6 +125,16 @@ impl From<SubjectError> for ActError {
         match error {
             SubjectError::Interrupted => ActError::Interrupted,
             error => ActError::Subject(error),
+        }
+    }
+}
+
+impl From<ClusterError> for ActError {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Interrupted => ActError::Interrupted,
+            ClusterError::Postgres(PostgresError::NotInstalled) => ActError::NotInstalled(error),
+            error => ActError::Cluster(error),
         }
     }
 }

@@ -73,6 +73,8 @@ pub enum ClusterError {
     Tab(#[from] TabError),
     #[error("server 1 does not answer with the models")]
     NoModels,
+    #[error("server {number} did not create a model: it answered {answered}")]
+    NotCreated { number: usize, answered: String },
     #[error(transparent)]
     Thread(#[from] SpawnError),
     #[error("cannot watch {program}: {error}")]

@@ -16,6 +16,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
 use super::super::interrupt::{Interrupt, Interrupted};
@@ -159,6 +160,42 @@ impl PrivatePostgres {
                 }
                 launched => return launched,
             }
+        }
+    }
+
+    /// Runs a statement as the superuser, with `psql`. Blocks until it has ended.
+    pub fn execute(&self, statement: &str, interrupt: &Interrupt) -> Result<(), PostgresError> {
+        let mut psql = self.command("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", DATABASE, "-c", statement]);
+        psql.arg("-h").arg(self.sockets()).stderr(Stdio::null());
+        let program = || self.programs.join("psql");
+        let not_run = |error| PostgresError::NotRun { program: program(), error };
+        let mut running = Program::start(&mut psql).map_err(not_run)?;
+        let deadline = Instant::now() + START_WITHIN;
+        while Instant::now() < deadline {
+            match running.status().map_err(not_run)? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    let said = format!("the statement was {statement}");
+                    return Err(PostgresError::Ended { program: program(), status, said });
+                }
+                None => interrupt.sleep(LOOK_EVERY)?,
+            }
+        }
+        Err(PostgresError::NotReady { program: program() })
+    }
+
+    /// Sends this signal to all processes of the engine. Where the system has no /proc, to the first one only.
+    pub fn signal(&self, signal: Signal) {
+        let data = self.data();
+        let first = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+            let is_ours = fs::read_link(entry.path().join("cwd")).is_ok_and(|folder| folder == data);
+            Pid::from_raw(entry.file_name().to_str()?.parse().ok().filter(|_| is_ours)?)
+        });
+        for process in all.chain(first) {
+            // It may have ended in the meantime.
+            let _ = kill_process(process, signal);
         }
     }
 
@@ -312,8 +349,10 @@ impl EngineUser {
 
 /// The folder of the programs of PostgreSQL: on PATH, or the newest version where packages install it.
 pub fn installed() -> Option<PathBuf> {
-    let has_both = |folder: &Path| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
-    let on_path = find("initdb").and_then(|file| Some(file.parent()?.to_owned()));
+    let has_both =
+        |folder: &Path| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file());
+    // It may be a link into the folder that has the other programs as well.
+    let on_path = find("initdb").and_then(|file| Some(file.canonicalize().ok()?.parent()?.to_owned()));
     let newest = || {
         let entries = FOLDERS.iter().flat_map(fs::read_dir).flatten().flatten();
         entries

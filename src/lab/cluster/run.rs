@@ -37,7 +37,7 @@ pub struct ClusterInterrupts {
 pub type Tell<'a> = &'a mut dyn FnMut(ClusterNews) -> std::io::Result<()>;
 
 /// A running cluster.
-struct Cluster<'a> {
+pub(in crate::lab) struct Cluster<'a> {
     // Dropped in this order: clients first, and the database last.
     tabs: Vec<Tab>,
     haproxy: Option<HaProxy>,
@@ -83,7 +83,7 @@ pub fn run(
 }
 
 impl<'a> Cluster<'a> {
-    fn empty(plan: &'a ClusterPlan, interrupt: &'a Interrupt) -> Cluster<'a> {
+    pub fn empty(plan: &'a ClusterPlan, interrupt: &'a Interrupt) -> Cluster<'a> {
         Cluster {
             tabs: Vec::new(),
             haproxy: None,
@@ -97,7 +97,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    fn start(&mut self, tell: Tell<'_>) -> Result<(), ClusterError> {
+    pub fn start(&mut self, tell: Tell<'_>) -> Result<(), ClusterError> {
         let mut line = |text: String| tell(ClusterNews::Line(text)).map_err(ClusterError::Output);
         match &self.plan.database {
             ClusterDatabase::PrivatePostgres => {
@@ -139,13 +139,13 @@ impl<'a> Cluster<'a> {
     }
 
     /// The id of the newest model, or 0.
-    fn newest(&self) -> Result<i64, ClusterError> {
+    pub fn newest(&self) -> Result<i64, ClusterError> {
         let server = self.servers.first().map(ClusterServer::url).unwrap_or_default();
         let ids = ids_after(&server, 0).ok_or(ClusterError::NoModels)?;
         Ok(ids.last().copied().unwrap_or_default())
     }
 
-    fn open_tabs(&mut self, after: i64, tell: Tell<'_>) -> Result<(), ClusterError> {
+    pub fn open_tabs(&mut self, after: i64, tell: Tell<'_>) -> Result<(), ClusterError> {
         for number in 1..=self.plan.tabs {
             let server = match &self.haproxy {
                 Some(haproxy) => haproxy.url(),
@@ -235,6 +235,61 @@ impl<'a> Cluster<'a> {
         });
         self.servers = servers;
         looked_after
+    }
+
+    /// Creates a model through this server, and returns its id. Blocks until it is created. A request that is answered
+    /// with 503 is repeated, although it may have created a model as well: every tab must receive that one, too.
+    pub fn create(&self, number: usize) -> Result<i64, ClusterError> {
+        let not_created = |answered| ClusterError::NotCreated { number, answered };
+        let url = format!("{}/models", self.url(number));
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        loop {
+            let form = "application/x-www-form-urlencoded";
+            let answer = http::post(&url, form, "name=posted".to_owned(), ANSWER_WITHIN);
+            let answer = answer.map_err(|error| not_created(error.to_string()))?;
+            match answer.status() {
+                201 => break answer.json().ok().and_then(|model| model["id"].as_i64()),
+                503 if Instant::now() < deadline => self.interrupt.sleep(LOOK_EVERY * 4)?,
+                status => return Err(not_created(status.to_string())),
+            }
+        }
+        .ok_or_else(|| not_created("201 without an id".to_owned()))
+    }
+
+    /// Waits until every tab has received this model, and returns how many have. Programs that have ended are started again.
+    pub fn wait_for_tabs(&mut self, id: i64) -> Result<usize, ClusterError> {
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        loop {
+            self.take_events();
+            let tabs = self.deliveries.tabs_with(id);
+            if tabs == self.plan.tabs || Instant::now() >= deadline {
+                return Ok(tabs);
+            }
+            self.look_after(&mut |_| Ok(()))?;
+            self.interrupt.sleep(LOOK_EVERY)?;
+        }
+    }
+
+    /// How many tabs have received each model up to this one, once and in order.
+    pub fn complete_tabs(&self, id: i64) -> usize {
+        self.deliveries.complete_tabs(id)
+    }
+
+    /// Kills this server.
+    pub fn kill(&mut self, number: usize) {
+        if let Some(server) = self.servers.get_mut(number - 1) {
+            server.kill();
+        }
+    }
+
+    /// The address of this server, `http://HOST:PORT`.
+    pub fn url(&self, number: usize) -> String {
+        self.servers.get(number - 1).map(ClusterServer::url).unwrap_or_default()
+    }
+
+    /// Its own PostgreSQL, if it has one.
+    pub fn postgres(&self) -> Option<&PrivatePostgres> {
+        self.postgres.as_ref()
     }
 
     fn numbers(&self, began: Instant) -> String {
