@@ -1,4 +1,4 @@
-//! What every database engine does alike: the contract of `Session`, `Adapter` and `Follower`.
+//! The contract of `Session`, `Adapter` and `Follower`, which every database engine fulfills.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -129,7 +129,7 @@ fn a_name_is_read_as_it_was_created() {
 }
 
 #[test]
-fn only_the_newest_are_kept_whatever_gaps_their_ids_have_and_numbers_only_grow() {
+fn only_the_newest_models_are_kept_despite_gaps_in_their_ids_and_numbers_only_grow() {
     on_each_engine(|engine, Opened { mut session, .. }, theirs| {
         for _ in 0..5 {
             session.create("ours", Some(3)).unwrap();
@@ -152,7 +152,7 @@ fn a_create_gives_up_waiting_for_another_writer_and_reads_do_not_wait() {
         theirs.begin_to_write();
         session.set_timeout(Duration::from_millis(300)).unwrap();
         let failure = session.create("ours", None).unwrap_err();
-        // A server that is slower than that does not answer in time.
+        // A slower server does not answer in time.
         assert!(matches!(failure, Failure::Busy(_) | Failure::TimedOut(_)), "{engine}: {failure:?}");
         let mut reader = adapter.connect().unwrap();
         assert_eq!(ids(reader.next(0, Limit::rows(9)).unwrap()), [1], "{engine}");
@@ -165,7 +165,7 @@ fn a_create_gives_up_waiting_for_another_writer_and_reads_do_not_wait() {
 }
 
 #[test]
-fn the_follower_finds_what_others_commit_and_an_old_hint_changes_nothing() {
+fn the_follower_finds_commits_of_others_and_an_old_hint_changes_nothing() {
     on_each_engine(|engine, Opened { adapter, mut session, table, last_id }, _| {
         let mut follower = adapter.follow().unwrap();
         let mut known = Known { table, newest: last_id };
@@ -204,7 +204,7 @@ fn concurrent_sessions_create_each_number_once() {
 }
 
 #[test]
-fn a_wait_for_another_writer_ends_at_an_interrupt_where_the_engine_can() {
+fn a_wait_for_another_writer_ends_at_an_interrupt_if_the_engine_supports_it() {
     on_each_engine(|engine, Opened { mut session, .. }, theirs| {
         if engine == "sqlite3" {
             return;
@@ -215,7 +215,7 @@ fn a_wait_for_another_writer_ends_at_an_interrupt_where_the_engine_can() {
         drop(interrupt);
         let failure = session.create("ours", None).unwrap_err();
         assert!(matches!(failure, Failure::Interrupted), "{failure:?}");
-        // The session goes on with a new connection.
+        // The session continues with a new connection.
         session.set_interrupt(None);
         assert_eq!(session.last_id().unwrap(), 0);
         theirs.execute("ROLLBACK");

@@ -214,7 +214,7 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
     // PostgreSQL admits 97 connections of an ordinary role.
     let (output, folder) = output(&["--servers", "2", "--", "--threads", "1:60", "--db-pool", "60"]);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("ninetabs: server 2: ") && said.contains("gave only"), "{said}");
+    assert!(said.starts_with("ninetabs: server 2: ") && said.contains("accepted only"), "{said}");
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
     wait_until_empty(&folder);
 }

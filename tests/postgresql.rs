@@ -40,13 +40,13 @@ fn several_servers_that_start_at_once_on_a_new_database_all_open_it() {
     });
     assert!(opened.iter().all(|it| it.table == opened[0].table));
     let mut sessions = opened.into_iter().map(|it| it.session);
-    // The first epoch does not leap.
+    // Numbers do not jump in the first epoch.
     assert_eq!(sessions.next().unwrap().create("first", None).unwrap().id, 1);
     assert_eq!(sessions.next().unwrap().last_id().unwrap(), 1);
 }
 
 #[test]
-fn a_password_opens_the_database_whether_or_not_it_is_ascii_and_a_wrong_one_does_not() {
+fn a_password_works_whether_or_not_it_is_ascii_and_a_wrong_password_is_refused() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let admin = database.admin();
@@ -66,7 +66,7 @@ fn a_password_opens_the_database_whether_or_not_it_is_ascii_and_a_wrong_one_does
 }
 
 #[test]
-fn the_trigger_numbers_rows_whichever_program_writes_them_and_however() {
+fn the_trigger_numbers_rows_of_every_program_and_every_statement() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let Opened { mut session, .. } = open(&database);
@@ -113,19 +113,19 @@ fn a_row_that_another_program_has_changed_is_read_and_never_fails_a_query() {
 }
 
 #[test]
-fn an_epoch_leaps_once_for_an_unknown_history_and_for_a_number_that_the_database_has_lost() {
+fn numbers_jump_once_for_an_unknown_history_and_for_a_number_that_the_database_has_lost() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let Opened { adapter, mut session, table, .. } = open(&database);
     assert_eq!(session.create("before", None).unwrap().id, 1);
     let sql = database.sql();
-    // As after a failover: the pair of cluster and timeline is another one.
+    // As after a failover, which changes the timeline.
     sql.execute("UPDATE ninetabs_epochs SET timeline = timeline + 7");
     let mut second = adapter.connect().unwrap();
     assert_eq!(second.create("after", None).unwrap().id, 1_000_002);
     assert_eq!(adapter.connect().unwrap().create("again", None).unwrap().id, 1_000_003);
     assert_eq!(sql.ask("SELECT count(*) FROM ninetabs_epochs"), 2);
-    // As after a file-level copy was restored while a server ran.
+    // As after restoring a copy of the files while a server was running.
     sql.execute("DELETE FROM models WHERE id > 1; SELECT setval('models_numbers', 1)");
     assert_eq!(adapter.connect().unwrap().create("restored", None).unwrap().id, 2_000_004);
     let again = open(&database);
@@ -157,12 +157,12 @@ fn a_server_starts_and_reads_while_another_programs_transaction_has_the_lock() {
     // With any statement that creates something, this would wait.
     let Opened { mut session, last_id, .. } = open(&database);
     assert_eq!((last_id, session.last_id().unwrap()), (0, 0));
-    assert_eq!(session.last_number().unwrap(), 1, "it is assigned, and not visible yet");
+    assert_eq!(session.last_number().unwrap(), 1, "it is assigned, but not visible yet");
     sql.execute("COMMIT");
     assert_eq!(session.last_id().unwrap(), 1);
 }
 
-/// What a start changes or leaves: the definitions of everything in the schema.
+/// The definitions of everything in the schema, to compare before and after a start.
 fn definitions(sql: &Sql) -> i64 {
     sql.ask(
         "SELECT count(*) + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace)
@@ -171,7 +171,7 @@ fn definitions(sql: &Sql) -> i64 {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_left_as_it_is() {
+fn an_unusable_database_is_refused_with_the_reason_and_not_changed() {
     let Some(engine) = engine() else { return };
     for (change, words) in [
         ("DROP TABLE ninetabs_epochs", "its table models belongs to another program"),
@@ -199,7 +199,7 @@ fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_left_as_it_is()
 }
 
 #[test]
-fn what_is_missing_is_created_and_what_is_more_stays() {
+fn missing_parts_are_created_and_additional_ones_are_kept() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     drop(open(&database));
@@ -214,7 +214,7 @@ fn what_is_missing_is_created_and_what_is_more_stays() {
 }
 
 #[test]
-fn one_statement_sends_one_notification_with_its_last_number_and_an_empty_one_sends_none() {
+fn a_statement_sends_one_notification_with_its_last_number_and_none_if_it_inserts_nothing() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let Opened { adapter, mut session, table, .. } = open(&database);
@@ -222,7 +222,7 @@ fn one_statement_sends_one_notification_with_its_last_number_and_an_empty_one_se
     let known = || Known { table, newest: 0 };
     let stop = StopSignal::never();
     let heard = || adapter.engine().notifications.unwrap();
-    // Its own, by which it knows that it can listen.
+    // The follower's own notification, by which it detects that it can listen.
     wait_for("the first look", || {
         follower.look(known(), &stop).unwrap();
         (heard() == 1 && adapter.engine().listening == Some(true)).then_some(())
@@ -239,7 +239,7 @@ fn one_statement_sends_one_notification_with_its_last_number_and_an_empty_one_se
     assert_eq!(heard(), 3);
 }
 
-/// The naive way: a serial id, and a reader that asks for greater ones.
+/// The naive way: a serial id, and a reader that asks for greater ids.
 #[test]
 fn a_reader_by_greater_ids_loses_rows_of_a_serial_column() {
     let Some(engine) = engine() else { return };
@@ -255,7 +255,7 @@ fn a_reader_by_greater_ids_loses_rows_of_a_serial_column() {
 }
 
 #[test]
-fn sixteen_writers_with_delays_ids_copies_and_rollbacks_lose_nothing_and_a_naive_reader_does() {
+fn no_row_of_sixteen_writers_with_delays_and_rollbacks_is_lost_except_by_a_naive_reader() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let Opened { mut session, .. } = open(&database);

@@ -26,7 +26,7 @@ impl Drop for Continued<'_> {
 }
 
 #[test]
-fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recovers_by_itself() {
+fn a_killed_or_stopped_engine_causes_only_503_answers_and_servers_recover_by_themselves() {
     let Some(engine) = Engine::start() else { return };
     let database = engine.database();
     let server = database.server(&["--threads", "3", "--db-query-timeout", "1", "--update-rate", "100ms"]);
@@ -62,7 +62,7 @@ fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recover
     server.wait_for_stats("notifications", |stats| stats["engine"]["listening"] == true);
     assert_eq!(get(server.app, "/").0, 200);
 
-    // Stopped: nothing is closed, and nothing answers.
+    // Stopped: no connection is closed, and no query is answered.
     let mut listener = send(server.app, format!("GET {PUSH} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     read_until(&mut listener, "a stream of models");
     let continued = Continued(&engine);
@@ -70,7 +70,7 @@ fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recover
     assert_eq!(get(server.app, "/").0, 503);
     assert_eq!(post(&server), 503);
     assert_eq!(get(server.app, "/up").0, 200);
-    // A stream is never refused with 503, at which an EventSource gives up.
+    // A stream is never refused with 503, because an EventSource would give up.
     let mut stream =
         send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let ended = read_to_end(&mut stream);
@@ -78,7 +78,7 @@ fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recover
     server.wait_for_stats("the loss", |stats| stats["engine"]["listening"] == false);
     let stats = server.wait_for_stats("timeouts", |stats| stats["engine"]["timeouts"].as_u64() > Some(0));
     assert_eq!(stats["listeners"]["open"], 2, "{stats}");
-    // Its heartbeat comes although nothing answers.
+    // Heartbeats arrive although the engine does not answer.
     listener.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut byte = [0];
     listener.read_exact(&mut byte).unwrap();
@@ -87,7 +87,7 @@ fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recover
     server.wait_for_stats("notifications", |stats| stats["engine"]["listening"] == true);
     assert_eq!(get(server.app, "/").0, 200);
 
-    // Each create that was answered is there, and the tab has each row once.
+    // Each create that was answered is in the table, and the tab has each row once.
     database.psql("INSERT INTO models (name) VALUES ('the last one')");
     let there = database.sql().numbers("SELECT id FROM models ORDER BY id");
     assert!(created.iter().all(|id| there.contains(id)), "{created:?} in {there:?}");
@@ -98,7 +98,7 @@ fn a_killed_and_a_stopped_engine_cost_only_answers_of_503_and_everything_recover
 }
 
 #[test]
-fn a_model_that_was_answered_survives_the_kill_of_server_and_engine() {
+fn a_model_whose_create_was_answered_survives_a_kill_of_server_and_engine() {
     let Some(engine) = Engine::start() else { return };
     let database = engine.database();
     let mut server = database.server(&["--threads", "2"]);

@@ -22,7 +22,7 @@ fn listening(server: &Server) {
 }
 
 #[test]
-fn connections_are_named_after_the_real_port_and_the_record_has_the_loss_and_the_return_of_listening() {
+fn connections_are_named_after_the_real_port_and_the_record_shows_when_listening_stops_and_resumes() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let server = database.server(&["--threads", "2"]);
@@ -65,7 +65,7 @@ fn three_servers_deliver_each_model_once_and_in_order_while_their_connections_ar
         .collect();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // All connections of all servers, those that listen too, again and again.
+        // Repeatedly cuts all connections of all servers, including those that listen.
         scope.spawn(|| {
             let admin = database.admin();
             while !is_done.load(Ordering::Relaxed) {
@@ -73,7 +73,7 @@ fn three_servers_deliver_each_model_once_and_in_order_while_their_connections_ar
                 thread::sleep(Duration::from_millis(200));
             }
         });
-        // Another program writes as well, so that ids depend on no server.
+        // Another program writes as well, so that ids do not depend on a server.
         scope.spawn(|| {
             let sql = database.sql();
             for _ in 0..30 {
@@ -83,7 +83,7 @@ fn three_servers_deliver_each_model_once_and_in_order_while_their_connections_ar
         });
         for n in 0..60 {
             let status = create(servers[n % 3].app, "ours").0;
-            // Whether a create was committed whose connection was cut is not known.
+            // It is unknown whether a create was committed if its connection was cut.
             assert!([201, 503].contains(&status), "{status}");
             thread::sleep(Duration::from_millis(10));
         }
@@ -148,7 +148,7 @@ fn forged_repeated_and_missing_notifications_change_nothing() {
     sql.execute("SELECT pg_notify('ninetabs_said', repeat('[', n)) FROM generate_series(0, 250) AS n");
     assert_eq!(create(server.app, "after them").0, 201);
     tab.wait_for(|it| it.last_event_id == "1", PATIENCE).expect("the model");
-    // Without notifications, rows are found by the check of each second.
+    // Without notifications, rows are found by the check once per second.
     sql.execute("ALTER TABLE models DISABLE TRIGGER notify");
     sql.execute("INSERT INTO models (name) VALUES ('not announced')");
     tab.wait_for(|it| it.last_event_id == "2", PATIENCE).expect("the second model");
@@ -187,7 +187,7 @@ fn a_held_lock_fails_creates_with_503_and_names_its_holder_and_delays_nothing_el
 }
 
 #[test]
-fn a_tab_that_has_a_deleted_model_waits_and_one_of_another_table_gets_everything() {
+fn a_tab_whose_last_model_was_deleted_waits_and_a_tab_of_another_table_gets_all_models() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let server = database.server(&["--threads", "4", "--update-rate", "50ms"]);
@@ -211,7 +211,7 @@ fn a_tab_that_has_a_deleted_model_waits_and_one_of_another_table_gets_everything
 }
 
 #[test]
-fn a_password_is_shown_nowhere() {
+fn a_password_is_never_shown() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let url = database.url().replace("ninetabs@", "ninetabs:s3cret@");
@@ -235,7 +235,7 @@ fn a_password_is_shown_nowhere() {
     assert!(!server.log().contains("s3cret"), "{}", server.log());
 }
 
-/// The one line of a start that is refused.
+/// The error message of a start that is refused, which is one line.
 fn refused(flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(Server::command(folder.path()).get_program());
@@ -246,7 +246,7 @@ fn refused(flags: &[&str]) -> String {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_refused_in_one_line() {
+fn an_unusable_database_is_refused_in_one_line() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let url = database.url();
@@ -273,7 +273,7 @@ fn a_database_that_cannot_be_used_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_server_whose_pool_does_not_fit_does_not_start_and_says_how_many_connections_it_got() {
+fn a_server_whose_pool_is_too_large_does_not_start_and_reports_how_many_connections_it_got() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let admin = database.admin();
@@ -287,7 +287,7 @@ fn a_server_whose_pool_does_not_fit_does_not_start_and_says_how_many_connections
 }
 
 #[test]
-fn through_a_pooler_everything_is_delivered_and_the_server_says_whether_it_can_listen() {
+fn through_a_pooler_all_models_are_delivered_and_the_server_reports_whether_it_can_listen() {
     let Some(engine) = engine() else { return };
     let Some(pooler) = engine.pooler() else { return };
     let database = engine.database();
@@ -317,7 +317,7 @@ fn through_a_pooler_everything_is_delivered_and_the_server_says_whether_it_can_l
 }
 
 #[test]
-fn models_of_a_server_are_all_there_for_the_next_one() {
+fn a_second_server_finds_all_models_of_the_first_one() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let mut server = database.server(&["--threads", "2", "--keep-models", "5"]);

@@ -1,7 +1,7 @@
-//! `ninetabs simulate`: its validation in four ways, and its output.
+//! `ninetabs simulate`: four validations, and the output.
 //!
-//! 1. A real record, fed to the simulated pool, comes out line by line (`replayed`).
-//! 2. The figures of a run are those of a real server (`figures`).
+//! 1. A replay of a real record on the simulated pool reproduces it line by line (`replayed`).
+//! 2. The figures of a simulated run agree with those of a real server (`figures`).
 //! 3. The laws hold in every scenario (`laws`).
 //! 4. A broken rule makes a law fail (`laws`).
 //!

@@ -1,7 +1,7 @@
 //! The build script: packs the pages of the servers for the program, and the measurements that one of them shows.
 //!
-//! Unpacked, their text would make up 3 % of the program; packed, it takes a third of that. `src/app/embedded.rs` unpacks a
-//! page when it is first used.
+//! Unpacked, their text would make up 3 % of the program; packed, it takes a third of that. `src/app/embedded.rs`
+//! unpacks a page when it is first used.
 
 use std::error::Error;
 use std::fs::{self, File};

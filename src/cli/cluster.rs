@@ -1,8 +1,9 @@
 //! `cluster`: several servers on one database, a balancer, and tabs that check what arrives.
 //!
 //! The arguments become a [`ClusterPlan`]; [`crate::lab::cluster`] does the rest. The exit status is 0 if each tab
-//! received each model once and in order, 1 if not, or if something could not be started, and 130 after an interrupt
-//! before the tabs listened, or a second one. Everything ends with this process, however it ends.
+//! received each model once and in order, 1 if not or if something could not be started, and 130 if a first interrupt
+//! came before the tabs listened, or after a second interrupt. All started processes end with this one, however it
+//! ends.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ Examples:
   ninetabs cluster --database postgresql://me@db.internal/models
   ninetabs cluster -- --produce-every 0.1     flags for each server";
 
-/// The flag that keeps more models than any run creates, so that the table can be compared.
+/// The flag that keeps more models than any run creates, so that the comparison with the table is complete.
 const KEEP_ALL: [&str; 2] = ["--keep-models", "1000000"];
 
 /// The engine of the database that the servers share.
@@ -62,7 +63,7 @@ pub struct ClusterArgs {
     pub engine: ClusterEngine,
     /// PostgreSQL URL of an existing database [default: a private PostgreSQL]
     ///
-    /// Its table keeps the models. PGPASSWORD keeps a password out of the list of processes.
+    /// Its models are not removed. Put the password into PGPASSWORD to keep it out of the list of processes.
     #[arg(long, value_name = "URL", value_parser = database_url)]
     pub database: Option<DatabaseUrl>,
     /// End after this time [seconds; default: Ctrl-C]
@@ -126,7 +127,7 @@ pub fn run(args: &ClusterArgs) -> ExitCode {
     }
 }
 
-/// The flags of each server. No model may be deleted before the comparison.
+/// The flags of each server. They keep all models until the comparison.
 fn server_flags(given: &[String]) -> Vec<String> {
     let [keep, all] = KEEP_ALL;
     let is_given = given.iter().any(|flag| flag == keep || flag.starts_with(&format!("{keep}=")));
@@ -139,7 +140,7 @@ fn interrupts(signals: FirstOfTwo) -> Result<ClusterInterrupts, SpawnError> {
     let (first_asks, first) = Interrupt::new();
     let (second_asks, second) = Interrupt::new();
     threads::spawn("signals", move || {
-        // The handler lives as long as the process.
+        // The handler stays installed as long as the process runs.
         let _ = signals.first.recv();
         drop(first_asks);
         let _ = signals.second.recv();
@@ -148,7 +149,7 @@ fn interrupts(signals: FirstOfTwo) -> Result<ClusterInterrupts, SpawnError> {
     Ok(ClusterInterrupts { first, second })
 }
 
-/// Prints lines to standard output, and on a terminal the numbers of the moment below them.
+/// Prints lines to standard output. On a terminal, the current numbers are below them.
 struct ClusterPrinter {
     is_silent: bool,
     numbers_to: Term,
@@ -167,7 +168,7 @@ impl ClusterPrinter {
             ClusterNews::Numbers(text) => {
                 if self.numbers_to.is_term() {
                     self.clear();
-                    // The cluster goes on even if its numbers cannot be shown.
+                    // The cluster keeps running even if its numbers cannot be shown.
                     let _ = self.numbers_to.write_str(text);
                 }
                 Ok(())
@@ -190,7 +191,7 @@ fn print(report: &ClusterReport, as_json: bool) -> io::Result<()> {
     let signs = Signs::from_environment();
     writeln!(
         out,
-        "{:.0} s: {} models; the tabs connected again {} times",
+        "{:.0} s: {} models; the tabs reconnected {} times",
         report.seconds, report.models, report.reconnects
     )?;
     for claim in &report.claims {

@@ -82,7 +82,7 @@ pub struct SimulateArgs {
     /// Minimum and maximum of each server's pool threads [default: 8:8]
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
-    /// What holds a stream [thread or event-loop; default: thread]
+    /// Holder of a stream [thread or event-loop; default: thread]
     #[arg(long, value_name = "WHAT", default_value = "thread")]
     pub held_by: HeldByArg,
     /// Maximum age of a stream [seconds or off; default: off]

@@ -55,8 +55,7 @@ impl Scratch {
         Scratch::make_with_end(prefix, KILL)
     }
 
-    /// Like `make`. The process group is ended by these lines of shell, which find it in `$group`, and the folder in
-    /// `$1`.
+    /// Like `make`, but these lines of shell end the process group, which is in `$group`. The folder is in `$1`.
     pub fn make_with_end(prefix: &str, end: &str) -> Result<Scratch, ScratchError> {
         let name = format!("{prefix}-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let beside = std::env::temp_dir();

@@ -1,8 +1,8 @@
 //! A private PostgreSQL for the tests of one binary, with a database for each test.
 //!
 //! It listens on a Unix socket in a temporary folder. A shell ends it and removes the folder as soon as the pipe to
-//! this process closes, however this process ends. The processes of the engine run as the user `postgres` if the tests
-//! run as root, whom the engine refuses.
+//! this process closes, however this process ends. The engine refuses to run as root, so if the tests run as root, it
+//! runs as the user `postgres`.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +20,7 @@ use tokio_postgres::{Client, NoTls, Row};
 
 use crate::common::{PATIENCE, Server, program, set_mode, wait_for};
 
-/// Where Debian, Fedora and others install the programs of each version.
+/// Where Debian, Fedora and other distributions install the programs of each version.
 const FOLDERS: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/pgsql"];
 /// The engine's settings for tests. No test simulates a power failure.
 const SETTINGS: [&str; 12] = [
@@ -55,7 +55,7 @@ pub struct Engine {
     folder: PathBuf,
     programs: PathBuf,
     databases: AtomicU32,
-    /// Its standard input is the pipe.
+    /// The shell, whose standard input is the pipe.
     _end: Child,
 }
 
@@ -65,7 +65,8 @@ pub struct TestDatabase<'a> {
     name: String,
 }
 
-/// The engine that all tests share; `None`, after a message, if PostgreSQL is not installed. No test stops it.
+/// The engine that all tests share. No test stops it. If PostgreSQL is not installed, prints a message and returns
+/// `None`.
 pub fn engine() -> Option<&'static Engine> {
     static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
     ENGINE.get_or_init(Engine::start).as_ref()
@@ -83,7 +84,7 @@ fn programs() -> Option<PathBuf> {
     Some(newest?.join("bin"))
 }
 
-/// A command that runs this program as a user who may run the engine.
+/// A command that runs this program as a user that is allowed to run the engine.
 fn as_user(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
@@ -94,12 +95,12 @@ fn as_user(program: &Path) -> Command {
 }
 
 impl Engine {
-    /// Starts an engine of its own, for a test that stops it.
+    /// Starts a separate engine, for a test that stops it.
     pub fn start() -> Option<Engine> {
         let programs = programs()?;
         let folder = tempfile::Builder::new().prefix("ninetabs-pg-").tempdir().unwrap().keep();
         let mut end = Command::new("sh");
-        // An interrupt from the terminal ends the tests, and not this shell before them.
+        // An interrupt from the terminal must end the tests, but not this shell.
         end.args(["-c", END, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0);
         let end = end.spawn().unwrap();
         set_mode(&folder, 0o777);
@@ -124,7 +125,7 @@ impl Engine {
         Some(engine)
     }
 
-    /// Starts its processes, and waits until it accepts connections.
+    /// Starts the engine, and waits until it accepts connections.
     pub fn launch(&self) {
         let mut command = as_user(&self.programs.join("postgres"));
         command.arg("-D").arg(self.folder.join("data"));
@@ -140,7 +141,7 @@ impl Engine {
             assert!(ended.is_none(), "postgres ended with {ended:?}: {}", self.log());
             Sql::connect(&self.url_of("postgres", "postgres")).ok()
         });
-        // It is reaped when it ends.
+        // The process is reaped when it ends.
         std::thread::spawn(move || child.wait());
     }
 
@@ -170,7 +171,7 @@ impl Engine {
         TestDatabase { engine: self, name }
     }
 
-    /// Starts PgBouncer; `None`, after a message, if it is not installed.
+    /// Starts PgBouncer. If it is not installed, prints a message and returns `None`.
     pub fn pooler(&self) -> Option<Pooler> {
         let program = program("pgbouncer")?;
         let (folder, port) = (self.folder.display(), 6432);
@@ -201,7 +202,7 @@ impl Engine {
         all.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 
-    /// Sends this signal to all of its processes.
+    /// Sends this signal to all processes of the engine.
     pub fn signal(&self, signal: Signal) {
         for pid in self.pids() {
             // A process may have ended in the meantime.
@@ -209,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// Kills all of its processes, and waits until they are gone.
+    /// Kills all processes of the engine, and waits until they have ended.
     pub fn kill(&self) {
         let pids = self.pids();
         self.signal(Signal::KILL);
@@ -241,12 +242,12 @@ impl Drop for Engine {
 }
 
 impl TestDatabase<'_> {
-    /// Its URL for the role that owns it.
+    /// The URL for the role that owns the database.
     pub fn url(&self) -> String {
         self.engine.url_of("ninetabs", &self.name)
     }
 
-    /// Its URL through a pooler.
+    /// The URL through a pooler.
     pub fn pooled_url(&self, pooler: &Pooler) -> String {
         self.url().replace(&format!("/{}", self.name), &format!(":{}/{}", pooler.port, self.name))
     }
@@ -269,7 +270,7 @@ impl TestDatabase<'_> {
         Server::spawn(command, folder)
     }
 
-    /// How the adapter reaches it.
+    /// The settings of the adapter for this database.
     pub fn settings(&self) -> PgSettings {
         PgSettings {
             database: DatabaseUrl::of(&self.url()).unwrap(),

@@ -1,4 +1,4 @@
-//! The figures of a simulated run beside those of a real one.
+//! Compares the figures of simulated runs with those of real runs.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use ninetabs_server::thread_pool::PoolSize;
 use super::real::scenario;
 use super::record_file::QueueRecord;
 
-/// The greatest difference of a figure, as a fraction of the real one, and of two distributions.
+/// The maximum difference of a figure, as a fraction of the real one, and the maximum distance of two distributions.
 const TOLERANCE: f64 = 0.1;
 const KS_TOLERANCE: f64 = 0.1;
 /// How many seeds are simulated.
 const SEEDS: u64 = 10;
 
-/// A real run and a simulated one with as many tabs.
+/// A real run and a simulated one with the same number of tabs.
 pub struct Comparison {
     tabs: u32,
     /// The name of each figure, the real one, and the simulated one, in seconds or requests.
@@ -85,7 +85,7 @@ fn distance(one: &[f64], other: &[f64]) -> f64 {
 }
 
 #[test]
-fn the_distance_of_two_distributions_is_that_of_kolmogorov_and_smirnov() {
+fn the_distance_of_two_distributions_is_the_kolmogorov_smirnov_distance() {
     assert_eq!(distance(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]), 0.0);
     assert_eq!(distance(&[1.0, 2.0], &[3.0, 4.0]), 1.0);
     assert_eq!(distance(&[1.0, 2.0, 3.0, 4.0], &[3.0, 4.0, 5.0, 6.0]), 0.5);
@@ -99,7 +99,7 @@ pub fn runs(scenario: &Scenario) -> Vec<QueueRecord> {
     (1..=SEEDS).map(|seed| QueueRecord::of(&run(seed).moments)).collect()
 }
 
-/// Simulated runs with as many tabs.
+/// Simulated runs with this number of tabs.
 pub fn simulated(tabs: u32, length: Duration) -> Vec<QueueRecord> {
     runs(&scenario(tabs, length))
 }
@@ -112,7 +112,7 @@ fn nine_and_sixty_four_tabs_wait_as_long_as_on_a_real_server() {
         let comparison = Comparison::of(tabs, &real, &simulated(tabs, length));
         println!("{}{}", Comparison::heading(), comparison.rows());
         assert!(comparison.is_close(), "\n{}{}", Comparison::heading(), comparison.rows());
-        // With another maximum age, or with one thread less, the figures are not those of the record.
+        // With another maximum age, or with one thread less, the figures differ from those of the record.
         let older = Scenario { max_stream_age: Some(Duration::from_millis(600)), ..scenario(tabs, length) };
         let smaller = Scenario { threads: PoolSize::new(7, 7).unwrap(), ..scenario(tabs, length) };
         for other in [older, smaller] {

@@ -1,4 +1,4 @@
-//! The laws hold in every scenario, and a broken rule makes the law fail that is about it.
+//! The laws hold in every scenario, and each broken rule makes the corresponding law fail.
 
 use std::time::Duration;
 

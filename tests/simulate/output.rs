@@ -1,4 +1,4 @@
-//! What the command prints.
+//! The output of the command.
 
 use std::process::{Command, Output, Stdio};
 
@@ -16,7 +16,7 @@ fn printed(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The names in a JSON value, with those of its objects.
+/// The names in a JSON value, including those in nested objects.
 fn names(value: &Value, before: &str, all: &mut Vec<String>) {
     for (name, value) in value.as_object().into_iter().flatten() {
         let name = format!("{before}{name}");

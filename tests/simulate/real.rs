@@ -58,7 +58,7 @@ fn observe(tabs: u32, length: Duration) -> Vec<Moment> {
         assert_eq!(record.forgotten, 0);
         record.moments.clone()
     });
-    // Closing them one after the other would take a turn of each.
+    // Closing them one after the other would give each of the rest a turn.
     drop(server);
     drop(all);
     let first_us = moments.iter().find(|moment| moment.what == What::Queued).map_or(0, |first| first.at_us);
@@ -98,8 +98,8 @@ fn records_of_acts() {
     }
 }
 
-/// The figures of docs/measurements.md: real and simulated, side by side. The second table simulates with the durations
-/// of the run itself, so that it holds on a busy machine as well, where everything takes longer.
+/// The figures of docs/measurements.md: real and simulated, side by side. The second table is simulated with the
+/// durations of the real run, so that it also holds on a busy machine, where everything takes longer.
 #[test]
 #[ignore = "takes five minutes"]
 fn side_by_side() {
@@ -114,7 +114,7 @@ fn side_by_side() {
         let as_measured = Scenario { costs: measured.costs(), ..scenario(tabs, length) };
         let comparison = Comparison::of(tabs, &real, &runs(&as_measured));
         write!(own, "{}", comparison.rows()).unwrap();
-        // With another maximum age, or with one thread less, the figures are not those of the run.
+        // With another maximum age, or with one thread less, the figures differ from those of the run.
         let older = Scenario { max_stream_age: Some(Duration::from_millis(600)), ..as_measured.clone() };
         let smaller = Scenario { threads: PoolSize::new(7, 7).unwrap(), ..as_measured };
         let others = [older, smaller].map(|other| Comparison::of(tabs, &real, &runs(&other)).is_close());
@@ -197,7 +197,7 @@ impl MeasuredSteps {
         [("open", &self.open), ("update", &self.update), ("reaped", &self.reaped), ("connect", &self.connect)]
     }
 
-    /// The costs of a simulation, with these instead of the usual ones.
+    /// The costs of a simulation, with these durations in place of the usual ones.
     fn costs(&self) -> StepCosts {
         let [open, update, reaped, connect] = self.named().map(|(name, values)| {
             let us: Vec<u32> = deciles(values).map(|us| u32::try_from(us).unwrap()).collect();
@@ -215,7 +215,7 @@ impl MeasuredSteps {
     }
 }
 
-/// The deciles of sorted values; none of none.
+/// The deciles of sorted values, or nothing if there are no values.
 fn deciles(values: &[u64]) -> impl Iterator<Item = u64> {
     (0..=10).filter_map(|tenth| values.get((values.len().max(1) - 1) * tenth / 10).copied())
 }

@@ -1,5 +1,5 @@
-//! The part of a record that concerns the queue, as a file: one event per line, with its time in microseconds, its kind,
-//! the number of the request, and the thread or the tab.
+//! The part of a record that concerns the queue, as a file: one event per line, with its time in microseconds, its
+//! kind, the number of the request, and the thread or the tab.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -114,7 +114,7 @@ impl QueueRecord {
     }
 }
 
-/// Where the records are.
+/// The folder of the records.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/simulate")
 }

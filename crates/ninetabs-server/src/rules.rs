@@ -98,7 +98,8 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
         }
     }
 
-    /// Asks one thread to leave if there are more threads than the minimum. Returns whether a waiting thread is notified.
+    /// Asks one thread to leave if there are more threads than the minimum. Returns whether a waiting thread is
+    /// notified.
     pub fn trim(&mut self, trim: Trim) -> bool {
         self.state.trim(trim) && self.state.wakes_one()
     }

@@ -40,8 +40,8 @@ pub trait Session: Send + fmt::Debug {
     /// Sets the maximum time that each later call waits for a lock or for an answer.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure>;
 
-    /// Makes every later call end early with [`Failure::Interrupted`] once this channel is disconnected. An engine whose
-    /// calls cannot be interrupted ignores it.
+    /// Makes every later call end early with [`Failure::Interrupted`] once this channel is disconnected. An engine
+    /// whose calls cannot be interrupted ignores it.
     fn set_interrupt(&mut self, _ended: Option<&Receiver<Infallible>>) {}
 
     /// The newest models with a smaller id, or the newest models if no id is given, newest first.

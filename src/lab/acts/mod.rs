@@ -35,7 +35,7 @@ pub struct Act {
     pub expects: fn(&Plan) -> String,
     /// How many seconds the act takes with the default plan, at the normal pace and at the fast pace.
     pub took_s: [u64; 2],
-    /// It needs a program that few have, and is played only if it is named.
+    /// Whether the act is played only if it is named, because it needs a program that is often not installed.
     pub is_on_request: bool,
     play: fn(&mut Theater<'_>) -> Result<Played, ActError>,
 }

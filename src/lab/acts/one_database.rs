@@ -1,5 +1,5 @@
-//! Act 8: several servers on one PostgreSQL. A model of any of them reaches every tab once, although a server is
-//! killed, the connections to the database are cut, and the database stops.
+//! Act 8: several servers on one PostgreSQL. A model created by any of them reaches every tab once, although a server
+//! is killed, the connections to the database are cut, and the database is stopped.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Theater, in_seconds, spoken};
 
 const SERVERS: usize = 3;
-/// The server that is killed, and the ones through which models are created.
+/// The server that is killed, and the servers through which models are created.
 const KILLED: usize = 2;
 const CREATES: [usize; 2] = [1, 3];
-/// The maximum time of a query is at least this, so that a busy machine can start its servers.
+/// The minimum of the maximum time of a query, so that the servers can start on a busy machine.
 const LEAST_QUERY: Duration = Duration::from_secs(2);
-/// All connections of the servers, including those that wait for notifications.
+/// Cuts all connections of the servers, including those that wait for notifications.
 const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'ninetabs'";
 
 pub(super) fn title(plan: &Plan) -> String {

@@ -1,19 +1,19 @@
-//! Which models each tab has received: once and in order, or not.
+//! Checks whether each tab has received each model once and in order.
 //!
-//! Ids ascend, so a tab's position is one number: it has received all models up to there, or they count as missed. No
-//! list of models is kept per tab; the models that any tab has received are kept once. Every model that the tabs open
-//! before is one that each of them must receive.
+//! Ids ascend, so a tab's position is one number: the tab has received all models up to there, and the others count as
+//! missed. The ids are stored once, not per tab. Each tab must receive every model that is created after the tabs were
+//! opened.
 
 use serde::Serialize;
 
-/// The models of one tab, counted.
+/// The counts of models of one tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Delivery {
-    /// Models that arrived in their place.
+    /// Models that arrived in order.
     pub received: u64,
     /// Models that arrived again, or after a later one.
     pub repeated: u64,
-    /// Models that were passed over.
+    /// Models that were skipped.
     pub missed: u64,
 }
 
@@ -27,18 +27,18 @@ pub struct Deliveries {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct TabPosition {
-    /// The number of known ids up to the newest one that it received.
+    /// The number of known ids up to the newest one that the tab received.
     next: usize,
     delivery: Delivery,
 }
 
 impl Deliveries {
-    /// For this number of tabs.
+    /// Creates the counts for this number of tabs.
     pub fn of(tabs: usize) -> Deliveries {
         Deliveries { known: Vec::new(), tabs: vec![TabPosition::default(); tabs] }
     }
 
-    /// The tab received this model.
+    /// Counts a model that the tab received.
     pub fn take(&mut self, tab: usize, id: i64) {
         let at = match self.known.binary_search(&id) {
             Ok(at) => at,
@@ -57,7 +57,7 @@ impl Deliveries {
         tab.next = at + 1;
     }
 
-    /// A model that no tab had received yet. Tabs that are beyond it have missed it.
+    /// Inserts a model that no tab had received yet. Tabs that are beyond it have missed it.
     fn insert(&mut self, at: usize, id: i64) {
         self.known.insert(at, id);
         for tab in self.tabs.iter_mut().filter(|tab| tab.next > at) {
@@ -66,8 +66,8 @@ impl Deliveries {
         }
     }
 
-    /// Takes in the ids that the table has, ascending, and returns how many of them no tab has received although one
-    /// has received a later model.
+    /// Adds the ids in the table, ascending. Returns how many of them no tab has received although a tab has received a
+    /// later model.
     pub fn compare_with(&mut self, table: &[i64]) -> usize {
         let Some(newest) = self.known.last().copied() else { return 0 };
         let mut unseen = 0;
@@ -85,7 +85,7 @@ impl Deliveries {
         self.beyond(id).count()
     }
 
-    /// How many of those have received each model once and in order.
+    /// How many tabs have received this model or a later one, and each model once and in order.
     pub fn complete_tabs(&self, id: i64) -> usize {
         self.beyond(id).filter(|tab| tab.delivery.repeated == 0 && tab.delivery.missed == 0).count()
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn each_model_once_and_in_order_has_neither_repeated_nor_missed_ones() {
+    fn models_that_arrive_once_and_in_order_are_neither_repeated_nor_missed() {
         let all = delivered(2, &[(0, 3), (0, 4), (1, 3), (1, 4), (1, 9), (0, 9)]);
         assert_eq!(counts(&all), [(3, 0, 0), (3, 0, 0)]);
         assert_eq!([0, 5, 9, 10].map(|id| all.tabs_with(id)), [2, 2, 2, 0]);
@@ -131,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_a_passed_over_and_a_late_model_are_counted() {
+    fn repeated_skipped_and_late_models_are_counted() {
         assert_eq!(
             counts(&delivered(2, &[(0, 1), (0, 2), (0, 2), (0, 1), (1, 1), (1, 2)])),
             [(2, 2, 0), (2, 0, 0)]
         );
         assert_eq!(counts(&delivered(2, &[(0, 1), (0, 2), (0, 3), (1, 1), (1, 3)])), [(3, 0, 0), (2, 0, 1)]);
-        // 2 arrives at one tab after 3, and the other one, which has 3, does not get it.
+        // 2 arrives at one tab after 3. The other tab, which has 3, does not receive it.
         assert_eq!(counts(&delivered(2, &[(0, 1), (0, 3), (1, 1), (1, 3), (0, 2)])), [(2, 1, 1), (2, 0, 1)]);
         // A tab that is behind has not missed anything yet.
         let behind = delivered(2, &[(0, 1), (0, 2), (0, 3), (1, 1)]);

@@ -1,7 +1,7 @@
 //! HAProxy in front of the servers: its configuration, and its process.
 //!
-//! It gets its listening socket as standard input, so that no other program can take the port, not even while it is
-//! started again. A shell kills it and removes its folder, however this process ends. Starting does not block.
+//! HAProxy gets its listening socket as standard input, so that no other program can take the port, not even during a
+//! restart. A shell kills HAProxy and removes its folder, however this process ends. Starting does not block.
 
 use std::fs;
 use std::io;
@@ -15,11 +15,11 @@ use thiserror::Error;
 use super::super::program::{Program, find};
 use super::super::scratch::{Scratch, ScratchError};
 
-/// Where packages install it. These folders are not on every user's PATH.
+/// Folders in which packages install HAProxy. They are not on every user's PATH.
 const FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// No time is shorter than a stream's heartbeat (5 s). A tab whose server is down is cut, because an EventSource does
-/// not notice a stopped server, and comes back to another one.
+/// No timeout is shorter than the interval of a stream's heartbeats (5 s). The connection of a tab is cut if its server
+/// is down, because an EventSource does not detect a stopped server. The tab then reconnects to another server.
 const SETTINGS: &str = "\
 defaults
     mode http
@@ -52,7 +52,7 @@ pub enum HaProxyError {
 /// A running HAProxy. Dropping it kills it.
 #[derive(Debug)]
 pub struct HaProxy {
-    // Dropped in this order: the folder last.
+    // Fields are dropped in this order, the folder last.
     running: Program,
     listener: TcpListener,
     address: SocketAddr,
@@ -61,7 +61,7 @@ pub struct HaProxy {
 }
 
 impl HaProxy {
-    /// Starts it in front of the servers at these addresses. `None`: it is not installed.
+    /// Starts HAProxy in front of the servers at these addresses. Returns `None` if it is not installed.
     pub fn start(servers: &[SocketAddr]) -> Result<Option<HaProxy>, HaProxyError> {
         let Some(program) = installed() else { return Ok(None) };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(HaProxyError::NoPort)?;
@@ -73,22 +73,22 @@ impl HaProxy {
         Ok(Some(HaProxy { running, listener, address, program, folder }))
     }
 
-    /// Its address, `http://HOST:PORT`.
+    /// The address, `http://HOST:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.running.id()
     }
 
-    /// Its exit status, if it has ended by itself.
+    /// The exit status, if HAProxy has ended by itself.
     pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.running.status()
     }
 
-    /// Starts it again, after it has ended, at the same address.
+    /// Starts HAProxy again at the same address, after it has ended.
     pub fn start_again(&mut self) -> Result<(), HaProxyError> {
         let not_run = |error| HaProxyError::NotRun { program: self.program.clone(), error };
         self.running = run(&self.program, &self.listener, &mut self.folder).map_err(not_run)?;

@@ -1,10 +1,10 @@
-//! Several servers on one database, a balancer before them, and tabs that check what arrives: `ninetabs cluster`.
+//! `ninetabs cluster`: several servers on one database, a balancer in front of them, and tabs that check what arrives.
 //!
-//! [`postgres`] is a PostgreSQL of this process, [`haproxy`] the balancer, and [`servers`] the servers. Each of them is
-//! started again if it ends, as a supervisor of services would do it, so that any of them may be killed while tabs
-//! listen. [`deliveries`] counts which tab received which model; [`run`] puts all of it together.
+//! [`postgres`] is a private PostgreSQL, [`haproxy`] the balancer, and [`servers`] the servers. Each of them is
+//! restarted if it ends, as by a service supervisor, so that any of them can be killed while tabs listen.
+//! [`deliveries`] counts which tab received which model. [`run`] connects all parts.
 //!
-//! Everything ends with this process, however it ends.
+//! All started processes end with this one, however it ends.
 
 pub mod deliveries;
 pub mod haproxy;
@@ -29,18 +29,18 @@ use deliveries::Delivery;
 use haproxy::HaProxyError;
 use postgres::PostgresError;
 
-/// Where the models are.
+/// Where the models are stored.
 #[derive(Clone)]
 pub enum ClusterDatabase {
-    /// A PostgreSQL that is started and ended with the servers.
+    /// A private PostgreSQL that starts and ends with the servers.
     PrivatePostgres,
     /// The URL of a PostgreSQL database, which may contain a password.
     Url(String),
-    /// A file that is removed in the end.
+    /// A file that is removed at the end.
     TemporaryFile,
 }
 
-/// What is started.
+/// What to start.
 #[derive(Clone)]
 pub struct ClusterPlan {
     /// The program to start as the servers.
@@ -50,11 +50,11 @@ pub struct ClusterPlan {
     pub database: ClusterDatabase,
     /// Flags of every server.
     pub server_flags: Vec<String>,
-    /// How long the tabs listen. `None`: until an interrupt.
+    /// How long the tabs listen. `None` means until an interrupt.
     pub duration: Option<Duration>,
 }
 
-/// Why the cluster could not be started, or could not go on.
+/// Why the cluster could not start, or had to stop.
 #[derive(Debug, Error)]
 pub enum ClusterError {
     #[error("interrupted")]
@@ -73,13 +73,13 @@ pub enum ClusterError {
     Tab(#[from] TabError),
     #[error("server 1 does not answer with the models")]
     NoModels,
-    #[error("server {number} did not create a model: it answered {answered}")]
+    #[error("cannot create a model: server {number} answered {answered}")]
     NotCreated { number: usize, answered: String },
     #[error(transparent)]
     Thread(#[from] SpawnError),
     #[error("cannot watch {program}: {error}")]
     Watch { program: &'static str, error: io::Error },
-    /// What happens cannot be printed.
+    /// An event cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
@@ -108,12 +108,12 @@ impl From<PostgresError> for ClusterError {
     }
 }
 
-/// What happens, as it happens.
+/// An event of the run, reported immediately.
 #[derive(Debug)]
 pub enum ClusterNews {
     /// A line that stays.
     Line(String),
-    /// The numbers of this moment, which replace those before.
+    /// The current numbers, which replace the previous ones.
     Numbers(String),
 }
 
@@ -126,7 +126,7 @@ pub struct ClusterReport {
     pub seconds: f64,
     /// Models that at least one tab received.
     pub models: usize,
-    /// How many times tabs connected again.
+    /// How many times tabs reconnected.
     pub reconnects: u64,
     pub deliveries: Vec<Delivery>,
     pub claims: Vec<Claim>,

@@ -1,11 +1,11 @@
-//! A PostgreSQL of this process: made by `initdb` in a temporary folder, reached through a Unix socket in it.
+//! A private PostgreSQL, created by `initdb` in a temporary folder, and reached through a Unix socket there.
 //!
 //! No other user can connect, because the socket is in a folder that other users cannot enter. The engine refuses to
-//! run as root; its processes then belong to the user `postgres`. A shell ends all of them, stopped ones too, and
-//! removes the folder, however this process ends ([`super::super::scratch`]).
+//! run as root, so if this process runs as root, the engine runs as the user `postgres`. However this process ends, a
+//! shell ends all processes of the engine, including stopped ones, and removes the folder ([`super::super::scratch`]).
 //!
-//! Starting blocks until the engine accepts connections, for at most 60 s per program, or until the
-//! interrupt. Dropping blocks until everything is gone, for at most 10 s.
+//! Starting blocks until the engine accepts connections, for at most 60 s per program, or until the interrupt. Dropping
+//! blocks until all processes have ended and the folder is removed, for at most 10 s.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -23,21 +23,22 @@ use super::super::interrupt::{Interrupt, Interrupted};
 use super::super::program::{Program, find};
 use super::super::scratch::{Scratch, ScratchError};
 
-/// How long `initdb` or the engine may take. After a crash it replays its log first.
+/// How long `initdb` or the engine may take to start. After a crash, the engine first replays its log.
 const START_WITHIN: Duration = Duration::from_secs(60);
-/// How long the end may take. The shell itself waits for 2 s.
+/// How long the end may take. The shell alone waits for 2 s.
 const END_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Packages install each version in a folder of its own in one of these, with its programs in `bin`.
+/// Packages install each version in a subfolder of one of these, with its programs in `bin`.
 const FOLDERS: [&str; 4] = ["/usr/lib/postgresql", "/usr", "/usr/local", "/opt/homebrew/opt"];
 /// The user that runs the engine if this process runs as root.
 const USER: &str = "postgres";
-/// The role of the servers, which is not a superuser, and the database that it owns.
+/// The role of the servers, which is not a superuser, and its database.
 const ROLE: &str = "ninetabs";
 const DATABASE: &str = "models";
 
-/// Segments of shared memory outside the folder would survive a `kill -9`.
+/// The settings of the engine. They keep shared memory in the folder, because segments elsewhere would survive a `kill
+/// -9`.
 const SETTINGS: [&str; 7] = [
     "listen_addresses=",
     "dynamic_shared_memory_type=mmap",
@@ -51,8 +52,9 @@ const SETTINGS: [&str; 7] = [
 /// Characters that are encoded in the host of a URL.
 const IN_HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
-/// Ends the engine. Each of its processes works in the folder of its data and has a process group of its own. A
-/// postmaster that ends by itself also removes its segment of shared memory; that of a killed one is named in its file.
+/// Ends the engine. The working folder of each of its processes is the data folder, and each has its own process group.
+/// A postmaster that ends by itself also removes its segment of shared memory. The segment of a killed postmaster is
+/// found in its file.
 const END: &str = r#"all=$group
 for process in /proc/[0-9]*; do
   [ "$process/cwd" -ef "$1/pg/data" ] && all="$all ${process#/proc/}"
@@ -72,7 +74,7 @@ pub enum PostgresError {
     #[error("interrupted")]
     Interrupted,
     #[error(
-        "PostgreSQL is not installed: install the package postgresql, or add the folder that has initdb to PATH"
+        "PostgreSQL is not installed: install the package postgresql, or add the folder that contains initdb to PATH"
     )]
     NotInstalled,
     #[error(transparent)]
@@ -97,7 +99,7 @@ impl From<Interrupted> for PostgresError {
     }
 }
 
-/// The numbers of the user that runs the engine, if that is another one.
+/// The ids of the user that runs the engine, if it is another user.
 #[derive(Debug, Clone, Copy)]
 struct EngineUser {
     user: u32,
@@ -115,7 +117,7 @@ pub struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// Makes the database, and starts the engine.
+    /// Creates the database, and starts the engine.
     pub fn start(interrupt: &Interrupt) -> Result<PrivatePostgres, PostgresError> {
         let programs = installed().ok_or(PostgresError::NotInstalled)?;
         let user = if rustix::process::geteuid().is_root() { Some(EngineUser::find()?) } else { None };
@@ -127,13 +129,13 @@ impl PrivatePostgres {
         Ok(postgres)
     }
 
-    /// The URL of its database, for the role that owns it.
+    /// The URL of the database, for the role that owns it.
     pub fn url(&self) -> String {
         let host = self.sockets().to_string_lossy().into_owned();
         format!("postgresql://{ROLE}@{}/{DATABASE}", utf8_percent_encode(&host, IN_HOST))
     }
 
-    /// Its version, such as 15.
+    /// The version, such as 15.
     pub fn version(&self) -> String {
         let version = fs::read_to_string(self.data().join("PG_VERSION")).unwrap_or_default();
         version.trim().to_owned()
@@ -144,7 +146,7 @@ impl PrivatePostgres {
         self.running.as_ref().map(Program::id)
     }
 
-    /// Its exit status, if it has ended by itself.
+    /// The exit status, if the engine has ended by itself.
     pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.running.as_mut().map_or(Ok(None), Program::status)
     }
@@ -185,7 +187,7 @@ impl PrivatePostgres {
         Err(PostgresError::NotReady { program: program() })
     }
 
-    /// Sends this signal to all processes of the engine. Where the system has no /proc, to the first one only.
+    /// Sends this signal to all processes of the engine. On a system without /proc, only the first one gets it.
     pub fn signal(&self, signal: Signal) {
         let data = self.data();
         let first = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -194,7 +196,7 @@ impl PrivatePostgres {
             Pid::from_raw(entry.file_name().to_str()?.parse().ok().filter(|_| is_ours)?)
         });
         for process in all.chain(first) {
-            // It may have ended in the meantime.
+            // The process may have ended in the meantime.
             let _ = kill_process(process, signal);
         }
     }
@@ -211,7 +213,7 @@ impl PrivatePostgres {
         self.folder.path().join("log")
     }
 
-    /// Makes the folder that only the user of the engine can enter.
+    /// Creates the folder that only the user of the engine can enter.
     fn prepare(&self) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(self.sockets())?;
         let Some(EngineUser { user, group }) = self.user else { return Ok(()) };
@@ -219,7 +221,7 @@ impl PrivatePostgres {
         chown(self.sockets(), Some(user), Some(group))
     }
 
-    /// The files of the database cluster, the role and the database.
+    /// Creates the files of the database cluster, the role and the database.
     fn make_cluster(&mut self, interrupt: &Interrupt) -> Result<(), PostgresError> {
         let data = self.data();
         let mut initdb = self.command("initdb");
@@ -233,7 +235,7 @@ impl PrivatePostgres {
         let stdin = self.start_program(&mut alone)?.child().stdin.take();
         let sql = format!("CREATE ROLE {ROLE} LOGIN\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n");
         if let Some(mut stdin) = stdin {
-            // If it does not read, its status and its log say why.
+            // If it does not read them, its status and its log show why.
             let _ = stdin.write_all(sql.as_bytes());
         }
         self.wait_for_success(&alone, interrupt)
@@ -252,7 +254,7 @@ impl PrivatePostgres {
             if status.is_some() {
                 return Some(false);
             }
-            // Its first line is the process id, and its last one the state.
+            // The first line is the process id, and the last line is the state.
             let text = fs::read_to_string(&file).ok()?;
             let is_ready = text.lines().next().is_some_and(|line| line.trim() == id.to_string())
                 && text.lines().nth(7).is_some_and(|line| line.trim() == "ready");
@@ -266,7 +268,7 @@ impl PrivatePostgres {
         if let Some(EngineUser { user, group }) = self.user {
             command.uid(user).gid(group);
         }
-        // A variable such as PGDATA or PGPORT is meant for another engine.
+        // Variables such as PGDATA or PGPORT are meant for another engine.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
         }
@@ -290,7 +292,7 @@ impl PrivatePostgres {
         self.wait_for(command, interrupt, |status| status.map(|status| status.success()))
     }
 
-    /// Waits until `look` returns whether it succeeded.
+    /// Waits until `look` returns a result.
     fn wait_for(
         &mut self,
         command: &Command,
@@ -313,7 +315,7 @@ impl PrivatePostgres {
         Err(PostgresError::NotReady { program: program() })
     }
 
-    /// The last lines of its log that say something.
+    /// The last error line of a log, or else its last line.
     fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -326,7 +328,7 @@ impl PrivatePostgres {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         let running = &mut self.running;
-        // The shell waits for its end, which shows only once it has been waited for here.
+        // The shell waits until the process is gone, so this process must reap it.
         let ended = self.folder.end_group(END_WITHIN, || {
             let _ = running.as_mut().map(Program::status);
         });
@@ -351,7 +353,7 @@ impl EngineUser {
 pub fn installed() -> Option<PathBuf> {
     let has_both =
         |folder: &Path| ["initdb", "postgres", "psql"].iter().all(|name| folder.join(name).is_file());
-    // It may be a link into the folder that has the other programs as well.
+    // The entry may be a link into the folder that contains the other programs as well.
     let on_path = find("initdb").and_then(|file| Some(file.canonicalize().ok()?.parent()?.to_owned()));
     let newest = || {
         let entries = FOLDERS.iter().flat_map(fs::read_dir).flatten().flatten();
@@ -375,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_a_package_is_in_the_name_of_its_folder() {
+    fn the_version_of_a_package_is_read_from_the_name_of_its_folder() {
         for (bin, version) in [
             ("/usr/lib/postgresql/15/bin", 15),
             ("/usr/pgsql-17/bin", 17),

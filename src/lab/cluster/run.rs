@@ -1,4 +1,4 @@
-//! Starts everything, watches it, and compares what the tabs received with the table.
+//! Starts all parts, watches them, and compares the models that the tabs received with the table.
 
 use std::time::{Duration, Instant};
 
@@ -15,21 +15,21 @@ use super::postgres::PrivatePostgres;
 use super::servers::{ClusterServer, ServerView, ServersDatabase};
 use super::{ClusterDatabase, ClusterError, ClusterNews, ClusterPlan, ClusterReport};
 
-/// The stream of the tabs. It holds no thread, so any number of tabs can share a server.
+/// The stream of the tabs. It does not hold a thread, so any number of tabs can share a server.
 const STREAM: &str = "/fixes/push/stream";
-/// How often the tabs' events are taken, and the processes looked at.
+/// How often the events of the tabs are read and the processes are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const NUMBERS_EVERY: Duration = Duration::from_secs(1);
 /// How long a server may take to answer with models.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long the tabs may take to receive what the table has.
+/// How long the tabs may take to receive all models in the table.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Ends the waits of a cluster.
+/// The interrupts of a cluster.
 pub struct ClusterInterrupts {
-    /// Ends the start, or the time in which the tabs listen.
+    /// Ends the start or the listening of the tabs.
     pub first: Interrupt,
-    /// Ends the comparison with the table as well.
+    /// Also ends the comparison with the table.
     pub second: Interrupt,
 }
 
@@ -38,7 +38,7 @@ pub type Tell<'a> = &'a mut dyn FnMut(ClusterNews) -> std::io::Result<()>;
 
 /// A running cluster.
 pub(in crate::lab) struct Cluster<'a> {
-    // Dropped in this order: clients first, and the database last.
+    // Fields are dropped in this order, clients first and the database last.
     tabs: Vec<Tab>,
     haproxy: Option<HaProxy>,
     servers: Vec<ClusterServer>,
@@ -47,11 +47,11 @@ pub(in crate::lab) struct Cluster<'a> {
     plan: &'a ClusterPlan,
     interrupt: &'a Interrupt,
     deliveries: Deliveries,
-    /// Tabs that do not connect again.
+    /// Tabs that gave up and do not reconnect.
     given_up: usize,
 }
 
-/// Runs it until its time is over or the first interrupt comes, and ends it. Blocks until all of it has ended.
+/// Runs a cluster until its time is over or the first interrupt comes. Blocks until all of its parts have ended.
 pub fn run(
     plan: &ClusterPlan,
     interrupts: &ClusterInterrupts,
@@ -63,7 +63,7 @@ pub fn run(
     let began = Instant::now();
     cluster.open_tabs(first, tell)?;
     match cluster.watch(began, tell) {
-        // The comparison follows.
+        // The comparison comes next.
         Ok(()) | Err(ClusterError::Interrupted) => {}
         Err(error) => return Err(error),
     }
@@ -127,13 +127,13 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// Calls this with the database of the servers.
+    /// Calls a function with the database of the servers.
     fn with_database<T>(&self, call: impl FnOnce(ServersDatabase<'_>) -> T) -> T {
         match (&self.plan.database, &self.postgres, &self.folder) {
             (_, Some(postgres), _) => call(ServersDatabase::Url(&postgres.url())),
             (_, _, Some(folder)) => call(ServersDatabase::File(&folder.path().join("models.sqlite3"))),
             (ClusterDatabase::Url(url), ..) => call(ServersDatabase::Url(url)),
-            // It has not been started.
+            // The private PostgreSQL has not been started.
             _ => call(ServersDatabase::Url("")),
         }
     }
@@ -184,7 +184,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Takes what has happened to the tabs. Returns what to tell about it.
+    /// Reads the events of the tabs. Returns the lines to print about them.
     fn take_events(&mut self) -> Vec<String> {
         let mut news = Vec::new();
         for (number, tab) in self.tabs.iter().enumerate() {
@@ -206,7 +206,7 @@ impl<'a> Cluster<'a> {
         news
     }
 
-    /// Starts again what has ended: the database first, since a server without it does not start.
+    /// Restarts parts that have ended. The database comes first, because a server does not start without it.
     fn look_after(&mut self, tell: Tell<'_>) -> Result<(), ClusterError> {
         let mut line = |text: String| tell(ClusterNews::Line(text)).map_err(ClusterError::Output);
         if let Some(postgres) = &mut self.postgres {
@@ -238,7 +238,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Creates a model through this server, and returns its id. Blocks until it is created. A request that is answered
-    /// with 503 is repeated, although it may have created a model as well: every tab must receive that one, too.
+    /// with 503 is repeated. It may have created a model as well, which every tab must then receive.
     pub fn create(&self, number: usize) -> Result<i64, ClusterError> {
         let not_created = |answered| ClusterError::NotCreated { number, answered };
         let url = format!("{}/models", self.url(number));
@@ -256,7 +256,7 @@ impl<'a> Cluster<'a> {
         .ok_or_else(|| not_created("201 without an id".to_owned()))
     }
 
-    /// Waits until every tab has received this model, and returns how many have. Programs that have ended are started again.
+    /// Waits until every tab has received this model, and returns how many have. Restarts programs that have ended.
     pub fn wait_for_tabs(&mut self, id: i64) -> Result<usize, ClusterError> {
         let deadline = Instant::now() + SETTLE_WITHIN;
         loop {
@@ -287,7 +287,7 @@ impl<'a> Cluster<'a> {
         self.servers.get(number - 1).map(ClusterServer::url).unwrap_or_default()
     }
 
-    /// Its own PostgreSQL, if it has one.
+    /// The private PostgreSQL, if there is one.
     pub fn postgres(&self) -> Option<&PrivatePostgres> {
         self.postgres.as_ref()
     }
@@ -298,7 +298,7 @@ impl<'a> Cluster<'a> {
         format!("{:.0} s: {models}, tabs per server: {}", began.elapsed().as_secs_f64(), tabs.join(" "))
     }
 
-    /// Reads the table, waits until the tabs have received it, and judges.
+    /// Reads the table, waits until the tabs have received its models, and makes the claims.
     fn compare(&mut self, first: i64, interrupt: &Interrupt) -> Result<Claims, ClusterError> {
         let mut claims = Claims::default();
         if self.plan.tabs == 0 {
@@ -334,7 +334,7 @@ impl<'a> Cluster<'a> {
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
         self.tabs.clear();
-        // The table has been read, and there is nothing to save.
+        // The table has been read, so nothing is lost.
         self.servers.iter_mut().for_each(ClusterServer::kill);
     }
 }
@@ -349,8 +349,8 @@ fn tabs_of(view: ServerView) -> String {
     if view.answers { view.listeners.to_string() } else { "-".to_owned() }
 }
 
-/// The ids of the models after this one, ascending, from this server (`http://HOST:PORT`). `None`: it did not answer
-/// with them.
+/// The ids of the models after this one, ascending, from this server (`http://HOST:PORT`). `None` if the server did not
+/// answer with models.
 fn ids_after(server: &str, after: i64) -> Option<Vec<i64>> {
     let mut all: Vec<i64> = Vec::new();
     loop {
@@ -360,7 +360,7 @@ fn ids_after(server: &str, after: i64) -> Option<Vec<i64>> {
             return None;
         }
         all.extend(ids(&answer.body).into_iter().filter(|id| *id > since));
-        // An answer has a maximum length. One with a Link header is not the last.
+        // An answer has a maximum length. A Link header means that more models follow.
         if answer.head.header("link").is_none() || all.last().is_none_or(|last| *last <= since) {
             return Some(all);
         }

@@ -1,4 +1,4 @@
-//! The servers of a cluster: each is started again after it has ended, at its address, and asked for its numbers.
+//! The servers of a cluster. Each is restarted at its address if it ends, and its statistics are requested regularly.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use super::super::interrupt::Interrupt;
 use super::super::subject::{ChildServer, FREE_PORT, Launch, SubjectError};
 use super::{ClusterError, ClusterPlan};
 
-/// How often a server is asked for its numbers.
+/// How often a server's statistics are requested.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// A server that takes longer than this does not answer.
+/// A server that takes longer than this counts as not answering.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How long a server that has ended stays down.
 const DOWN_FOR: Duration = Duration::from_secs(2);
@@ -31,13 +31,13 @@ pub(super) enum ServersDatabase<'a> {
     File(&'a Path),
 }
 
-/// The newest numbers of a server.
+/// The newest statistics of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerView {
     pub answers: bool,
-    /// The tabs that are connected to it.
+    /// The number of connected tabs.
     pub listeners: u64,
-    /// Whether notifications of commits arrive. `None`: its engine does not send any.
+    /// Whether notifications of commits arrive. `None` if the engine does not send any.
     pub listening: Option<bool>,
 }
 
@@ -57,7 +57,7 @@ enum ServerState {
 
 struct RunningServer {
     view: Arc<Mutex<ServerView>>,
-    // Dropped in this order: the thread asks the child.
+    // Fields are dropped in this order, because the thread sends requests to the child.
     _asks: StoppableThread,
     child: ChildServer,
 }
@@ -98,7 +98,7 @@ impl RunningServer {
     }
 }
 
-/// `None`: it did not answer.
+/// `None` if the server did not answer.
 fn ask(url: &str) -> Option<ServerView> {
     let stats: Value = http::get(url, ANSWER_WITHIN).ok()?.json().ok()?;
     let listening = stats["engine"]["listening"].as_bool();
@@ -106,7 +106,7 @@ fn ask(url: &str) -> Option<ServerView> {
 }
 
 impl ClusterServer {
-    /// Starts it on a free port, and blocks until it listens.
+    /// Starts a server on a free port, and blocks until it listens.
     pub(super) fn start(
         number: usize,
         plan: &ClusterPlan,
@@ -129,12 +129,12 @@ impl ClusterServer {
         self.address
     }
 
-    /// The address of its app, `http://HOST:PORT`.
+    /// The address of the app, `http://HOST:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// One line about it.
+    /// One line about the server.
     pub(super) fn introduction(&self) -> String {
         match &self.state {
             ServerState::Up(server) => format!(
@@ -148,7 +148,7 @@ impl ClusterServer {
         }
     }
 
-    /// Its newest numbers.
+    /// The newest statistics.
     pub fn view(&self) -> ServerView {
         match &self.state {
             ServerState::Up(server) => server.view(),
@@ -156,7 +156,7 @@ impl ClusterServer {
         }
     }
 
-    /// Kills it.
+    /// Kills the server.
     pub(super) fn kill(&mut self) {
         if let ServerState::Up(server) = &mut self.state
             && let Err(error) = server.child.kill()
@@ -165,7 +165,7 @@ impl ClusterServer {
         }
     }
 
-    /// Starts it again if it has been down for long enough. Returns what has changed.
+    /// Restarts the server if it has been down for long enough. Returns a line about the change.
     pub(super) fn look_after(
         &mut self,
         plan: &ClusterPlan,
@@ -204,7 +204,7 @@ impl ClusterServer {
         }
     }
 
-    /// The news about a running server.
+    /// A line about a change in a running server.
     fn changes(&mut self) -> Option<String> {
         let (before, now, number) = (self.told, self.view(), self.number);
         self.told = now;
@@ -221,6 +221,6 @@ impl ClusterServer {
 }
 
 fn not_watched(number: usize, error: &io::Error) -> ClusterError {
-    let error = SubjectError::Ended(format!("its state is not known: {error}"));
+    let error = SubjectError::Ended(format!("its state is unknown: {error}"));
     ClusterError::Server { number, error }
 }

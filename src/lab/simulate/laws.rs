@@ -70,8 +70,8 @@ pub fn judge(scenario: &Scenario, figures: &Figures) -> Vec<Claim> {
     claims.into_vec()
 }
 
-/// A tab has a turn every N/T × age. The age is uncertain: the jitter shortens it, and the interval of the reaper lengthens
-/// it.
+/// A tab has a turn every N/T × age. The age is uncertain: the jitter shortens it, and the interval of the reaper
+/// lengthens it.
 fn turns(scenario: &Scenario, figures: &Figures, claims: &mut Claims) {
     let (Some(predicted_s), Some(max_age)) = (predicted_period_s(scenario), scenario.max_stream_age) else {
         return;

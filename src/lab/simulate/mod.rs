@@ -1,13 +1,13 @@
 //! A discrete-event simulation of many tabs on many servers, on one thread, with a seed.
 //!
 //! It computes what happens to N tabs on S servers with T threads and a maximum age, for more tabs than a test machine
-//! can open. The rules of the pool and of the streams are those of the server crate ([`ninetabs_server::rules`]). Around
-//! them are tabs that behave like an EventSource, a balancer, the reaper, and faults. Durations that the rules do not
-//! decide are drawn from measured ones ([`costs`]).
+//! can open. The rules of the pool and of the streams are those of the server crate ([`ninetabs_server::rules`]).
+//! Around them are tabs that behave like an EventSource, a balancer, the reaper, and faults. Durations that the rules
+//! do not decide are drawn from measured ones ([`costs`]).
 //!
 //! A [`Scenario`] describes what to simulate, [`run`] simulates it, and [`Simulated`] contains the [`figures`] and the
-//! results of the [`laws`]. A law must hold in every run; one example is L = λW. A [`Flaw`] breaks a rule on purpose, so
-//! that a law fails. [`replay`] feeds the arrivals and durations of a real record to the same pool.
+//! results of the [`laws`]. A law must hold in every run; one example is L = λW. A [`Flaw`] breaks a rule on purpose,
+//! so that a law fails. [`replay`] feeds the arrivals and durations of a real record to the same pool.
 //!
 //! The rest of the lab uses little more than the record from the server crate. This module also uses the rules, because
 //! it simulates the server.

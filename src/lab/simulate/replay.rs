@@ -1,8 +1,8 @@
 //! Replays a real record on the simulated pool, with the same arrivals and the same durations.
 //!
-//! The decisions of the pool (the order in which requests start, and the thread of each) must then be the same as in the
-//! record. Two events within [`TIE_US`] of each other may occur in either order, because the lock decided their order,
-//! and not a rule.
+//! The decisions of the pool (the order in which requests start, and the thread of each) must then be the same as in
+//! the record. Two events within [`TIE_US`] of each other may occur in either order, because the lock decided their
+//! order, and not a rule.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -157,10 +157,10 @@ pub struct Likeness {
     pub greatest_us: u64,
 }
 
-/// Compares a replay with its record, event by event. An event may be at another position if every event between the two
-/// positions is a tie with it. A start may be on another thread if that thread became free within a tie of the right one,
-/// or if both were idle, because the kernel decides which idle thread a notification wakes. From then on, the two threads
-/// have exchanged names.
+/// Compares a replay with its record, event by event. An event may be at another position if every event between the
+/// two positions is a tie with it. A start may be on another thread if that thread became free within a tie of the
+/// right one, or if both were idle, because the kernel decides which idle thread a notification wakes. From then on,
+/// the two threads have exchanged names.
 pub fn compare(real: &[QueueEvent], replayed: &[QueueEvent]) -> Likeness {
     let mut likeness = Likeness::default();
     // For each real thread, the thread of the replay that has its name.

@@ -24,7 +24,7 @@ pub enum Balance {
     RoundRobin,
 }
 
-/// What holds a stream.
+/// The holder of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldBy {

@@ -165,8 +165,8 @@ impl World<'_> {
         }
     }
 
-    /// Ends a tab's stream on the event loop. The tab has received everything up to now. Returns the delay after which it
-    /// reconnects, in microseconds.
+    /// Ends a tab's stream on the event loop. The tab has received everything up to now. Returns the delay after which
+    /// it reconnects, in microseconds.
     pub(super) fn leaves(&mut self, tab: u32) -> u64 {
         let of = &mut self.tabs[tab as usize];
         let server = &mut self.servers[usize::from(of.server)];

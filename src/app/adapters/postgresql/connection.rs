@@ -146,9 +146,9 @@ impl PgConnection {
         Ok(PgConnection { runtime: Some(runtime), client, notifications, warnings })
     }
 
-    /// Runs one unprepared query in one round trip, so that it works through PgBouncer in transaction mode. After [`Failure::TimedOut`]
-    /// and [`Failure::Interrupted`] the connection must be dropped, because the answer may still arrive. The
-    /// statement itself may still be executed: no cancel request is sent.
+    /// Runs one unprepared query in one round trip, so that it works through PgBouncer in transaction mode. After
+    /// [`Failure::TimedOut`] and [`Failure::Interrupted`] the connection must be dropped, because the answer may still
+    /// arrive. The statement itself may still be executed: no cancel request is sent.
     pub fn query(
         &mut self,
         sql: &str,

@@ -55,8 +55,8 @@ impl HeldConnection {
 }
 
 impl PgSession {
-    /// Opens the first session of a process, which prepares the database. Also returns the table's identity and the last
-    /// visible number.
+    /// Opens the first session of a process, which prepares the database. Also returns the table's identity and the
+    /// last visible number.
     pub fn first(engine: &Arc<PgEngine>) -> Result<(PgSession, Table, i64), Failure> {
         let limit = CallLimit::new(engine.query_timeout, None);
         let mut connection = engine.open(&limit)?;
