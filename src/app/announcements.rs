@@ -38,7 +38,7 @@ const OVERHEAD: usize = 256;
 /// The content of an announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// All models after the id `after`, up to `up_to`. The table has no models with the ids of `lost`: a
+    /// All models after the id `after`, up to `up_to`. The table does not contain models with the ids of `lost`: a
     /// client at the position `after` has a gap.
     Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
     /// An event of application code.

@@ -173,7 +173,7 @@ mod tests {
         for id in [3, 2, 3, 1] {
             scripted.notify(id);
         }
-        // The last commit has no notification.
+        // The last commit is not notified.
         scripted.look_at_the_table();
         assert_eq!([heard(), heard()], [Ok(3), Ok(4)]);
         drop(watched);

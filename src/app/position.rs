@@ -86,7 +86,7 @@ pub fn resolve(id: i64, last_id: i64) -> i64 {
 }
 
 /// The models after a position, and the position itself, which becomes 0 if it came from another table. The
-/// last id is queried only if there are no models after the position.
+/// last id is queried only if the table ends at the position.
 pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch), Failure> {
     let batch = db.next(id, limit)?;
     if id <= 0 || !batch.models.is_empty() {

@@ -43,7 +43,7 @@ impl Lull {
     }
 }
 
-/// The thread. If this is dropped without [`Producer::stop`], the thread is told to end and the drop does
+/// The thread. If this is dropped without [`Producer::stop`], the thread is signaled to end and the drop does
 /// not wait for it.
 #[derive(Debug)]
 pub struct Producer {

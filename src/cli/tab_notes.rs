@@ -34,7 +34,7 @@ impl TabNotes {
         self.opened.take().map(|(after, _)| format!("{} after {:.1} ms", words::STREAMS, ms(after)))
     }
 
-    /// The notes about what happened. An event itself has no note.
+    /// The notes about what happened. An event itself is printed without a note.
     pub fn on(&mut self, what: &Happens) -> Vec<String> {
         let note = match what {
             Happens::Opened { after: took } => {

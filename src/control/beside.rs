@@ -299,7 +299,7 @@ impl Beside {
         }
     }
 
-    /// Watches the server of this number until it ends. Ends it if it has had no viewer for too long.
+    /// Watches the server of this number until it ends. Ends it after too long without a viewer.
     fn watch(&self, stop: &StopSignal, number: u64, control: &str) {
         let mut watched = Instant::now();
         while stop.sleep(LOOK_EVERY) {

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// tabs that poll again after a change would cause a thousand queries.
 fn poll(fixes: &Fixes, request: &Request) -> Response {
     if request.method() == "HEAD" {
-        // The answer to HEAD has no body, so there is nothing to wait for.
+        // The answer to HEAD consists of a head only, so there is nothing to wait for.
         return Response::detach(drop).with_header("content-type", "application/json; charset=utf-8");
     }
     let since = position::since(request).unwrap_or_else(|| fixes.database.newest());

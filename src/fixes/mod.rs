@@ -337,7 +337,7 @@ impl Fixes {
             takes_addresses => started.is_some(),
             tabs => tabs(request),
         };
-        // `None` if the system has no random bytes. `page` then fails to draw a nonce as well, and logs the error.
+        // `None` if the system cannot provide random bytes. `page` then fails to draw a nonce as well, and logs the error.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };

@@ -33,7 +33,7 @@ pub enum Manner {
     InPlace,
     /// Output goes to a file, a pipe or a dumb terminal. Each picture is printed once.
     Plain,
-    /// There is no output. The caller prints the verdict.
+    /// Nothing is printed. The caller prints the verdict.
     Silent,
 }
 

@@ -352,7 +352,7 @@ struct OrderMark {
 }
 
 /// The orders: a line through all lanes for each, and its label to the right or left of the line. The newest label has
-/// precedence where there is no space for all of them.
+/// precedence where the space is not enough for all of them.
 fn marks(record: &Record, scale: &PictureScale) -> Vec<OrderMark> {
     let mut free = LEFT + SPAN;
     let labels = orders::labels(&record.orders).into_iter().rev();

@@ -92,7 +92,7 @@ impl Story {
 }
 
 /// The name of a request for this target: `tab 3`, the value of `?tab=`, or its path. It is decoded like a form,
-/// has no characters that control a terminal, and is at most `LONGEST_NAME` characters long. The dashboard shows
+/// cannot control a terminal, and is at most `LONGEST_NAME` characters long. The dashboard shows
 /// the same names.
 pub fn name_of(target: &str) -> String {
     match tab_of(target) {

@@ -345,7 +345,7 @@ impl Tab {
     }
 
     /// Drops the connection, even in the middle of an event, as a broken network would. The tab then reconnects as
-    /// usual. Returns `false` if the tab had no connection.
+    /// usual. Returns `false` if the tab was not connected.
     pub fn cut(&self) -> bool {
         let mut state = self.shared.state();
         let Some(closer) = state.closer.clone() else { return false };

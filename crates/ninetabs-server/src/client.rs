@@ -289,7 +289,7 @@ impl Client {
         false
     }
 
-    /// Counts this connection as lingering. Further calls have no effect.
+    /// Counts this connection as lingering. Further calls do nothing.
     pub fn count_lingering(&mut self, count: &Arc<AtomicUsize>) {
         if let Some(lingering) = &mut self.lingering {
             lingering.count_in(count);

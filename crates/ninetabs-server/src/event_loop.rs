@@ -43,7 +43,7 @@ pub const PANICKED: &str = "its handler panicked";
 
 /// The source from which peers take their content. It lives on the loop's thread and must not block.
 pub trait Feed: 'static {
-    /// The interval at which every peer is asked even if the feed has no news. Heartbeats and time limits are as
+    /// The interval at which every peer is asked even without news from the feed. Heartbeats and time limits are as
     /// precise as this interval.
     const SWEEP: Duration = Duration::from_millis(250);
 

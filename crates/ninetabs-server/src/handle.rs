@@ -83,9 +83,9 @@ pub struct ServerStats {
     /// Requests that a thread has begun to serve since the start, whether or not they have been answered.
     pub requests_count: u64,
     /// The maximum number of clients in the reactor since the last call of [`Handle::stats`]. `None` from
-    /// [`Handle::glance`], and if the server has no reactor.
+    /// [`Handle::glance`], and if the server runs without a reactor.
     pub reactor_max: Option<usize>,
-    /// Open connections. `None` if the server has no access to its connections.
+    /// Open connections. `None` if the server cannot access its connections.
     pub connections: Option<usize>,
     /// How many connections without a complete request have been closed to make room for others since the start.
     pub evicted: u64,
@@ -93,7 +93,7 @@ pub struct ServerStats {
     pub action_threads: Option<ActionThreadStats>,
     /// Bytes of writes in progress that the kernel has not accepted yet.
     pub unsent_bytes: u64,
-    /// Memory of requests that no thread has taken yet. `None` if the server has no access to its connections.
+    /// Memory of requests that no thread has taken yet. `None` if the server cannot access its connections.
     pub pending_bytes: Option<PendingBytes>,
 }
 

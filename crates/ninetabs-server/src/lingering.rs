@@ -42,7 +42,7 @@ impl Lingering {
         Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending, counted: None }
     }
 
-    /// Adds the connection to the number of lingering ones. Further calls have no effect.
+    /// Adds the connection to the number of lingering ones. Further calls do nothing.
     pub fn count_in(&mut self, count: &Arc<AtomicUsize>) {
         self.counted.get_or_insert_with(|| {
             count.fetch_add(1, Ordering::Relaxed);

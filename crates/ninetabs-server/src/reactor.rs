@@ -173,7 +173,7 @@ impl<W: Watched> Reactor<W> {
         }
     }
 
-    /// Ends the reactor as soon as nothing is watched, but after this time at the latest. Connections that are still
+    /// Ends the reactor as soon as nothing is watched, and no later than after this time. Connections that are still
     /// watched at that time are dropped. Blocks until the thread has ended.
     pub fn end(&self, within: Duration) {
         self.close();
@@ -305,7 +305,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
         for event in events {
-            // The waker's token has no slot, so its events have no effect.
+            // The waker's token does not belong to a slot, so its events are ignored.
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { KernelReport::Closed } else { KernelReport::Readable };
             let token = event.token().0;

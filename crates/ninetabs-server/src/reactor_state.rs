@@ -65,7 +65,7 @@ pub(super) struct ReactorState<W> {
     /// The same for lingering connections.
     longest_lingering: VecDeque<(Instant, usize)>,
     pub phase: ReactorPhase,
-    /// The time at which the thread ends at the latest. It ends earlier if nothing is watched.
+    /// The deadline of the thread. It ends earlier if nothing is watched.
     pub ends: Option<Instant>,
 }
 

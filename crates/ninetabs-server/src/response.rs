@@ -221,7 +221,7 @@ impl Response {
     /// Hands the connection over after the head of this response. The connection leaves the pool, and the server writes
     /// nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread and must return quickly.
     ///
-    /// If the server has no access to the socket, the request is answered with 501. A HEAD request is answered with the
+    /// If the server cannot access the socket, the request is answered with 501. A HEAD request is answered with the
     /// head alone, and `take_over` is not called.
     pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(DetachedHead::ByServer, take_over)
@@ -329,7 +329,7 @@ fn header_value(text: Cow<'static, str>) -> HeaderValue {
 /// Determines how the answer to this request is framed.
 pub fn framing(request: &Request, response: &Response) -> AnswerFraming {
     match &response.body {
-        // A 101 answer is followed by another protocol, so it has no end of its own.
+        // A 101 answer is followed by another protocol, so it does not end by itself.
         ResponseBody::Detached { .. } => AnswerFraming::UntilClose,
         _ if response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304) => {
             AnswerFraming::None

@@ -45,7 +45,7 @@ pub struct PoolRules<W, R: PoolRecord> {
 impl<W, R: PoolRecord> PoolRules<W, R> {
     /// Creates a pool with the minimum number of threads, all waiting, numbered from 1.
     pub fn new(size: PoolSize, max_io: usize, record: R) -> PoolRules<W, R> {
-        // A shutdown uses the channel to wait for the last thread. There is no shutdown here.
+        // A shutdown uses the channel to wait for the last thread. The simulation does not shut down.
         let (threads_left, _) = crossbeam_channel::bounded(0);
         let mut state = PoolState::new(size, max_io, record, threads_left);
         for number in 1..=size.min() {

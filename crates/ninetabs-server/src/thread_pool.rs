@@ -2,7 +2,7 @@
 //! work from it, oldest first.
 //!
 //! As in Puma, one mutex protects the whole state. The state and its rules are in `pool_state.rs`. This file contains
-//! the lock, the threads and the waits. Waits inside the pool have no time limit. Only [`ThreadPool::shutdown`]
+//! the lock, the threads and the waits. Waits inside the pool are not limited in time. Only [`ThreadPool::shutdown`]
 //! measures time, outside the lock.
 //!
 //! The pool is independent of HTTP. It does not model the reaping of dead threads (a panic in the work is caught, so
@@ -302,7 +302,7 @@ impl<W: Work> Processor<W> {
     }
 
     /// Marks this work as IO-bound: until it ends, its thread does not count toward `max`, provided that at most
-    /// `max_io` threads are marked. Immediately starts a thread if there is work for it in `todo`. Has no effect if the
+    /// `max_io` threads are marked. Immediately starts a thread if there is work for it in `todo`. Does nothing if the
     /// work is already marked or has ended. Does not block. Models `mark_as_io_thread!`.
     pub fn mark_as_io_bound(&self) {
         self.shared.mark_as_io_bound(self.number, self.serial);

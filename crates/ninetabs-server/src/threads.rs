@@ -145,7 +145,7 @@ impl StoppableThread {
     }
 
     /// Asks the thread to stop, and calls `nudge` repeatedly until it has ended. For a socket, one call is not enough:
-    /// a shutdown has no effect between the creation of a socket and its connection. When called on the thread itself,
+    /// a shutdown does nothing between the creation of a socket and its connection. When called on the thread itself,
     /// this only asks it to stop.
     pub fn end_with(&self, nudge: impl Fn()) {
         self.stop();

@@ -255,7 +255,7 @@ impl ScriptState {
 }
 
 impl Script {
-    /// Plans the first call that has no plan yet.
+    /// Plans the first call that is not planned yet.
     pub(crate) fn plan(&self, turn: ScriptedTurn) {
         let mut state = lock(&self.state);
         state.turns.push_back(turn);

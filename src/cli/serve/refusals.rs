@@ -77,7 +77,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave the flag out"))
 }
 
-/// The refusal of a flag that has no effect if each action has its own thread.
+/// The refusal of a flag that does nothing if each action has its own thread.
 fn beyond_own_threads(args: &ServeArgs) -> Option<String> {
     (args.live == LiveModel::Rails && args.notice_close == Notice::Poll).then(|| {
         "--notice-close poll: not supported by --live rails, whose actions have no access to the socket; give --notice-close write, or --live pool"

@@ -68,7 +68,7 @@ impl Overridden {
         let mut typed = Vec::new();
         let mut level = Some(matches);
         while let Some(matches) = level {
-            // A level also lists the ids of the global flags below it, but has no values for them.
+            // A level also lists the ids of the global flags below it, but without their values.
             let is_typed = |id: &&clap::Id| {
                 matches.try_contains_id(id.as_str()).is_ok()
                     && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)

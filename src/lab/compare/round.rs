@@ -354,7 +354,7 @@ fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
 }
 
-/// The time from a row's commit to the answer of its POST. `None` if there was no answer in time.
+/// The time from a row's commit to the answer of its POST. `None` if the answer did not arrive in time.
 fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     let form = "application/x-www-form-urlencoded";
     let answer =

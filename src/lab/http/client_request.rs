@@ -75,7 +75,7 @@ pub enum RequestVersion {
 /// A request, apart from its URL.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRequest {
-    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers have no body.
+    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers consist of a head only.
     pub method: Cow<'static, str>,
     /// Sent in this order. `Host` is sent before them, unless it is among them.
     pub headers: Vec<Field>,
@@ -118,7 +118,7 @@ impl ClientRequest {
     }
 }
 
-/// Refuses a method that is not a token, and one whose answer has no body.
+/// Refuses a method that is not a token, and one whose answer consists of a head only.
 pub fn check_method(method: &str) -> Result<(), HttpError> {
     let bad = |why| Err(HttpError::BadMethod { method: method.to_owned(), why });
     match method {

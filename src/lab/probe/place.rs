@@ -55,7 +55,7 @@ pub(super) fn rows(server: SocketAddr) -> Option<Vec<SocketRow>> {
         return rows_of("/proc/net/tcp6", port);
     }
     let mut rows = rows_of("/proc/net/tcp", port)?;
-    // A server that listens on IPv6 can serve IPv4 as well. Without IPv6 support there is no second table.
+    // A server that listens on IPv6 can serve IPv4 as well. Without IPv6 support, the second table does not exist.
     if !rows.iter().any(|row| row.local.port() == port) {
         rows.extend(rows_of("/proc/net/tcp6", port).unwrap_or_default());
     }

@@ -116,7 +116,7 @@ mod tests {
             json!({"pid": 1, "index": 0, "booted": true,
                 "last_status": {"backlog": backlog, "running": 5, "pool_capacity": capacity, "max_threads": 5}})
         };
-        // A worker that has not reported yet has no figures.
+        // The figures of a worker that has not reported yet are missing.
         let stats = json!({"workers": 3, "phase": 0, "booted_workers": 2, "old_workers": 0,
             "worker_status": [worker(1, 0), worker(0, 4), {"pid": 3, "last_status": {}}]});
         let figures = figures(&stats).unwrap();

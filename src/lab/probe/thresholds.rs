@@ -128,7 +128,7 @@ pub fn held(measured: &Measured, findings: &Findings, thresholds: &Thresholds) -
                 failures.push(FailedThreshold { threshold, found: FoundFigure::Slot(worst) })
             }
             Some(None) => failures.push(FailedThreshold { threshold, found: FoundFigure::LostSlot }),
-            // If there is no limit, no tab waits for a slot, so no return is measured.
+            // Without a limit, no tab waits for a slot, so no return is measured.
             None if limit.kind == LimitKind::NoneFound => {}
             None => missing = missing.or(Some(threshold)),
         }

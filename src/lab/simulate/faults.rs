@@ -105,7 +105,7 @@ impl World<'_> {
         self.balancer.set_in_rotation(usize::from(server), runs);
     }
 
-    /// The database answers again. In the meantime, listeners had no news.
+    /// The database answers again. Until now, listeners received nothing.
     pub(super) fn engine_back(&mut self, after_us: u64) {
         for tab in self.tabs.iter_mut().filter(|tab| tab.state == TabPlace::Listens) {
             tab.longest_silence_us = tab.longest_silence_us.max(after_us);

@@ -17,7 +17,7 @@ pub struct DurationSpread {
     max_us: u64,
 }
 
-/// The form in JSON: seconds, or null if there is no value.
+/// The form in JSON: seconds, or null without a value.
 #[derive(Serialize)]
 struct SpreadFigures {
     count: u64,

@@ -21,7 +21,7 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);";
 
-/// What to do when there are no ids left.
+/// What to do when the ids are used up.
 const LOWER_THE_IDS: &str = "delete that row, and set the seq of models in sqlite_sequence to a lower id";
 
 /// One connection.
@@ -75,7 +75,7 @@ impl Sqlite3Session {
         Ok(Model { id, name: name.into(), created_at })
     }
 
-    /// Whether there are no ids left, because the greatest possible one is or was in the table.
+    /// Whether the ids are used up, because the greatest possible one is or was in the table.
     fn is_out_of_ids(&self, error: &rusqlite::Error) -> bool {
         error.sqlite_error_code() == Some(ErrorCode::DiskFull)
             && self.last().is_ok_and(|last| last == i64::MAX)

@@ -232,7 +232,7 @@ impl<W: Write> Narration<W> {
         self.current = Current::None;
         if let Some(at_limit) = rows::at_limit(measured) {
             match rows.last_mut() {
-                // If there is no page to report, the statistics are printed beside the waiting tabs.
+                // Without a page to report, the statistics are printed beside the waiting tabs.
                 Some(last) if is_waiting && at_limit.text.is_empty() && last.right.is_empty() => {
                     last.right = at_limit.right;
                 }

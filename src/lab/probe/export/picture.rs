@@ -49,7 +49,7 @@ pub struct ProbePicture {
     pub svg: String,
     /// Number of streams without a lane.
     pub left_out: usize,
-    /// Whether some events have no tick.
+    /// Whether some events are drawn without a tick.
     pub is_thinned: bool,
 }
 

@@ -25,7 +25,7 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// `204-219 ms`, `8.2-9.1 s`, `3 ms to 1.2 s`, or one time if both read the same. `None` if there is no time.
+/// `204-219 ms`, `8.2-9.1 s`, `3 ms to 1.2 s`, or one time if both read the same. `None` without a time.
 pub fn times(all: impl Iterator<Item = Duration> + Clone) -> Option<String> {
     let (low, high) = (time(all.clone().min()?), time(all.max()?));
     Some(match (low.split_once(' '), high.split_once(' ')) {

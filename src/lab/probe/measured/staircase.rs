@@ -102,7 +102,7 @@ pub enum WaitPlace {
     Unread,
     /// The server, or a proxy, has read the request.
     Read,
-    /// There is no connection.
+    /// The connection does not exist.
     Refused,
 }
 

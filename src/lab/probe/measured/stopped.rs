@@ -34,7 +34,7 @@ pub enum Stopped {
         /// How long the streams lasted.
         after: Duration,
     },
-    /// This process has no descriptor, port or thread left.
+    /// This process has used up its descriptors, ports or threads.
     OwnLimit {
         /// The system's error.
         why: String,

@@ -122,7 +122,7 @@ impl ProbedConnection {
             }
             Observed::Arrived(arrival) => {
                 self.count_arrival(at, arrival.bytes);
-                // The body of a refusal has no events, also if it comes in chunks.
+                // The chunks of a refusal's body are not events.
                 if self.status() != Some(200) {
                     return;
                 }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_with_a_chunked_body_has_no_event() {
+    fn chunks_of_a_refusal_are_not_events() {
         let opened = Instant::now();
         let mut refused = ProbedConnection::new(Carries::Stream(6), "tab 6".to_owned(), true, opened);
         let head = Head { status: 503, headers: Vec::new(), minor_version: 1 };

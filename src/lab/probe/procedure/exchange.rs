@@ -156,7 +156,7 @@ impl Exchange {
     }
 }
 
-/// Whether the body has no length, so that it may be a stream.
+/// Whether the body is sent without a length, so that it may be a stream.
 fn is_open_ended(head: &Head, body: &Body) -> bool {
     body.ends_with_connection() || head.values("transfer-encoding").next().is_some()
 }

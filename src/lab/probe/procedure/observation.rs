@@ -71,7 +71,7 @@ pub(super) enum End {
     Reset,
     /// The connection could not be established, for this reason.
     NotConnected(String),
-    /// This process has no descriptor, port or thread left.
+    /// This process has used up its descriptors, ports or threads.
     OwnLimit(String),
     /// The certificate was not accepted.
     Certificate(String),

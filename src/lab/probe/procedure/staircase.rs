@@ -107,7 +107,7 @@ pub(super) enum Judged {
     Flows,
     /// It got nothing, or it took over a slot.
     Beyond,
-    /// There was no next tab: the climb has opened all tabs.
+    /// The climb has opened all tabs, so a next tab does not exist.
     NoMoreTabs,
 }
 
@@ -227,7 +227,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether another stream was cut off while this one had no event, or while an earlier one waited.
+    /// Whether another stream was cut off while this one waited for its first event, or while an earlier one waited.
     pub(super) fn saw_a_cut(&self, id: Id, waiting_since: Option<Instant>) -> bool {
         let Some(connection) = self.net.get(id) else { return false };
         let opened = waiting_since.map_or(connection.opened, |since| since.min(connection.opened));
