@@ -79,7 +79,7 @@ fn endless_loops(theater: &mut Theater<'_>, claims: &mut Claims) -> Result<u64, 
     let rate = made.saturating_mul(1_000_000) / took_us;
     claims
         .push("queries without a client", format!("{least} or more"), made.to_string(), made >= least)
-        .says(format!("{rate} queries per second"));
+        .says(format!("{made} queries, {rate} per second"));
     let orphaned = stage.stat("/live_threads/orphaned")?;
     claims
         .equal("orphaned actions after these queries", REQUESTS as u64, orphaned)

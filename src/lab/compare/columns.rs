@@ -152,7 +152,7 @@ pub const COLUMNS: &[Column] = &[
     },
     Column {
         head: "free s",
-        heading: "time until the pool is free despite zombies, s",
+        heading: "until the pool is free despite zombies, s",
         means: "time until the pool is free, although clients that never read stay connected",
         group: Group::Stress,
         cell: |row, _| in_time(row.pool_free_s),

@@ -146,7 +146,7 @@ impl CompareReport<'_> {
         });
         let same: Vec<String> = same
             .iter()
-            .filter_map(|column| Some(format!("{} {}", column.heading, column.same_in_all(rows, plan)?)))
+            .filter_map(|column| Some(format!("{}: {}", column.heading, column.same_in_all(rows, plan)?)))
             .collect();
         let measured = |row: &Row| measured(row, &shown, plan, span_us, detail);
         let until_us = |scene: &Scene| span_us.map(|span_us| scene.from_us + span_us);
