@@ -4,7 +4,7 @@ const MOST_BARS = 3;
 const ENDS = { gone: ['×', 'error'], reaped: ['R', 'reaped'], panicked: ['!', 'error'], unseen: ['?', 'quiet'] };
 const GONE_WORDS = [WORDS.gone, 'gone'];
 const SPARE_WORDS = WORDS.spare + ' (no request yet)';
-const PROBE_WORDS = 'measures the latency of a page';
+const PROBE_WORDS = 'measures page latency';
 // Orders that follow each other this closely share a label.
 const SHARED_US = 200e3;
 
