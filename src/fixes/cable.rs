@@ -7,9 +7,10 @@
 //!
 //! Four things differ from Rails. The memory for a stalled reader is bounded, and the reader is cut off; Action Cable
 //! keeps everything in memory forever. A subscription may have a parameter `since`, the id of the last model that the
-//! client has; Action Cable does not number its messages and replays nothing, so a client that reconnects has missed all
-//! messages in between. A second subscription with the same identifier is confirmed again; Rails up to 8.0 does not answer, and its
-//! own client then repeats it twice per second forever. The times of pings differ between clients.
+//! client has; Action Cable does not number its messages and replays nothing, so a client that reconnects has missed
+//! all messages in between. A second subscription with the same identifier is confirmed again; Rails up to 8.0 does
+//! not answer, and its own client then repeats it twice per second forever. The times of pings differ between
+//! clients.
 //!
 //! The server ends each connection with a close frame that has a code of RFC 6455 7.4.1.
 

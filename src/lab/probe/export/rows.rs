@@ -158,8 +158,8 @@ pub fn free(free: &Free, page: Option<&str>, flows: bool) -> FactRow {
     FactRow::fact("all closed", text)
 }
 
-/// The experiments with idle and with keep-alive connections, on one line if it is short. `stopped` are the paths that are
-/// not answered beside streams.
+/// The experiments with idle and with keep-alive connections, on one line if it is short. `stopped` are the paths
+/// that are not answered beside streams.
 pub fn held(
     idle: Option<&HeldConnections>,
     kept: Option<&HeldConnections>,
