@@ -68,7 +68,9 @@ pub fn run(
         Err(error) => return Err(error),
     }
     let seconds = began.elapsed().as_secs_f64();
-    let claims = cluster.compare(first, &interrupts.second)?.into_vec();
+    // From here on, a program that has ended is started again until the second interrupt.
+    cluster.interrupt = &interrupts.second;
+    let claims = cluster.compare(first, tell)?.into_vec();
     let reconnects = cluster.tabs.iter().map(|tab| tab.progress().opened.saturating_sub(1)).sum();
     Ok(ClusterReport {
         servers: plan.servers,
@@ -292,32 +294,58 @@ impl<'a> Cluster<'a> {
         self.postgres.as_ref()
     }
 
+    /// How many tabs have opened their stream at least once. The others have received nothing, even if there is nothing
+    /// to receive.
+    fn connected(&self) -> usize {
+        self.tabs.iter().filter(|tab| tab.progress().opened > 0).count()
+    }
+
     fn numbers(&self, began: Instant) -> String {
         let tabs: Vec<String> = self.servers.iter().map(|server| tabs_of(server.view())).collect();
         let models = count(self.deliveries.models(), "model");
         format!("{:.0} s: {models}, tabs per server: {}", began.elapsed().as_secs_f64(), tabs.join(" "))
     }
 
-    /// Reads the table, waits until the tabs have received its models, and makes the claims.
-    fn compare(&mut self, first: i64, interrupt: &Interrupt) -> Result<Claims, ClusterError> {
+    /// Reads the table, waits until the tabs have received its models, and makes the claims. Programs that have ended are
+    /// started again: a program that was killed just before loses nothing, and its tabs reconnect.
+    fn compare(&mut self, first: i64, tell: Tell<'_>) -> Result<Claims, ClusterError> {
         let mut claims = Claims::default();
         if self.plan.tabs == 0 {
             return Ok(claims);
         }
-        let table = self.servers.iter().find_map(|server| ids_after(&server.url(), first));
+        let deadline = Instant::now() + SETTLE_WITHIN;
+        let table = loop {
+            let mut answering = self.servers.iter().filter(|server| server.view().answers);
+            let table = answering.find_map(|server| ids_after(&server.url(), first));
+            if table.is_some() || Instant::now() >= deadline {
+                break table;
+            }
+            self.look_after(tell)?;
+            self.interrupt.sleep(LOOK_EVERY)?;
+        };
         let Some(table) = table else {
             claims.push("table", "read", "not read", false).says("no server answered with the models");
             return Ok(claims);
         };
         let last = table.last().copied().unwrap_or_default();
         let deadline = Instant::now() + SETTLE_WITHIN;
-        while self.deliveries.tabs_with(last) < self.plan.tabs && Instant::now() < deadline {
-            interrupt.sleep(LOOK_EVERY)?;
+        loop {
             self.take_events();
+            let are_settled =
+                self.deliveries.tabs_with(last) == self.plan.tabs && self.connected() == self.plan.tabs;
+            if are_settled || Instant::now() >= deadline {
+                break;
+            }
+            self.look_after(tell)?;
+            self.interrupt.sleep(LOOK_EVERY)?;
         }
         let unseen = self.deliveries.compare_with(&table);
         let tabs = self.plan.tabs;
         let right = self.deliveries.complete_tabs(last);
+        let connected = self.connected();
+        claims
+            .equal("tabs that connected", tabs, connected)
+            .says(format!("{connected} of {} connected", count(tabs, "tab")));
         claims
             .equal("tabs that received each model once and in order", tabs, right)
             .says(format!("{right} of {} received each model once and in order", count(tabs, "tab")));
