@@ -24,12 +24,12 @@ use ninetabs_server::threads::{self, SpawnError};
 
 pub(super) const EXAMPLES: &str = "\
 A server, HAProxy or the private PostgreSQL that ends is started again. Kill or
-stop any of them, by the process ids that are printed, and see what the tabs get.
-The first Ctrl-C ends the time in which the tabs listen. What they received is
-then compared with the table. A second Ctrl-C ends that as well.
+stop any of them, by the process ids that are printed, and see what the tabs
+get. The first Ctrl-C ends the time in which the tabs listen. What they received
+is then compared with the table. A second Ctrl-C ends that as well.
 
-Exit status: 0 if each tab received each model once and in order, 1 if not, 130 if
-interrupted before the tabs listened, or twice.
+Exit status: 0 if each tab received each model once and in order, 1 if not,
+130 if interrupted before the tabs listened, or twice.
 
 Examples:
   ninetabs cluster                            3 servers, 9 tabs, until Ctrl-C
@@ -168,8 +168,11 @@ impl ClusterPrinter {
             ClusterNews::Numbers(text) => {
                 if self.numbers_to.is_term() {
                     self.clear();
+                    // A longer line would wrap, and only its last row could be cleared.
+                    let columns = usize::from(self.numbers_to.size().1);
+                    let text = console::truncate_str(text, columns.saturating_sub(1), "…");
                     // The cluster keeps running even if its numbers cannot be shown.
-                    let _ = self.numbers_to.write_str(text);
+                    let _ = self.numbers_to.write_str(&text);
                 }
                 Ok(())
             }

@@ -141,7 +141,7 @@ fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
 
 /// Prints one line. Exit status 130.
 pub fn interrupted() -> ExitCode {
-    super::complain("interrupted; the servers and the browser were stopped");
+    super::complain("interrupted; all programs that it started were stopped");
     ExitCode::from(INTERRUPTED)
 }
 
