@@ -23,8 +23,11 @@ use crate::common::{PATIENCE, Server, program, set_mode, wait_for};
 /// Where Debian, Fedora and other distributions install the programs of each version.
 const FOLDERS: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/pgsql"];
 /// The engine's settings for tests. No test simulates a power failure.
-const SETTINGS: [&str; 12] = [
+///
+/// Shared memory outside the folder would survive the end of its processes.
+const SETTINGS: [&str; 13] = [
     "listen_addresses=",
+    "dynamic_shared_memory_type=mmap",
     "fsync=off",
     "full_page_writes=off",
     "autovacuum=off",
@@ -39,12 +42,20 @@ const SETTINGS: [&str; 12] = [
 ];
 /// The only role that needs a password to connect. A test creates it.
 pub const WITH_PASSWORD: &str = "with_password";
-/// Kills the engine with its children, which may be stopped, and removes its folder.
+/// Ends the engine and its children, which may be stopped, and removes its folder. An engine that ends by itself also
+/// removes its segment of shared memory, so it is killed only after a while.
 const END: &str = r#"
 cat > /dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null)
 if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = postgres ]; then
-    kill -9 "$pid" $(cat "/proc/$pid/task/$pid/children" 2> /dev/null) 2> /dev/null
+    all="$pid $(cat "/proc/$pid/task/$pid/children" 2> /dev/null)"
+    kill -s CONT $all 2> /dev/null
+    kill -s QUIT "$pid"
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        [ -e "$1/data/postmaster.pid" ] || break
+        sleep 0.1
+    done
+    kill -s KILL $all 2> /dev/null
 fi
 sleep 0.2
 rm -rf "$1"
