@@ -32,6 +32,7 @@ use super::files::whole::ReservedFile;
 use super::second_server;
 use super::serve_args::{FrontDoor, ServeArgs};
 use super::state_file::StateFile;
+use super::storage::Storage;
 use super::trace_file::TraceFile;
 use super::values::OrAuto;
 use crate::app::Rails;
@@ -44,7 +45,6 @@ use crate::app::views::Views;
 use crate::control::{self, Beside, Control, Growth, Guard, Pages, ServerParts, Stop, Token, View};
 use crate::fixes::Fixes;
 use crate::front::AppServer;
-pub use database::Storage;
 pub use error::BootError;
 
 /// The maximum time to stop the app if a start fails after the app has started.

@@ -31,6 +31,7 @@ pub mod serve_args;
 pub mod signals;
 pub mod simulate;
 pub mod state_file;
+pub mod storage;
 pub mod tab;
 mod tab_notes;
 mod temporary_folder;

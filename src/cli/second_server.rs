@@ -5,8 +5,8 @@ use std::fmt::Display;
 
 use clap::ValueEnum;
 
-use super::boot::Storage;
 use super::serve_args::ServeArgs;
+use super::storage::Storage;
 use crate::app::database_place::DatabasePlace;
 use crate::control::BesideSettings;
 use crate::lab::stage::in_seconds;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::boot::Storage;
+use super::storage::Storage;
 use crate::app::database_place::DatabasePlace;
 
 const PREFIX: &str = "ninetabs-db-";

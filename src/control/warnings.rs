@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::watcher::WriteSeen;
 use crate::app::adapters::EngineStats;
 use crate::app::database;
-use crate::lab::acts::capitalized;
 use crate::lab::probe::findings::{LiveState, WatchedServer, live_remedy};
 use crate::lab::story::name_of;
+use crate::lab::wording::capitalized;
 use ninetabs_server::timeline::{Held, Snapshot};
 
 /// Maximum number of warnings at one time.

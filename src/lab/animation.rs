@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::acts::{capitalized, count, spelled};
 use super::picture::{self, PictureError, PictureLook};
 use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
+use super::wording::{capitalized, count, spelled};
 
 /// Seconds until the lanes are uncovered, and seconds of one loop. The uncovered lanes stay until the loop ends.
 const UNCOVERED_AFTER: f64 = 9.0;

@@ -50,4 +50,5 @@ pub mod subject;
 pub mod tab;
 pub mod trace;
 pub mod visitors;
+pub mod wording;
 pub mod zombies;

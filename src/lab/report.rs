@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
 
-use super::acts::{Outcome, capitalized, spelled};
+use super::acts::Outcome;
 use super::claim::Claim;
 use super::picture::{self, PictureError, PictureLook};
 use super::stage::{Plan, Scene, spoken};
 use super::story::Story;
+use super::wording::{capitalized, spelled};
 use crate::timestamp;
 
 pub mod size;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::acts::count;
 use super::super::claim::Claims;
 use super::super::compare::listeners::ids;
 use super::super::http;
 use super::super::interrupt::Interrupt;
 use super::super::scratch::Scratch;
 use super::super::tab::{Happens, Settings, Tab};
+use super::super::wording::count;
 use super::deliveries::Deliveries;
 use super::haproxy::HaProxy;
 use super::postgres::PrivatePostgres;

@@ -1,8 +1,8 @@
 //! The rows: how the server of each fix is started, how the tabs listen to it, and which claims the row makes.
 
-use super::super::acts::count;
 use super::super::claim::Claims;
 use super::super::stage::{in_seconds, spoken};
+use super::super::wording::count;
 use super::listeners::{Hosts, Way, Words};
 use super::{ComparePlan, POST_EVERY, Row, THREADS};
 

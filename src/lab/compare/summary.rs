@@ -1,7 +1,7 @@
 //! The conclusions of a comparison, in sentences.
 
 use super::{ComparePlan, Row};
-use crate::lab::acts::spelled;
+use crate::lab::wording::spelled;
 
 /// The sentences below the table. A comparison of one row has none.
 pub fn lines(rows: &[Row], plan: &ComparePlan) -> Vec<String> {

@@ -8,11 +8,11 @@ use minijinja::{Environment, Value, context};
 use super::size::{self, MOST_ROWS};
 use super::{ReportError, TEMPLATES, date, figures};
 use crate::lab::actions::action_name;
-use crate::lab::acts::{capitalized, spelled};
 use crate::lab::picture::PictureLook;
 use crate::lab::record::Record;
 use crate::lab::stage::{Scene, spoken};
 use crate::lab::story::Story;
+use crate::lab::wording::{capitalized, spelled};
 use crate::words;
 
 const TEMPLATE: (&str, &str) = ("report/window.html", include_str!("../../../views/report/window.html"));

@@ -79,6 +79,16 @@ pub fn period_us(every: Duration) -> u64 {
     micros(every.max(SHORTEST_ROUND))
 }
 
+/// When the database answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Query {
+    Now,
+    /// It is unavailable until this time.
+    At(u64),
+    /// The query fails at this time.
+    FailsAt(u64),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

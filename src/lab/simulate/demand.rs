@@ -1,18 +1,9 @@
 //! The load besides streams (pages and new rows), and the state of the database.
 
-use super::costs::{micros, period_us};
+use super::costs::{Query, micros, period_us};
+use super::event::SimulatedEvent;
 use super::server::Errand;
-use super::world::{SimulatedEvent, World};
-
-/// When the database answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Query {
-    Now,
-    /// It is unavailable until this time.
-    At(u64),
-    /// The query fails at this time.
-    FailsAt(u64),
-}
+use super::world::World;
 
 impl World<'_> {
     /// The result of a query that is sent now.

@@ -1,10 +1,11 @@
 //! Faults (servers that are killed or stopped, and a database that does not answer), and the checks of the whole state.
 
 use super::costs::micros;
+use super::event::SimulatedEvent;
 use super::pool::Kept;
 use super::server::{Errand, Health, SimulatedServer};
 use super::tabs::{SimulatedTab, TabPlace};
-use super::world::{SimulatedEvent, World};
+use super::world::World;
 
 impl World<'_> {
     /// Schedules the faults of the scenario.

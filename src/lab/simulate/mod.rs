@@ -16,6 +16,7 @@ mod agenda;
 mod balancer;
 pub mod costs;
 mod demand;
+mod event;
 mod faults;
 pub mod figures;
 pub mod laws;

@@ -2,9 +2,9 @@
 
 use ninetabs_server::timeline::Subject;
 
+use super::event::SimulatedEvent;
 use super::pool::{Flaw, Kept, QueueLaws, SimulatedPool};
 use super::scenario::Scenario;
-use super::world::SimulatedEvent;
 
 /// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

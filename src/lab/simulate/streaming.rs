@@ -5,12 +5,12 @@ use std::time::Duration;
 use ninetabs_server::rules::{is_due, retry_of};
 use ninetabs_server::timeline::What;
 
-use super::costs::{micros, period_us};
-use super::demand::Query;
+use super::costs::{Query, micros, period_us};
+use super::event::SimulatedEvent;
 use super::scenario::Noticed;
 use super::server::{Doing, OnThread};
 use super::tabs::TabPlace;
-use super::world::{SimulatedEvent, World};
+use super::world::World;
 
 /// Which write after a close fails. The first one is answered with a reset.
 const FAILING_WRITE: u8 = 2;
