@@ -1,5 +1,6 @@
 //! `cluster`: one command for several servers, their database, a balancer, and tabs that check what arrives.
 
+use std::fs;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -219,31 +220,82 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
     wait_until_empty(&folder);
 }
 
-#[test]
-fn act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
+/// Plays this act, at the fast pace and with these further arguments. Returns its output and its temporary folder.
+fn reproduce(act: &str, arguments: &[&str]) -> (Output, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o711);
-    let reproduce = |path: Option<&str>| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
-        command.args(["reproduce", "--fast", "--act", "8"]).env("TMPDIR", folder.path()).env_remove("CI");
-        if let Some(path) = path {
-            command.env("PATH", path);
-        } else {
-            command.arg("--json");
-        }
-        command.stdin(Stdio::null()).output().unwrap()
-    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["reproduce", "--fast", "--act", act]).args(arguments);
+    command.env("TMPDIR", folder.path()).env_remove("CI");
+    (command.stdin(Stdio::null()).output().unwrap(), folder)
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// The act holds, or is skipped if PostgreSQL is not installed.
+fn holds_or_is_skipped(act: &str) {
     if is_installed() {
-        let output = reproduce(None);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let (output, folder) = reproduce(act, &["--json"]);
+        let report = report(&output);
         assert_eq!((&report["held"], output.status.code()), (&true.into(), Some(0)), "{report}");
-        assert_eq!(report["acts"][0]["act"], 8);
+        assert_eq!(report["acts"][0]["act"].to_string(), act);
+        wait_until_empty(&folder);
     } else {
-        let output = reproduce(Some("/usr/bin:/bin"));
+        let (output, folder) = reproduce(act, &[]);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("act 8 is skipped: PostgreSQL is not installed"), "{said}");
+        assert!(said.contains(&format!("act {act} is skipped: PostgreSQL is not installed")), "{said}");
         assert_eq!(output.status.code(), Some(0));
+        wait_until_empty(&folder);
     }
+}
+
+#[test]
+fn act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
+    holds_or_is_skipped("8");
+}
+
+#[test]
+fn act_9_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
+    holds_or_is_skipped("9");
+}
+
+#[test]
+fn the_claims_of_act_9_fail_if_numbers_are_assigned_without_the_lock() {
+    let Some(programs) = installed().filter(|_| is_installed()) else { return };
+    let without_lock = "CREATE OR REPLACE FUNCTION number_model() RETURNS trigger LANGUAGE plpgsql AS \
+                        'BEGIN NEW.id := nextval(''models_numbers''); NEW.created_at := clock_timestamp(); \
+                        RETURN NEW; END'";
+    // The first server that starts creates the function, and its wrapper then replaces it.
+    let text = format!(
+        r#"#!/bin/sh
+sql() {{ '{psql}' -X -q -A -t "$NINETABS_DATABASE" -c "$1"; }}
+{{
+  for _ in $(seq 300); do
+    [ "$(sql "SELECT count(*) FROM pg_proc WHERE proname = 'number_model'")" = 1 ] && sql "{without_lock}" && break
+    sleep 0.1
+  done
+}} > /dev/null 2>&1 &
+exec '{ninetabs}' "$@"
+"#,
+        psql = programs.join("psql").display(),
+        ninetabs = env!("CARGO_BIN_EXE_ninetabs"),
+    );
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("without-lock");
+    fs::write(&program, text).unwrap();
+    set_mode(&program, 0o755);
+    let (output, folder) = reproduce("9", &["--json", "--program", program.to_str().unwrap()]);
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let claims = report["acts"][0]["claims"].as_array().unwrap();
+    let held = |words: &str| {
+        let claim = claims.iter().find(|claim| claim["claim"].as_str().unwrap().contains(words));
+        claim.unwrap_or_else(|| panic!("{words}: {report}"))["held"].as_bool().unwrap()
+    };
+    assert!(held("the writers committed") && held("reader by greater ids"), "{report}");
+    assert!(!held("once and in order"), "{report}");
     wait_until_empty(&folder);
 }
 

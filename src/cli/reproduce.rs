@@ -33,7 +33,9 @@ pub(super) const EXAMPLES: &str = "\
 Acts:
   1 nine tabs   2 one tab closes   3 the browser's own limit
   4 zombies     5 the reaper       6 the database pool
-  7 ab      8 several servers (only if named; needs PostgreSQL)
+  7 ab
+  Only if named; PostgreSQL must be installed:
+  8 several servers    9 rows that become visible late
 
 Exit status: 0 if every claim held, 1 if one did not, 130 if interrupted.
 

@@ -11,6 +11,7 @@
 
 mod browser_limit;
 mod database_pool;
+mod late_rows;
 mod nine_tabs;
 mod one_database;
 mod orphans;
@@ -125,6 +126,15 @@ pub const ACTS: &[Act] = &[
         took_s: [13, 10],
         is_on_request: true,
         play: one_database::play,
+    },
+    Act {
+        number: 9,
+        title: late_rows::title,
+        heading: late_rows::heading,
+        expects: late_rows::expects,
+        took_s: [14, 14],
+        is_on_request: true,
+        play: late_rows::play,
     },
 ];
 

@@ -32,10 +32,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Packages install each version in a subfolder of one of these, with its programs in `bin`.
 const FOLDERS: [&str; 4] = ["/usr/lib/postgresql", "/usr", "/usr/local", "/opt/homebrew/opt"];
 /// The user that runs the engine if this process runs as root.
-const USER: &str = "postgres";
+pub(super) const USER: &str = "postgres";
 /// The role of the servers, which is not a superuser, and its database.
-const ROLE: &str = "ninetabs";
-const DATABASE: &str = "models";
+pub(super) const ROLE: &str = "ninetabs";
+pub(super) const DATABASE: &str = "models";
 
 /// The settings of the engine. They keep shared memory in the folder, because segments elsewhere would survive a `kill
 /// -9`.
@@ -165,28 +165,6 @@ impl PrivatePostgres {
         }
     }
 
-    /// Runs a statement as the superuser, with `psql`. Blocks until it has ended.
-    pub fn execute(&self, statement: &str, interrupt: &Interrupt) -> Result<(), PostgresError> {
-        let mut psql = self.command("psql");
-        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", DATABASE, "-c", statement]);
-        psql.arg("-h").arg(self.sockets()).stderr(Stdio::null());
-        let program = || self.programs.join("psql");
-        let not_run = |error| PostgresError::NotRun { program: program(), error };
-        let mut running = Program::start(&mut psql).map_err(not_run)?;
-        let deadline = Instant::now() + START_WITHIN;
-        while Instant::now() < deadline {
-            match running.status().map_err(not_run)? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => {
-                    let said = format!("the statement was {statement}");
-                    return Err(PostgresError::Ended { program: program(), status, said });
-                }
-                None => interrupt.sleep(LOOK_EVERY)?,
-            }
-        }
-        Err(PostgresError::NotReady { program: program() })
-    }
-
     /// Sends this signal to all processes of the engine. On a system without /proc, only the first one gets it.
     pub fn signal(&self, signal: Signal) {
         let data = self.data();
@@ -201,7 +179,7 @@ impl PrivatePostgres {
         }
     }
 
-    fn sockets(&self) -> PathBuf {
+    pub(super) fn sockets(&self) -> PathBuf {
         self.folder.path().join("pg")
     }
 
@@ -209,7 +187,7 @@ impl PrivatePostgres {
         self.sockets().join("data")
     }
 
-    fn log(&self) -> PathBuf {
+    pub(super) fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
@@ -262,9 +240,14 @@ impl PrivatePostgres {
         })
     }
 
+    /// The path of a program of this version.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     /// A program of this version, run as the user of the engine.
-    fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.join(name));
+    pub(super) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.program(name));
         if let Some(EngineUser { user, group }) = self.user {
             command.uid(user).gid(group);
         }
@@ -307,21 +290,16 @@ impl PrivatePostgres {
             match (look(status), status) {
                 (Some(true), _) => return Ok(()),
                 (Some(false), Some(status)) => {
-                    return Err(PostgresError::Ended { program: program(), status, said: self.last_words() });
+                    return Err(PostgresError::Ended {
+                        program: program(),
+                        status,
+                        said: last_words(&self.log()),
+                    });
                 }
                 _ => interrupt.sleep(LOOK_EVERY)?,
             }
         }
         Err(PostgresError::NotReady { program: program() })
-    }
-
-    /// The last error line of a log, or else its last line.
-    fn last_words(&self) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let is_error = |line: &&str| ["FATAL", "ERROR", "error", "PANIC"].iter().any(|it| line.contains(it));
-        let line = log.lines().rev().find(is_error).or(log.lines().next_back()).unwrap_or("it said nothing");
-        line.trim().to_owned()
     }
 }
 
@@ -347,6 +325,15 @@ impl EngineUser {
         let found = number("-u").zip(number("-g"));
         found.map(|(user, group)| EngineUser { user, group }).ok_or(PostgresError::NoUser)
     }
+}
+
+/// The last error line of a log, or else its last line.
+pub(super) fn last_words(log: &Path) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let is_error = |line: &&str| ["FATAL", "ERROR", "error", "PANIC"].iter().any(|it| line.contains(it));
+    let line = log.lines().rev().find(is_error).or(log.lines().next_back()).unwrap_or("it said nothing");
+    line.trim().to_owned()
 }
 
 /// The folder of the programs of PostgreSQL: on PATH, or the newest version where packages install it.

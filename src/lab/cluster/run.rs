@@ -187,7 +187,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Reads the events of the tabs. Returns the lines to print about them.
-    fn take_events(&mut self) -> Vec<String> {
+    pub fn take_events(&mut self) -> Vec<String> {
         let mut news = Vec::new();
         for (number, tab) in self.tabs.iter().enumerate() {
             for happening in tab.happenings().try_iter() {
@@ -275,6 +275,11 @@ impl<'a> Cluster<'a> {
     /// How many tabs have received each model up to this one, once and in order.
     pub fn complete_tabs(&self, id: i64) -> usize {
         self.deliveries.complete_tabs(id)
+    }
+
+    /// How many models of the table no tab has received, up to the newest model of any tab.
+    pub fn unseen(&mut self, table: &[i64]) -> usize {
+        self.deliveries.compare_with(table)
     }
 
     /// Kills this server.

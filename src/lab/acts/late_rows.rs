@@ -1,0 +1,265 @@
+//! Act 9: rows that become visible out of order. Writers draw ids and commit later, in another order. Each tab gets
+//! each model once and in order, and a reader that asks for ids greater than its last one loses rows.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::super::cluster::postgres::PostgresError;
+use super::super::cluster::psql::{PsqlScript, PsqlSession};
+use super::super::cluster::run::Cluster;
+use super::super::cluster::{ClusterDatabase, ClusterError, ClusterPlan};
+use super::super::interrupt::Interrupt;
+use super::{Played, count, spelled};
+use crate::lab::claim::Claims;
+use crate::lab::stage::{ActError, Plan, Theater};
+
+const SERVERS: usize = 3;
+const WRITERS: usize = 16;
+/// The transactions of each writer, and how many of all are rolled back: one in this many.
+const TURNS: usize = 50;
+const ROLLED_BACK: usize = 20;
+/// The rows of a COPY.
+const COPIED: usize = 3;
+/// The ids that the writers give begin here. The table's own numbers do not get this far.
+const GIVEN_FROM: usize = 1_000_000_000;
+/// A transaction waits for up to one in this many of the interval between two updates, and a slow one for ten times as
+/// long: 20 ms and 200 ms.
+const WAITS: u32 = 100;
+/// One in this many transactions is slow.
+const SLOW: u8 = 50;
+/// How long the reader waits between two queries.
+const READ_EVERY: Duration = Duration::from_millis(2);
+/// The table with ids from a sequence, which the reader asks for greater ids.
+const SEQUENCE_TABLE: &str =
+    "SET ROLE ninetabs; CREATE TABLE naive (id bigserial PRIMARY KEY, name text NOT NULL)";
+
+pub(super) fn title(plan: &Plan) -> String {
+    format!("{WRITERS} writers, {}, and a reader by greater ids", count(plan.tabs, "tab"))
+}
+
+pub(super) fn heading(plan: &Plan) -> String {
+    format!("{WRITERS} writers, {}, and a reader by `id > last`", spelled(plan.tabs, "tab"))
+}
+
+pub(super) fn expects(plan: &Plan) -> String {
+    format!(
+        "{WRITERS} writers commit {} rows to two tables, with delays, ids of their own, COPY and rollbacks. {} on \
+         {SERVERS} servers get each row of `models` once and in order. A reader of the other table, whose ids come from \
+         a sequence, asks for `id > last` and loses rows.",
+        committed_rows(),
+        count(plan.tabs, "tab"),
+    )
+}
+
+/// How a transaction writes its rows.
+#[derive(Debug, Clone, Copy)]
+enum WriteKind {
+    Insert,
+    InsertWithId,
+    CopyWithIds,
+}
+
+impl WriteKind {
+    fn of(turn: usize) -> WriteKind {
+        match turn % 4 {
+            0 => WriteKind::InsertWithId,
+            1 => WriteKind::CopyWithIds,
+            _ => WriteKind::Insert,
+        }
+    }
+
+    fn rows(self) -> usize {
+        match self {
+            WriteKind::Insert | WriteKind::InsertWithId => 1,
+            WriteKind::CopyWithIds => COPIED,
+        }
+    }
+
+    /// The statements for the table with a sequence and for `models`. Ids are given from this one on.
+    fn statements(self, first_id: usize) -> [String; 2] {
+        let naive = "INSERT INTO naive (name) VALUES ('late');".to_owned();
+        match self {
+            WriteKind::Insert => [naive, "INSERT INTO models (name) VALUES ('late');".to_owned()],
+            WriteKind::InsertWithId => {
+                [naive, format!("INSERT INTO models (id, name) VALUES ({first_id}, 'late');")]
+            }
+            WriteKind::CopyWithIds => {
+                let with_ids: String = (first_id..).take(COPIED).map(|id| format!("{id}\tlate\n")).collect();
+                [
+                    format!("COPY naive (name) FROM STDIN;\n{}\\.", "late\n".repeat(COPIED)),
+                    format!("COPY models (id, name) FROM STDIN;\n{with_ids}\\."),
+                ]
+            }
+        }
+    }
+}
+
+fn is_rolled_back(writer: usize, turn: usize) -> bool {
+    (writer + turn).is_multiple_of(ROLLED_BACK)
+}
+
+/// The rows that all writers commit to each of the two tables.
+fn committed_rows() -> usize {
+    let turns = (0..WRITERS).flat_map(|writer| (0..TURNS).map(move |turn| (writer, turn)));
+    let committed = turns.filter(|(writer, turn)| !is_rolled_back(*writer, *turn));
+    committed.map(|(_, turn)| WriteKind::of(turn).rows()).sum()
+}
+
+/// All transactions of a writer. Each draws its id from the sequence, waits for up to `longest`, or ten times as long,
+/// and then writes to `models`, so that no lock delays the drawing.
+fn script(writer: usize, longest: Duration) -> String {
+    let mut dice = Rng::with_seed(writer as u64);
+    let mut script = String::new();
+    for turn in 0..TURNS {
+        let slowness = if dice.u8(..SLOW) == 0 { 10.0 } else { 1.0 };
+        let before = longest.as_secs_f64() * slowness * dice.f64();
+        let after = longest.as_secs_f64() / 20.0 * dice.f64();
+        let [naive, models] = WriteKind::of(turn).statements(GIVEN_FROM + (writer * TURNS + turn) * COPIED);
+        let end = if is_rolled_back(writer, turn) { "ROLLBACK" } else { "COMMIT" };
+        script.push_str(&format!(
+            "BEGIN;\n{naive}\nSELECT pg_sleep({before:.6});\n{models}\nSELECT pg_sleep({after:.6});\n{end};\n"
+        ));
+    }
+    script
+}
+
+/// The reader that asks for greater ids than its last one.
+struct NaiveReader<'a> {
+    session: PsqlSession,
+    interrupt: &'a Interrupt,
+    last: i64,
+    received: usize,
+}
+
+impl NaiveReader<'_> {
+    fn read(&mut self) -> Result<(), PostgresError> {
+        let query = format!("SELECT id FROM naive WHERE id > {} ORDER BY id", self.last);
+        let ids = self.session.numbers(&query, self.interrupt)?;
+        self.received += ids.len();
+        self.last = ids.last().copied().unwrap_or(self.last);
+        Ok(())
+    }
+}
+
+/// The result of the writers.
+struct WrittenRows {
+    /// The ids in `models`, ascending.
+    models: Vec<i64>,
+    /// The rows in the table with a sequence.
+    naive: usize,
+    /// How many of these the reader received.
+    received: usize,
+}
+
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let (plan, interrupt) = (theater.plan, theater.interrupt);
+    let cluster_plan = ClusterPlan {
+        program: plan.program.clone(),
+        servers: SERVERS,
+        tabs: plan.tabs,
+        database: ClusterDatabase::PrivatePostgres,
+        server_flags: ["--produce-every", "off"].map(str::to_owned).to_vec(),
+        duration: None,
+    };
+    let mut cluster = Cluster::empty(&cluster_plan, interrupt);
+    cluster.start(&mut |_| Ok(()))?;
+    let first = cluster.newest()?;
+    cluster.open_tabs(first, &mut |_| Ok(()))?;
+    let written = write(&mut cluster, first, plan.pace.update_rate / WAITS, interrupt)?;
+    Ok(judged(&mut cluster, &written, plan)?)
+}
+
+/// Runs the writers and the reader. The reader reads once more after the last commit.
+fn write(
+    cluster: &mut Cluster<'_>,
+    first: i64,
+    longest: Duration,
+    interrupt: &Interrupt,
+) -> Result<WrittenRows, ClusterError> {
+    let postgres = cluster.postgres().ok_or(PostgresError::NotInstalled)?;
+    postgres.execute(SEQUENCE_TABLE, interrupt)?;
+    let mut table = PsqlSession::start(postgres)?;
+    let session = PsqlSession::start(postgres)?;
+    let mut reader = NaiveReader { session, interrupt, last: 0, received: 0 };
+    reader.read()?;
+    let writers = (0..WRITERS).map(|writer| PsqlScript::start(postgres, &script(writer, longest)));
+    let mut writers = writers.collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let mut are_done = true;
+        for writer in &mut writers {
+            are_done &= writer.is_done()?;
+        }
+        reader.read()?;
+        // A tab whose events are not taken stops reading.
+        cluster.take_events();
+        if are_done {
+            break;
+        }
+        interrupt.sleep(READ_EVERY)?;
+    }
+    let models = format!("SELECT id FROM models WHERE id > {first} ORDER BY id");
+    let models = table.numbers(&models, interrupt)?;
+    let naive = table.numbers("SELECT id FROM naive", interrupt)?.len();
+    Ok(WrittenRows { models, naive, received: reader.received })
+}
+
+fn judged(cluster: &mut Cluster<'_>, written: &WrittenRows, plan: &Plan) -> Result<Played, ClusterError> {
+    let mut claims = Claims::default();
+    let rows = written.models.len();
+    claims
+        .equal("rows that the writers committed to each table", committed_rows(), rows)
+        .says(format!("{WRITERS} writers committed {} to each table", count(rows, "row")));
+    let given = written.models.iter().filter(|id| **id >= GIVEN_FROM as i64).count();
+    claims
+        .equal("rows that kept the id that the writer gave", 0, given)
+        .says(format!("{} kept the id that the writer gave", count(given, "row")));
+
+    let last = written.models.last().copied().unwrap_or_default();
+    cluster.wait_for_tabs(last)?;
+    let unseen = cluster.unseen(&written.models);
+    let complete = cluster.complete_tabs(last);
+    claims
+        .equal("tabs that received each row once and in order", plan.tabs, complete)
+        .says(format!("{complete} of {} received each row once and in order", count(plan.tabs, "tab")));
+    claims
+        .equal("rows that no tab received", 0, unseen)
+        .says(format!("{} reached no tab", count(unseen, "row")));
+
+    let lost = written.naive.saturating_sub(written.received);
+    let percent = (lost * 100).checked_div(written.naive).unwrap_or_default();
+    claims
+        .push("rows that the reader by greater ids lost", "1 or more", lost.to_string(), lost > 0)
+        .says(format!("the reader by `id > last` lost {} ({percent}%)", count(lost, "row")));
+    let why = "A sequence assigns an id at the insert, and the row is visible from the commit on. A reader that has seen \
+               8 never asks for 7, which is committed later. In `models`, a trigger assigns the number under a lock that \
+               the transaction holds until its row is visible, so all smaller numbers are visible before, or never."
+        .to_owned();
+    let conclusion = format!(
+        "{complete} of {} received all {}; a reader by `id > last` lost {percent}% of them",
+        count(plan.tabs, "tab"),
+        count(rows, "row"),
+    );
+    Ok(Played { claims, why, conclusion, main: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_expected_rows_are_those_of_the_scripts() {
+        let rows = |script: &str| {
+            let transactions = script.split("BEGIN;\n").filter(|it| it.ends_with("COMMIT;\n"));
+            transactions
+                .map(|it| if it.contains("COPY") { it.matches("\tlate\n").count() } else { 1 })
+                .sum::<usize>()
+        };
+        let scripts: Vec<String> =
+            (0..WRITERS).map(|writer| script(writer, Duration::from_millis(20))).collect();
+        assert_eq!(scripts.iter().map(|script| rows(script)).sum::<usize>(), committed_rows());
+        assert!(scripts.iter().all(|script| script.contains("ROLLBACK;\n")));
+        // A pipe holds this much, so starting a writer does not wait for it.
+        assert!(scripts.iter().all(|script| script.len() < 65_536));
+    }
+}
