@@ -43,9 +43,10 @@ pub(super) fn heading(plan: &Plan) -> String {
 }
 
 pub(super) fn expects(plan: &Plan) -> String {
+    let get = if plan.tabs == 1 { "gets" } else { "get" };
     format!(
         "{WRITERS} writers commit {} rows to two tables, with delays, ids of their own, COPY and rollbacks. {} on \
-         {SERVERS} servers get each row of `models` once and in order. A reader of the other table, whose ids come from \
+         {SERVERS} servers {get} each row of `models` once and in order. A reader of the other table, whose ids come from \
          a sequence, asks for `id > last` and loses rows.",
         committed_rows(),
         count(plan.tabs, "tab"),
