@@ -13,10 +13,10 @@
 //!
 //! | module | contents | uses |
 //! |---|---|---|
-//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections | [`timestamp`], [`words`] |
+//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections, and [`app::adapters`] has the engines, SQLite and PostgreSQL | [`timestamp`], [`words`] |
 //! | [`fixes`] | the remedies, one per file. [`fixes::Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on | [`app`] |
 //! | [`front`] | starts the app's server, either the crate's or tiny_http in front of the same pool | none |
-//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which states its expectation before it runs. It talks to every server over sockets. From the server crate it uses only the timeline, the escaping of text, and threads. [`lab::simulate`] opens no connection: it computes, with the rules of the crate's pool | [`timestamp`], [`words`] |
+//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which states its expectation before it runs. [`lab::probe`] measures any server, [`lab::compare`] all fixes, and [`lab::cluster`] runs several servers on one database. It talks to every server over sockets. From the server crate it uses only the timeline, the escaping of text, and threads. [`lab::simulate`] opens no connection: it computes, with the rules of the crate's pool | [`timestamp`], [`words`] |
 //! | [`control`] | the second server, which answers while the first cannot, and its dashboard. Its buttons open clients of the lab | [`app`], [`front`], [`lab`], [`timestamp`] |
 //! | [`cli`] | parses the command line and connects the modules | all |
 //! | [`timestamp`] | writes times as text | none |

@@ -114,14 +114,14 @@ pub(super) fn look(
         Some(Change::Replaced { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program replaced the table: its last id is now {last_id} and was {}; every client is sent all models",
+                "another program replaced the table: its last id was {} and is now {last_id}; every client is sent all models",
                 known.newest
             );
         }
         Some(Change::BeganAnew { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program restarted the ids of the table: the last id is now {last_id} and was {}; every client is sent all models",
+                "another program restarted the ids of the table: the last id was {} and is now {last_id}; every client is sent all models",
                 known.newest
             );
         }

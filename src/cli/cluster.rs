@@ -63,7 +63,8 @@ pub struct ClusterArgs {
     pub engine: ClusterEngine,
     /// PostgreSQL URL of an existing database [default: a private PostgreSQL]
     ///
-    /// Its models are not removed. Put the password into PGPASSWORD to keep it out of the list of processes.
+    /// Its newest 1,000,000 models are kept, unless `--keep-models` is given after `--`. Put the password into
+    /// PGPASSWORD to keep it out of the list of processes.
     #[arg(long, value_name = "URL", value_parser = database_url)]
     pub database: Option<DatabaseUrl>,
     /// End after this time [seconds; default: Ctrl-C]

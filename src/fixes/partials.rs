@@ -1,6 +1,6 @@
 //! `partials`: a partial is rendered once per commit, and pushed as HTML.
 //!
-//! Models render_sync and its successor, Turbo Streams: the server sends finished HTML, so that the page needs no
+//! Models render_sync and its successor, Turbo Streams: the server sends finished HTML, so the page needs no
 //! script for displaying a model. A partial is rendered once, however many tabs there are. The connections are those of
 //! `push`.
 

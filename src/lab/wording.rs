@@ -1,4 +1,5 @@
-//! Counts and titles in words, as acts, pictures and comparisons print them.
+//! Counts and titles in words, for acts, reports, comparisons and the cluster, and for the warnings of the control
+//! server.
 
 /// `1 tab`, `3 tabs`.
 pub fn count(number: usize, thing: &str) -> String {

@@ -42,8 +42,8 @@ const SETTINGS: [&str; 13] = [
 ];
 /// The only role that needs a password to connect. A test creates it.
 pub const WITH_PASSWORD: &str = "with_password";
-/// Ends the engine and its children, which may be stopped, and removes its folder. An engine that ends by itself also
-/// removes its segment of shared memory, so it is killed only after a while.
+/// Shuts down the engine and its children, even if they are suspended, and removes its folder. The engine gets two
+/// seconds to exit before it is killed, because only a regular exit removes its segment of shared memory.
 const END: &str = r#"
 cat > /dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2> /dev/null)

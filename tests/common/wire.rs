@@ -13,7 +13,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A request's head, as received.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// The index of its connection, from 0, in the order of accepts.
+    /// The index of its connection, from 0, in the order of acceptance.
     pub number: usize,
     pub peer_port: u16,
     pub head: String,

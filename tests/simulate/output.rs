@@ -64,8 +64,8 @@ fn the_json_has_every_figure_and_is_the_same_each_time() {
 fn the_table_fits_eighty_columns_and_ends_with_the_answer() {
     for (arguments, answer) in [
         ("", "8 tabs held every thread, and 1 had no turn"),
-        ("--tabs 20000 --max-stream-age 5", "The arithmetic N/T × age predicts one every 3 h 28 min"),
-        ("--tabs 64 --max-stream-age 5", "Each tab has a turn every 40 s (median)"),
+        ("--tabs 20000 --max-stream-age 5", "The formula N/T × age predicts one every 3 h 28 min"),
+        ("--tabs 64 --max-stream-age 5", "Each tab gets a turn every 40 s (median)"),
         ("--tabs 3", "There is a thread for every tab"),
         (
             "--tabs 9000 --servers 3 --held-by event-loop --kill 1@60 --stop 2@100..120 --engine-gone 200..230",

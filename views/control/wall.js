@@ -8,7 +8,7 @@
 //   keys=off                  no keys
 const MOST_TABS = 16;
 const NUMBERS = ['No', 'One', 'Two', 'Three', 'Four', 'Five', 'Six', 'Seven', 'Eight', 'Nine', 'Ten'];
-// The wall of a second server has no controls: the page that shows it has those of both walls (beside.html).
+// The wall of a second server is shown inside beside.html, which has the controls for both walls.
 const HAS_CONTROLS = at('open-all') !== null;
 const feed = new Feed(TOKEN);
 const shown = new Shown(feed);

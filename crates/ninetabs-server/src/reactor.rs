@@ -126,12 +126,12 @@ impl<W: Watched> Reactor<W> {
         self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed)
     }
 
-    /// Takes out the connection that has waited longest. Lingering connections do not count.
+    /// Removes the connection that has waited longest. Lingering connections do not count.
     pub fn take_longest_waiting(&self) -> Option<W> {
         self.shared.state().take_longest(WaitsFor::ARequest)
     }
 
-    /// Takes out the connection that has lingered longest.
+    /// Removes the connection that has lingered longest.
     pub fn take_longest_lingering(&self) -> Option<W> {
         self.shared.state().take_longest(WaitsFor::ItsEnd)
     }

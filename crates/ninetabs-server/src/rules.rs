@@ -5,7 +5,7 @@
 //! would block, a method here returns [`PoolTurn::Waits`], and the caller decides when the thread wakes. A simulation
 //! can therefore differ from the real pool only in the times of its decisions, not in the decisions.
 //!
-//! The module is a feature because its methods must be called in the order in which threads would call them. A
+//! The module is behind a feature because its methods must be called in the order in which threads would call them. A
 //! program that serves requests does not need it, and should not see it.
 
 use std::ops::RangeInclusive;

@@ -197,7 +197,7 @@ impl Scripted {
         lock(&self.0.notices).push_back(ScriptedNotice::Change(Change::Committed(id)));
     }
 
-    /// Makes a look of the follower fail.
+    /// Makes the follower's next look at the table fail.
     pub(crate) fn fail_a_look(&self) {
         lock(&self.0.notices).push_back(ScriptedNotice::Failure);
     }

@@ -43,7 +43,8 @@ backend servers
     default-server check inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
 ";
 
-/// Kills it. Its group is not known if this process was killed in the moment after its start, but it works in the folder.
+/// Kills HAProxy. If ninetabs was killed immediately after it had started HAProxy, the process group is not known, but
+/// the working directory of HAProxy is the folder.
 const END: &str = r#"[ -n "$group" ] && kill -s KILL -- "-$group"
 for process in /proc/[0-9]*; do
   if [ "$process/cwd" -ef "$1" ]; then

@@ -1,8 +1,9 @@
 //! `ninetabs cluster`: several servers on one database, a balancer in front of them, and tabs that check what arrives.
 //!
-//! [`postgres`] is a private PostgreSQL, [`psql`] runs statements on it, [`haproxy`] is the balancer, and [`servers`]
-//! the servers. Each of them is restarted if it ends, as by a service supervisor, so that any of them can be killed
-//! while tabs listen. [`deliveries`] counts which tab received which model. [`run`] connects all parts.
+//! [`postgres`] is a private PostgreSQL, [`haproxy`] is the balancer, and [`servers`] are the servers. Each of them is
+//! restarted if it ends, as by a service supervisor, so that any of them can be killed while tabs listen.
+//! [`deliveries`] counts which tab received which model. [`run`] connects all parts. [`psql`] runs statements beside
+//! the servers, for the acts.
 //!
 //! All started processes end with this one, however it ends.
 

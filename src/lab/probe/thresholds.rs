@@ -24,7 +24,7 @@ pub enum ThresholdVerdict {
     Holds,
     /// The run was measured, and these thresholds do not hold.
     Fails(Vec<FailedThreshold>),
-    /// The server was not measured, or the figure of this threshold was not.
+    /// The server, or the figure that this threshold needs, was not measured.
     NotMeasured(Option<Threshold>),
     /// A signal ended the run.
     Interrupted,

@@ -2,9 +2,9 @@
 //!
 //! Each table has the deciles of a duration on one machine with two cores, in microseconds. Those of `connect`, `open`,
 //! `update` and `reaped` are from a real server with 64 tabs, as `benches/simulate.sh` prints them. Their maxima were
-//! delays of the busy machine, and are reduced to 1 or 1.5 ms. The other tables are estimates. Each is far below a
-//! millisecond, so none of them has a visible effect on a figure. All intervals between two neighboring deciles are
-//! equally likely.
+//! delays of the busy machine, and are reduced to 1 or 1.5 ms. The other tables are estimates. Their
+//! medians are far below a millisecond, so none of them has a visible effect on a figure. All intervals between two
+//! neighboring deciles are equally likely.
 
 use std::time::Duration;
 

@@ -192,13 +192,13 @@ pub fn verdict(scenario: &Scenario, figures: &Figures) -> String {
             cell(figures.silence.max_s())
         ),
         Some(predicted_s) if turns.tabs_without > 0 => format!(
-            "{} of {} had a turn. The arithmetic N/T × age predicts one every {}.",
+            "{} of {} had a turn. The formula N/T × age predicts one every {}.",
             number(tabs - u64::from(turns.tabs_without)),
             many(tabs, "tab"),
             time(predicted_s)
         ),
         Some(predicted_s) => format!(
-            "Each tab has a turn every {} (median). The arithmetic N/T × age predicts {}.",
+            "Each tab gets a turn every {} (median). The formula N/T × age predicts {}.",
             cell(figures.period.percentile_s(50.0)),
             time(predicted_s)
         ),

@@ -211,14 +211,14 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
         };
         return format!(
             "The limit is behind {front}: give the application's server more threads or processes. A cap or a maximum age \
-             keeps threads for pages."
+             keeps threads free for pages."
         );
     }
     if recognized.product == Some(Puma) {
         let now = recognized.max_threads.map(|threads| format!(" than {threads}")).unwrap_or_default();
         return format!(
             "More threads{now} (-t, or threads in puma.rb), or more workers (-w). A maximum age or a cap keeps threads \
-             for pages; streams outside the pool hold none."
+             free for pages; streams outside the pool hold none."
         );
     }
     match (recognized.product, recognized.runtime) {
@@ -257,7 +257,7 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
         (None, Some(Runtime::Java)) => "Raise the server's maximum number of threads, or use an asynchronous servlet.",
         (None, Some(Runtime::Php)) => "Raise pm.max_children (PHP-FPM) or MaxRequestWorkers (mod_php).",
         (None, Some(Runtime::Ruby)) => "More threads or workers of the Ruby server (Puma: -t and -w). A maximum age or a cap \
-                                        keeps threads for pages.",
+                                        keeps threads free for pages.",
         _ => "More threads or processes. A maximum age or a cap keeps some for pages; streams outside the pool hold none.",
     }
     .to_owned()

@@ -28,8 +28,8 @@ pub fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A climb that met a limit after this many streams. Each path stops beside the given stream, or never. See
-/// [`without_limit`] for a climb that met no limit.
+/// A climb that reached a limit after `streams` streams. Each path is paired with the number of the stream from which on
+/// it is no longer answered, or with `None` if it always is. See [`without_limit`] for a climb without a limit.
 pub fn staircase(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let baseline = paths.iter().map(|(path, _)| baseline(path)).collect();
     let tabs = (1..=streams)
