@@ -95,7 +95,7 @@ pub fn json(table: &[(&str, &str)]) -> String {
     format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
 }
 
-/// Fills the parts into one of [`EVENTS`]. Braces in a part are left alone, because the part may come from a client.
+/// Fills in the placeholders of one of [`EVENTS`]. Braces in a part are not expanded, because the part may come from a client.
 pub fn line(words: &str, parts: &[(&str, &dyn std::fmt::Display)]) -> String {
     let mut pieces = words.split('{');
     let mut line = pieces.next().unwrap_or_default().to_owned();

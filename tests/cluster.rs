@@ -182,7 +182,7 @@ fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
     if !is_installed() {
         return;
     }
-    // While the engine is prepared.
+    // Interrupt while the engine is still being prepared.
     let mut running = Running::start(&[]);
     let pg = |name: &String| name.starts_with("ninetabs-pg");
     wait_for("the engine's folder", || names(running.folder.path()).iter().any(pg).then_some(()));

@@ -61,7 +61,7 @@ impl Announcement {
         Rc::new(Announcement { news, shapes: RefCell::default() })
     }
 
-    /// Its bytes in the shape with this name, made once for all listeners.
+    /// Returns this announcement encoded in the shape with this name. It is encoded once for all listeners.
     pub fn shaped(&self, shape: &'static str, make: impl FnOnce(&News) -> Vec<u8>) -> Rc<[u8]> {
         let mut shapes = self.shapes.borrow_mut();
         if let Some((_, bytes)) = shapes.iter().find(|(name, _)| *name == shape) {

@@ -229,7 +229,7 @@ pub struct ServeArgs {
         help_heading = "Database"
     )]
     pub database: DatabasePlace,
-    /// PostgreSQL URL to listen at [default: that of --database]
+    /// PostgreSQL URL for LISTEN [default: same as --database]
     ///
     /// Commits of other servers are announced by NOTIFY, which PgBouncer in transaction mode does not pass on.
     /// Give the server's own address if --database is such a pooler.
@@ -242,7 +242,7 @@ pub struct ServeArgs {
         help_heading = "Database"
     )]
     pub cable_database: Option<DatabasePlace>,
-    /// Interval of new rows [seconds or off; default: 1]
+    /// Interval between new rows [seconds or off; default: 1]
     ///
     /// The server itself creates these rows.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_PRODUCE_EVERY", default_value = "1", value_parser = values::time_or_off, help_heading = "Database")]
@@ -320,7 +320,7 @@ pub struct ServeArgs {
     pub tcp_user_timeout: OrOff,
     /// Maximum wait of a blocked write [seconds; default: 10]
     ///
-    /// The limit applies to the sum of all waits of one write.
+    /// The limit covers all waits of one write together.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
     /// Maximum time to send a page [seconds or off; default: 5]

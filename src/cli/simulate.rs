@@ -82,7 +82,7 @@ pub struct SimulateArgs {
     /// Minimum and maximum of each server's pool threads [default: 8:8]
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
-    /// Holder of a stream [thread or event-loop; default: thread]
+    /// What holds a stream open [thread or event-loop; default: thread]
     #[arg(long, value_name = "WHAT", default_value = "thread")]
     pub held_by: HeldByArg,
     /// Maximum age of a stream [seconds or off; default: off]
@@ -100,7 +100,7 @@ pub struct SimulateArgs {
     /// Sleep between two queries of a stream [seconds; default: 2]
     #[arg(long, value_name = "SECS", default_value = "2", value_parser = values::some_time)]
     pub update_rate: Duration,
-    /// Interval of new rows [seconds or off; default: 1]
+    /// Interval between new rows [seconds or off; default: 1]
     #[arg(long, value_name = "SECS|off", default_value = "1", value_parser = values::time_or_off)]
     pub produce_every: OrOff,
     /// How a server detects a closed client [write or poll; default: write]
@@ -135,7 +135,7 @@ pub struct SimulateArgs {
     /// Its connections stay open. It continues at the second time.
     #[arg(long, value_name = "N@T..T", value_parser = pause)]
     pub stop: Vec<Outage>,
-    /// When the database answers no query (such as 60..90)
+    /// Period in which the database answers no query (such as 60..90)
     #[arg(long, value_name = "T..T", value_parser = span)]
     pub engine_gone: Vec<(Duration, Duration)>,
     /// Maximum wait for the database [seconds; default: 5]

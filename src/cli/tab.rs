@@ -51,7 +51,7 @@ Examples:
 pub struct TabArgs {
     /// Address of the stream, as http://HOST:PORT/PATH or https://HOST/PATH
     ///
-    /// Names below localhost lead to this machine.
+    /// Names below localhost resolve to this machine.
     #[arg(value_name = "URL", value_parser = stream_url)]
     pub url: Url,
 

@@ -74,7 +74,10 @@ pub(super) fn listen(fixes: &Fixes, request: &Request, shape: PushShape) -> Resp
 /// Sends a text to all listeners without waiting for them, as application code could do anywhere.
 fn say(fixes: &Fixes, request: &Request) -> Response {
     let Some(text) = posted(request, "text") else {
-        return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "text: missing; send it as a form field or as JSON");
+        return Response::line(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "text: missing; send it as a form field or as JSON",
+        );
     };
     if text.is_empty() || text.len() > MAX_SAID {
         return Response::line(

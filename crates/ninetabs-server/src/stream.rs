@@ -73,7 +73,7 @@ pub struct Stream<'a> {
 
 /// The destination of a stream's writes.
 enum WritesTo<'a> {
-    /// To the client, on the pool thread.
+    /// Directly to the client, from the pool thread.
     Client(&'a mut AnswerWriter),
     /// Into the queue from which the pool thread writes to the client.
     Queue(ActionSide),

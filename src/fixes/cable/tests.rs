@@ -2,7 +2,7 @@ use super::*;
 use crate::app::announcements::tests::{announced, blocked_feed};
 use crate::app::model::Model;
 
-/// Returns everything that is sent to a client that sends these pieces, and whether the connection ends.
+/// Feeds these pieces to a client of the cable. Returns the bytes of the response, and whether the connection ends.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut feed = blocked_feed();
     let mut client = CableClient::new();

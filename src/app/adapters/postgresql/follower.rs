@@ -218,7 +218,7 @@ impl PgFollower {
 }
 
 impl super::super::Follower for PgFollower {
-    /// No pause, because a look itself waits.
+    /// No pause is needed between calls, because a look itself waits.
     fn pause(&self) -> Duration {
         Duration::ZERO
     }

@@ -152,7 +152,9 @@ pub(in super::super) fn several_queues(recognized: &Recognized) -> String {
 
 pub(in super::super) fn stats_disagree(program: &str) -> String {
     let program = if program.is_empty() { "the server" } else { program };
-    format!("The limit is not {program}'s thread pool: it lies behind or in front of it. See the limit.")
+    format!(
+        "The limit is not {program}'s thread pool, but something in front of it or behind it: see the limit."
+    )
 }
 
 #[cfg(test)]
