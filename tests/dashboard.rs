@@ -1009,7 +1009,7 @@ fn lanes_and_controls_fit_on_one_screen_and_a_long_queue_does_not_move_them() {
 #[test]
 fn orders_closed_clients_and_warnings_are_sent_and_shown() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--update-rate", "2", "--threads", "1:1"]);
+    let server = Server::start(&["--update-rate", "6", "--threads", "1:1"]);
     let tab = dashboard(&browser, &server);
     for path in ["/lab/tabs/open?tab=3", "/lab/tabs/open?tab=4"] {
         assert_eq!(order(&server, path).0, 200);
