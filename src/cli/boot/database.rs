@@ -2,7 +2,9 @@
 
 use crate::app::adapters::sqlite3;
 use crate::app::adapters::{Failure, Opened};
-use crate::app::database_place::{DatabasePlace, DatabaseUrl};
+#[cfg(feature = "postgresql")]
+use crate::app::database_place::DatabasePlace;
+use crate::app::database_place::DatabaseUrl;
 use crate::cli::serve_args::ServeArgs;
 use crate::cli::storage::Storage;
 
