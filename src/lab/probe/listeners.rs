@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::measured::ListeningProcess;
-use super::place::{self, LISTEN, SocketRow};
+use super::sockets::{self, LISTEN, TcpSocket};
 
 /// Maximum length of a process name, in characters. Longer names are truncated.
 const MAX_NAME: usize = 32;
@@ -16,7 +16,7 @@ pub(super) fn of(server: SocketAddr) -> Vec<ListeningProcess> {
     if !server.ip().to_canonical().is_loopback() {
         return Vec::new();
     }
-    let inodes = listening(&place::rows(server).unwrap_or_default(), server);
+    let inodes = listening(&sockets::with_port(server).unwrap_or_default(), server);
     if inodes.is_empty() {
         return Vec::new();
     }
@@ -28,7 +28,7 @@ pub(super) fn of(server: SocketAddr) -> Vec<ListeningProcess> {
 }
 
 /// The inodes of the sockets that listen at this address, or at all addresses.
-fn listening(rows: &[SocketRow], server: SocketAddr) -> Vec<u64> {
+fn listening(rows: &[TcpSocket], server: SocketAddr) -> Vec<u64> {
     let is_it = |ip: IpAddr| ip.is_unspecified() || ip == server.ip().to_canonical();
     let mine = rows.iter().filter(|row| {
         row.state == LISTEN && row.local.port() == server.port() && is_it(row.local.ip()) && row.inode != 0
@@ -100,7 +100,7 @@ mod tests {
     fn a_socket_that_listens_at_all_addresses_listens_at_this_one() {
         let row = |local: &str, state, inode| {
             let remote = SocketAddr::from(([0, 0, 0, 0], 0));
-            SocketRow { local: local.parse().unwrap(), remote, state, unsent: 0, unread: 0, inode }
+            TcpSocket { local: local.parse().unwrap(), remote, state, unsent: 0, unread: 0, inode }
         };
         let rows = [
             row("0.0.0.0:80", LISTEN, 1),

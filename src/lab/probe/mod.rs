@@ -16,6 +16,7 @@ pub mod plan;
 mod procedure;
 pub mod progress;
 mod requests;
+mod sockets;
 mod statistics;
 pub mod thresholds;
 

@@ -293,8 +293,8 @@ impl<'a> Connections<'a> {
         gaps(ProbedConnection::flows).or_else(|| gaps(ProbedConnection::has_flowed))
     }
 
-    /// Looks up where the connection's request waits, and stores the place. Blocks for as long as it takes to read the
-    /// kernel's table.
+    /// Looks up where the connection's request waits, and stores the place. Blocks for as long as
+    /// [`place::of`].
     pub(super) fn look_up_place(&mut self, id: Id) -> Option<WaitPlace> {
         self.look_up_places(&[id]).pop().flatten()
     }
@@ -305,7 +305,7 @@ impl<'a> Connections<'a> {
         let ours: Vec<_> = ids.iter().map(address).collect();
         let mut places = place::of(self.plan.address, &ours);
         if places.contains(&Some(WaitPlace::Refused)) {
-            // The kernel's table is not a snapshot: while it is read, rows can move past the reader.
+            // A list of all sockets is not a snapshot: while it is read, sockets can move past the reader.
             places = place::of(self.plan.address, &ours);
         }
         for (id, place) in ids.iter().zip(&mut places) {
