@@ -1,11 +1,13 @@
 //! Measures how long a server takes to send one message to thousands of listeners.
 //!
-//! `listeners HOST:PORT KIND LISTENERS ROUNDS PID` opens LISTENERS connections to a server, publishes a
+//! `listeners SERVERS KIND LISTENERS ROUNDS PID` opens LISTENERS connections to a server, publishes a
 //! message ROUNDS times, and records when each listener receives it. It prints the median and the p99 in
 //! milliseconds (each the median over the rounds), how long the publisher waits for its answer, and how many
-//! KB each listener costs the server process PID. `listeners --serve PORT` is a minimal server to compare
-//! with: a loop of `write` over all sockets. benches/listeners.sh runs both; without arguments, as under
-//! `cargo bench`, the program does nothing.
+//! KB each listener costs the server process PID. SERVERS is HOST:PORT. For several servers on one database, it is
+//! HOST:PORT/HOST:PORT,HOST:PORT…: the server that gets the messages, and those whose listeners receive them.
+//! `listeners --serve PORT` is a minimal server to compare with: a loop of `write` over all sockets.
+//! benches/listeners.sh and benches/servers.sh run both; without arguments, as under `cargo bench`, the program does
+//! nothing.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,15 +35,30 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).filter(|arg| *arg != "--bench").collect();
     match args[..] {
-        [] => println!("listeners: run by benches/listeners.sh"),
+        [] => println!("listeners: run by benches/listeners.sh and benches/servers.sh"),
         ["--serve", port] => serve(port.parse().expect("a port")),
-        [address, kind, listeners, rounds, pid] => {
+        [servers, kind, listeners, rounds, pid] => {
             let number = |text: &str| text.parse::<usize>().expect("a number");
-            measure(address, kind, number(listeners), number(rounds), pid);
+            measure(&Servers::of(servers), kind, number(listeners), number(rounds), pid);
         }
         _ => panic!(
-            "listeners HOST:PORT push|large|stopped|hold|cable|nchan|bare LISTENERS ROUNDS PID, or --serve PORT"
+            "listeners SERVERS push|large|stopped|hold|cable|nchan|bare LISTENERS ROUNDS PID, or --serve PORT"
         ),
+    }
+}
+
+/// The addresses of the servers.
+struct Servers<'a> {
+    /// Where messages are published and pages are requested.
+    published: &'a str,
+    /// Where the listeners connect, in turn.
+    heard: Vec<&'a str>,
+}
+
+impl Servers<'_> {
+    fn of(text: &str) -> Servers<'_> {
+        let (published, heard) = text.split_once('/').unwrap_or((text, text));
+        Servers { published, heard: heard.split(',').collect() }
     }
 }
 
@@ -67,21 +84,22 @@ fn serve(port: u16) {
     }
 }
 
-fn measure(address: &str, kind: &str, listeners: usize, rounds: usize, pid: &str) {
+fn measure(servers: &Servers, kind: &str, listeners: usize, rounds: usize, pid: &str) {
     let before = resident(pid);
     let stopped = if kind == "stopped" { (listeners as f64 * STOPPED) as usize } else { 0 };
     let _stopped: Vec<TcpStream> = (0..stopped)
         .map(|_| {
-            let stream = listen(address, kind);
+            let stream = listen(servers.heard[0], kind);
             SockRef::from(&stream).set_recv_buffer_size(STOPPED_BUFFER).expect("a socket");
             stream
         })
         .collect();
-    let mut all: Vec<TcpStream> = (stopped..listeners).map(|_| listen(address, kind)).collect();
+    let address = |n: usize| servers.heard[n % servers.heard.len()];
+    let mut all: Vec<TcpStream> = (stopped..listeners).map(|n| listen(address(n), kind)).collect();
     thread::sleep(PAUSE);
     let each = (resident(pid) - before) / listeners as f64;
     if kind == "hold" {
-        let mut pages: Vec<f64> = (0..PAGES).map(|_| page(address)).collect();
+        let mut pages: Vec<f64> = (0..PAGES).map(|_| page(servers.published)).collect();
         pages.sort_by(f64::total_cmp);
         return println!("{:.2} {:.2} - {each:.2}", at(&pages, 0.5), at(&pages, 0.99));
     }
@@ -94,7 +112,7 @@ fn measure(address: &str, kind: &str, listeners: usize, rounds: usize, pid: &str
     let mut medians = Vec::new();
     let (mut ends, mut senders) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let (heard, sender) = tell_all(&mut poll, &mut all, address, kind, round);
+        let (heard, sender) = tell_all(&mut poll, &mut all, servers.published, kind, round);
         // The first round warms up.
         if round > 0 {
             medians.push(at(&heard, 0.5));
