@@ -102,7 +102,8 @@ fn nothing() -> Response {
 /// Browsers do not send that field to a server whose name is neither loopback nor https. In that case the
 /// page's address in `Origin` or `Referer` decides. A page can hide its address and choose its `Accept`, so a
 /// request of a browser with neither field is refused. Our own pages send their address (`Referrer-Policy:
-/// same-origin`).
+/// same-origin`). `fetch` of Node.js, which an EventSource for Node.js uses, sends other fields of browsers, but not
+/// for a page.
 fn is_of_another_site(request: &Request) -> bool {
     let is_repeated = |name| request.header_values(name).nth(1).is_some();
     if is_repeated("origin") || is_repeated("sec-fetch-site") {
@@ -115,7 +116,9 @@ fn is_of_another_site(request: &Request) -> bool {
         (Some("cross-site"), _) => true,
         (_, Some(origin)) => is_foreign(origin, request) && browser::shows_itself(request),
         (Some(_), None) => !is_from_our_page(request) && !is_followed_link(request),
-        (None, None) => !is_from_our_page(request) && browser::shows_itself(request),
+        (None, None) => {
+            !is_from_our_page(request) && browser::shows_itself(request) && !is_of_nodes_fetch(request)
+        }
     }
 }
 
@@ -129,6 +132,12 @@ fn is_from_our_page(request: &Request) -> bool {
 fn is_followed_link(request: &Request) -> bool {
     request.only_header("sec-fetch-mode") == Some("navigate")
         && request.only_header("sec-fetch-dest") == Some("document")
+}
+
+/// Whether `fetch` of Node.js sent this request, which has no `Sec-Fetch-Site`. Browsers send `Sec-Fetch-Mode` only
+/// together with `Sec-Fetch-Site`, and a page can neither set nor remove these fields.
+fn is_of_nodes_fetch(request: &Request) -> bool {
+    request.only_header("sec-fetch-mode").is_some()
 }
 
 /// Whether the host or port of an origin, or of a page's address, differs from the request's.
@@ -215,6 +224,15 @@ mod tests {
             (&[HOST, AGENT, ("Accept", "text/event-stream")], 403, false),
             (&[HOST, ("Accept-Language", "en"), ("Accept", "text/event-stream")], 403, false),
             (&[HOST, AGENT], 403, false),
+            // Node.js: `Sec-Fetch-Mode` without `Sec-Fetch-Site`.
+            (
+                &[HOST, ("User-Agent", "node"), ("Accept-Language", "*"), ("Sec-Fetch-Mode", "cors")],
+                200,
+                false,
+            ),
+            (&[HOST, ("User-Agent", "node"), ("Accept-Language", "*")], 403, false),
+            (&[HOST, AGENT, ("Sec-Fetch-Dest", "image")], 403, false),
+            (&[HOST, AGENT, EVIL, ("Sec-Fetch-Mode", "cors")], 403, false),
             (&[HOST, AGENT, ("Accept", "image/avif,image/*,*/*;q=0.8")], 403, false),
             (&[HOST, ("Sec-Fetch-Site", "none")], 200, false),
             (&[HOST, SAME_ORIGIN], 200, false),
