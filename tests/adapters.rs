@@ -224,6 +224,26 @@ fn a_wait_for_another_writer_ends_at_an_interrupt_if_the_engine_supports_it() {
 
 #[cfg(not(feature = "postgresql"))]
 #[test]
+fn a_cluster_on_postgresql_is_refused_with_the_name_of_the_feature_before_anything_is_started() {
+    for arguments in [&[][..], &["--database", "postgresql://me:s3cret@127.0.0.1/models"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.arg("cluster").args(arguments).env("TMPDIR", folder.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let words = "ninetabs: --engine postgresql: this build does not support PostgreSQL; build it with the feature postgresql ";
+        assert!(said.starts_with(words) && !said.contains("s3cret"), "{said}");
+        assert_eq!(
+            (output.status.code(), said.lines().count(), output.stdout.len()),
+            (Some(1), 1, 0),
+            "{said}"
+        );
+        assert_eq!(crate::common::names(folder.path()), [""; 0]);
+    }
+}
+
+#[cfg(not(feature = "postgresql"))]
+#[test]
 fn a_postgresql_url_is_refused_with_the_name_of_the_feature_and_without_its_password() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = crate::common::Server::command(folder.path());

@@ -5,6 +5,8 @@
 //! came before the tabs listened, or after a second interrupt. All started processes end with this one, however it
 //! ends.
 
+mod server_flags;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use clap::{Args, ValueEnum};
 use console::Term;
 
 use super::interrupt::FirstOfTwo;
-use super::{failed, interrupt, misused, output, values};
+use super::{descriptors, failed, interrupt, misused, output, values};
 use crate::app::database_place::DatabaseUrl;
 use crate::lab::cluster::run::{self, ClusterInterrupts};
 use crate::lab::cluster::{ClusterDatabase, ClusterError, ClusterNews, ClusterPlan, ClusterReport};
@@ -37,9 +39,6 @@ Examples:
   ninetabs cluster --engine sqlite3 --for 10
   ninetabs cluster --database postgresql://me@db.internal/models
   ninetabs cluster -- --produce-every 0.1     flags for each server";
-
-/// The flag that keeps more models than any run creates, so that the comparison with the table is complete.
-const KEEP_ALL: [&str; 2] = ["--keep-models", "1000000"];
 
 /// The engine of the database that the servers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,6 +91,18 @@ pub fn run(args: &ClusterArgs) -> ExitCode {
         (None, ClusterEngine::Postgresql) => ClusterDatabase::PrivatePostgres,
         (None, ClusterEngine::Sqlite3) => ClusterDatabase::TemporaryFile,
     };
+    if args.engine == ClusterEngine::Postgresql && cfg!(not(feature = "postgresql")) {
+        return failed(
+            "--engine postgresql: this build does not support PostgreSQL; build it with the feature postgresql (cargo build --features postgresql), or give --engine sqlite3",
+        );
+    }
+    if let Some(mistake) = server_flags::mistake(&args.server_flags) {
+        return misused(mistake);
+    }
+    // HAProxy inherits the limit.
+    if let Err(error) = descriptors::for_tabs(descriptors::raise_limit(), args.tabs) {
+        return failed(error);
+    }
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => return failed(format_args!("cannot find this program: {error}")),
@@ -108,7 +119,7 @@ pub fn run(args: &ClusterArgs) -> ExitCode {
         servers: args.servers.into(),
         tabs: args.tabs.into(),
         database,
-        server_flags: server_flags(&args.server_flags),
+        server_flags: server_flags::of(&args.server_flags),
         duration: args.duration,
     };
     let mut printer = ClusterPrinter { is_silent: args.json, numbers_to: Term::stderr() };
@@ -126,14 +137,6 @@ pub fn run(args: &ClusterArgs) -> ExitCode {
         }
         Err(error) => failed(error),
     }
-}
-
-/// The flags of each server. They keep all models until the comparison.
-fn server_flags(given: &[String]) -> Vec<String> {
-    let [keep, all] = KEEP_ALL;
-    let is_given = given.iter().any(|flag| flag == keep || flag.starts_with(&format!("{keep}=")));
-    let ours = if is_given { Vec::new() } else { vec![keep.to_owned(), all.to_owned()] };
-    [ours, given.to_vec()].concat()
 }
 
 /// Two interrupts, one per signal.
@@ -202,17 +205,4 @@ fn print(report: &ClusterReport, as_json: bool) -> io::Result<()> {
         writeln!(out, "{} {}", signs.mark(claim.held), signs.text(&claim.sentence()))?;
     }
     out.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_models_are_kept_unless_a_number_is_given() {
-        let flags =
-            |given: &[&str]| server_flags(&given.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
-        assert_eq!(flags(&["--threads", "2"]), ["--keep-models", "1000000", "--threads", "2"]);
-        assert_eq!(flags(&["--keep-models=5"]), ["--keep-models=5"]);
-    }
 }

@@ -23,6 +23,17 @@ pub struct TooFew {
     database: usize,
 }
 
+/// The limit of descriptors is too low for the tabs of a cluster.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "--tabs {tabs}: the limit of descriptors is {limit}, and HAProxy needs two per tab and {SPARE_DESCRIPTORS} in addition; give at most {possible} tabs, or raise the limit (ulimit -n)"
+)]
+pub struct TooManyTabs {
+    tabs: u16,
+    limit: usize,
+    possible: usize,
+}
+
 /// Raises the soft limit to the hard one and returns it. The usual soft limit of 1,024 is soon reached.
 pub fn raise_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
@@ -58,6 +69,12 @@ pub fn for_the_app(limit: usize, database: usize, asked: Option<u64>) -> Result<
     }
 }
 
+/// Checks whether a HAProxy with this limit can serve the tabs. A tab takes one descriptor of the process that opens it.
+pub fn for_tabs(limit: usize, tabs: u16) -> Result<(), TooManyTabs> {
+    let possible = limit.saturating_sub(SPARE_DESCRIPTORS) / 2;
+    if usize::from(tabs) > possible { Err(TooManyTabs { tabs, limit, possible }) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +91,14 @@ mod tests {
         let needed = others + 1;
         assert_eq!(for_the_app(others, 16, Some(1)), Err(TooFew { limit: others, needed, database: 16 }));
         assert!(for_the_app(1024, usize::MAX, None).is_err());
+    }
+
+    #[test]
+    fn each_tab_of_a_cluster_takes_two_descriptors_of_haproxy() {
+        assert_eq!(for_tabs(SPARE_DESCRIPTORS + 18, 9), Ok(()));
+        let (limit, possible) = (SPARE_DESCRIPTORS + 17, 8);
+        assert_eq!(for_tabs(limit, 9), Err(TooManyTabs { tabs: 9, limit, possible }));
+        assert_eq!(for_tabs(12, 0), Ok(()));
+        assert_eq!(for_tabs(12, 1), Err(TooManyTabs { tabs: 1, limit: 12, possible: 0 }));
     }
 }

@@ -35,6 +35,29 @@ pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap:
     Ok((Arguments::from_arg_matches(&parsed)?, from_environment))
 }
 
+/// Why words are not flags of a server.
+#[derive(Debug)]
+pub enum NoServerFlags {
+    /// They ask for the help.
+    Help,
+    /// One line about what is wrong.
+    Mistake(String),
+}
+
+/// Parses the flags of a server that this process is about to start, and that does not read variables.
+pub fn server_flags(flags: &[String]) -> Result<ArgMatches, NoServerFlags> {
+    let words = ["ninetabs", "serve"].into_iter().chain(flags.iter().map(String::as_str));
+    let words: Vec<_> = words.map(OsString::from).collect();
+    match matches(&mut without_any_variable(command()), &words) {
+        Ok(mut matches) => match matches.remove_subcommand() {
+            Some((_, of_serve)) => Ok(of_serve),
+            None => Ok(matches),
+        },
+        Err(error) if error.use_stderr() => Err(NoServerFlags::Mistake(mistake(&error, &words))),
+        Err(_) => Err(NoServerFlags::Help),
+    }
+}
+
 fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let unparsed = command.clone();
     command.try_get_matches_from_mut(typed).or_else(|error| {
