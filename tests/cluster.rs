@@ -1,22 +1,25 @@
 //! `cluster`: one command for several servers, their database, a balancer, and tabs that check what arrives.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use ninetabs::lab::cluster::postgres::installed;
+use ninetabs::lab::http;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{hear, names, program, set_mode, wait_for};
+use crate::common::{PATIENCE, hear, names, program, set_mode, wait_for};
 
 /// The command, with its temporary files in a folder of its own.
-struct Running {
+pub(crate) struct Running {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    /// `None` after it was closed.
+    stdout: Option<BufReader<ChildStdout>>,
     folder: TempDir,
     said: String,
 }
@@ -34,7 +37,7 @@ fn output(arguments: &[&str]) -> (Output, TempDir) {
     (command(folder.path(), arguments).output().unwrap(), folder)
 }
 
-fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     if installed().is_none() {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed, and CI is set");
         eprintln!("skipped: PostgreSQL is not installed");
@@ -47,30 +50,45 @@ fn wait_until_empty(folder: &TempDir) {
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Running {
+    pub fn start(arguments: &[&str]) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let mut child = command(folder.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(BufReader::new);
         Running { child, stdout, folder, said: String::new() }
     }
 
     /// Reads until a line with these words, and returns the process that the line names.
-    fn hear(&mut self, words: &str) -> Pid {
-        let said = hear(&mut self.stdout, words);
+    pub fn hear(&mut self, words: &str) -> Pid {
+        let said = hear(self.stdout.as_mut().unwrap(), words);
         self.said.push_str(&said);
         let number = said.lines().last().unwrap().split("(process ").nth(1);
         let number = number.and_then(|rest| rest.split(')').next()?.parse().ok());
         number.and_then(Pid::from_raw).unwrap_or(Pid::INIT)
     }
 
-    fn signal(&self, signal: Signal) {
+    /// The address that the newest line with these words names, without a slash at its end.
+    pub fn address(&self, words: &str) -> &str {
+        let line = self.said.lines().rev().find(|line| line.contains(words)).unwrap();
+        let address = line.split(": ").nth(1).unwrap().split(',').next().unwrap();
+        address.trim_end_matches('/')
+    }
+
+    /// The address of this server's control server.
+    fn control(&self, number: u32) -> String {
+        let line = self.said.lines().rev().find(|line| line.starts_with(&format!("Server {number} (")));
+        line.unwrap().split("control ").nth(1).unwrap().trim_end_matches('/').to_owned()
+    }
+
+    pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for its end. Returns its status and the rest of what it said.
-    fn end(&mut self) -> (ExitStatus, String) {
+    pub fn end(&mut self) -> (ExitStatus, String) {
         let mut rest = String::new();
-        self.stdout.read_to_string(&mut rest).unwrap();
+        if let Some(stdout) = &mut self.stdout {
+            stdout.read_to_string(&mut rest).unwrap();
+        }
         (wait_for("the end of the command", || self.child.try_wait().unwrap()), rest)
     }
 
@@ -81,7 +99,7 @@ impl Running {
         numbers.filter_map(Pid::from_raw).collect()
     }
 
-    fn expect_nothing_left(&self) {
+    pub fn expect_nothing_left(&self) {
         wait_until_empty(&self.folder);
         for process in self.processes() {
             wait_for("the end of every process", || test_kill_process(process).is_err().then_some(()));
@@ -96,15 +114,33 @@ impl Drop for Running {
     }
 }
 
+/// The files in /dev/shm that an engine has mapped which was started by the `initdb` of this folder.
+fn shared_memory(folder: &Path) -> Option<BTreeSet<PathBuf>> {
+    let folder = folder.to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut initdb = processes.filter(|process| {
+        let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
+        read("comm") == "initdb\n" && read("cmdline").contains(folder)
+    });
+    let initdb = Pid::from_raw(initdb.next()?.file_name()?.to_str()?.parse().ok()?)?;
+    let maps = with_children(initdb)
+        .into_iter()
+        .flat_map(with_children)
+        .map(|process| format!("/proc/{}/maps", process.as_raw_nonzero()));
+    let maps: String = maps.filter_map(|file| fs::read_to_string(file).ok()).collect();
+    let files = maps.lines().filter_map(|line| Some(Path::new("/").join(line.split_once(" /")?.1)));
+    Some(files.filter(|file| file.starts_with("/dev/shm")).collect())
+}
+
 /// All processes of an engine.
-fn with_children(postmaster: Pid) -> Vec<Pid> {
+pub(crate) fn with_children(postmaster: Pid) -> Vec<Pid> {
     let id = postmaster.as_raw_nonzero();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
     std::iter::once(postmaster).chain(children).collect()
 }
 
-fn signal_all(processes: &[Pid], signal: Signal) {
+pub(crate) fn signal_all(processes: &[Pid], signal: Signal) {
     for process in processes {
         // It may have ended in the meantime.
         let _ = kill_process(*process, signal);
@@ -177,18 +213,74 @@ fn tabs_get_each_model_once_while_a_server_and_the_engine_are_killed_and_stopped
     running.expect_nothing_left();
 }
 
+/// How many tabs listen to the servers with these control addresses.
+fn listeners(controls: &[String]) -> u64 {
+    let open = |control: &String| {
+        let stats = http::get(&format!("{control}/stats"), PATIENCE).unwrap().json().unwrap();
+        stats["listeners"]["open"].as_u64().unwrap()
+    };
+    controls.iter().map(open).sum()
+}
+
+#[test]
+fn tabs_of_a_stopped_server_move_and_a_killed_haproxy_starts_again_on_its_port() {
+    if program("haproxy").is_none() {
+        return;
+    }
+    let arguments = ["--engine", "sqlite3", "--servers", "2", "--tabs", "4"];
+    let flags = ["--", "--produce-every", "0.2", "--retry", "1"];
+    let mut running = Running::start(&[&arguments[..], &flags].concat());
+    running.hear("Server 1 ");
+    let server = running.hear("Server 2 ");
+    let haproxy = running.hear("HAProxy ");
+    running.hear("tabs listen");
+    let controls = [1, 2].map(|n| running.control(n));
+    let address = running.address("HAProxy ").to_owned();
+    wait_for("a tab at each server", || {
+        controls.iter().all(|it| listeners(std::slice::from_ref(it)) > 0).then_some(())
+    });
+
+    kill_process(server, Signal::STOP).unwrap();
+    running.hear("Server 2 does not answer");
+    wait_for("all tabs at server 1", || (listeners(&controls[..1]) == 4).then_some(()));
+    kill_process(server, Signal::CONT).unwrap();
+    running.hear("Server 2 answers again");
+
+    kill_process(haproxy, Signal::KILL).unwrap();
+    running.hear("HAProxy ended");
+    let haproxy = running.hear("HAProxy (process");
+    assert_eq!(running.address("HAProxy (process"), address);
+    wait_for("all tabs", || (listeners(&controls) == 4).then_some(()));
+
+    // A stopped HAProxy delays the models.
+    kill_process(haproxy, Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    kill_process(haproxy, Signal::CONT).unwrap();
+
+    running.signal(Signal::INT);
+    let (status, said) = running.end();
+    assert!(said.contains("4 of 4 tabs received each model once and in order"), "{}{said}", running.said);
+    assert_eq!(status.code(), Some(0), "{}{said}", running.said);
+    running.expect_nothing_left();
+}
+
 #[test]
 fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
     if !is_installed() {
         return;
     }
-    // Interrupt while the engine is still being prepared.
-    let mut running = Running::start(&[]);
-    let pg = |name: &String| name.starts_with("ninetabs-pg");
-    wait_for("the engine's folder", || names(running.folder.path()).iter().any(pg).then_some(()));
-    running.signal(Signal::INT);
-    assert_eq!(running.end().0.code(), Some(130));
-    running.expect_nothing_left();
+    // While initdb runs an engine that has shared memory outside of the folder.
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut running = Running::start(&[]);
+        let shared = wait_for("shared memory", || {
+            Some(shared_memory(running.folder.path())?).filter(|it| !it.is_empty())
+        });
+        running.signal(signal);
+        let (status, _) = running.end();
+        assert_eq!(status.code(), (signal == Signal::INT).then_some(130));
+        running.expect_nothing_left();
+        assert!(shared.iter().all(|file| !file.exists()), "{shared:?}");
+    }
 
     // While the servers start.
     let mut running = Running::start(&[]);
@@ -197,14 +289,80 @@ fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
     assert_eq!(running.end().0.code(), Some(130));
     running.expect_nothing_left();
 
-    // With the engine stopped.
+    // With the engine stopped, and with a program of the user in its folder, which keeps running.
     let mut running = Running::start(&["--servers", "2", "--tabs", "2"]);
     let postgres = running.hear("PostgreSQL ");
     running.hear("tabs listen");
+    let pg = names(running.folder.path()).into_iter().find(|name| name.starts_with("ninetabs-pg")).unwrap();
+    let data = running.folder.path().join(pg).join("pg/data");
+    let mut theirs = Command::new("sleep").arg("600").current_dir(data).spawn().unwrap();
     signal_all(&with_children(postgres), Signal::STOP);
     running.signal(Signal::KILL);
     running.end();
     running.expect_nothing_left();
+    let ended = theirs.try_wait().unwrap();
+    theirs.kill().unwrap();
+    assert_eq!((ended, theirs.wait().unwrap().success()), (None, false));
+}
+
+#[test]
+fn a_closed_pipe_ends_everything_without_an_error() {
+    let arguments = ["--engine", "sqlite3", "--servers", "1", "--tabs", "1"];
+    let mut running = Running::start(&arguments);
+    running.hear("SQLite");
+    running.hear("Server 1 ");
+    drop(running.stdout.take());
+    assert_eq!(running.end().0.code(), Some(0));
+    running.expect_nothing_left();
+}
+
+#[test]
+fn a_folder_a_limit_or_a_program_that_is_missing_is_named_in_one_line() {
+    if !is_installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [long, closed, few] = ["x".repeat(90), "closed".to_owned(), "few".to_owned()].map(|name| {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    });
+    let below = closed.join("below");
+    fs::create_dir(&below).unwrap();
+    set_mode(&closed, 0o700);
+    std::os::unix::fs::symlink(program("sh").unwrap(), few.join("sh")).unwrap();
+    let mut cases =
+        vec![("TMPDIR", &long, "and at most 107 are possible: set TMPDIR to a folder with a shorter path")];
+    // The engine runs as another user.
+    if rustix::process::geteuid().is_root() {
+        cases.push(("TMPDIR", &below, "closed: set TMPDIR to a folder that it can enter"));
+        cases.push(("PATH", &few, "cannot run id: No such file or directory (os error 2); add the folder"));
+    }
+    for (variable, value, words) in cases {
+        let output = command(folder.path(), &[]).env(variable, value).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(
+            (output.status.code(), said.lines().count(), output.stdout.len()),
+            (Some(1), 1, 0),
+            "{said}"
+        );
+    }
+    let plain = command(folder.path(), &["--tabs", "100"]);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"])
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    let output = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let words = "ninetabs: --tabs 100: the limit of descriptors is 200, ";
+    assert!(said.starts_with(words) && said.contains("give at most 36 tabs"), "{said}");
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    wait_for("the removal of all temporary files", || {
+        let are_empty = names(&long).is_empty() && names(&below).is_empty();
+        (are_empty && names(folder.path()).len() == 3).then_some(())
+    });
 }
 
 #[test]
@@ -295,11 +453,16 @@ exec '{ninetabs}' "$@"
 }
 
 #[test]
-fn a_database_that_does_not_fit_is_wrong_usage() {
+fn arguments_that_do_not_fit_are_wrong_usage() {
     for (arguments, remedy) in [
         (&["--database", "models.sqlite3"][..], "give a URL such as postgresql://"),
         (&["--database", "postgresql://h/d", "--engine", "sqlite3"], "leave out"),
         (&["--servers", "0"], "give a number from 1 to 20"),
+        (
+            &["--", "--bind", "tcp://127.0.0.1:1"],
+            "--bind after --: each server of a cluster listens on a free port",
+        ),
+        (&["--engine", "sqlite3", "--", "--help"], "`ninetabs serve --help` explains them"),
     ] {
         let (output, _) = output(arguments);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -1,13 +1,15 @@
 //! `ninetabs cluster`: several servers on one database, a balancer in front of them, and tabs that check what arrives.
 //!
-//! [`postgres`] is a private PostgreSQL, [`haproxy`] is the balancer, and [`servers`] are the servers. Each of them is
-//! restarted if it ends, as by a service supervisor, so that any of them can be killed while tabs listen.
-//! [`deliveries`] counts which tab received which model. [`run`] connects all parts. [`psql`] runs statements beside
-//! the servers, for the acts.
+//! [`postgres`] is a private PostgreSQL (`engine_user` is the user that runs it, and `engine_end` ends it), [`haproxy`]
+//! is the balancer, and [`servers`] are the servers. Each of them is restarted if it ends, as by a service supervisor,
+//! so that any of them can be killed while tabs listen. [`deliveries`] counts which tab received which model. [`run`]
+//! connects all parts. [`psql`] runs statements beside the servers, for the acts.
 //!
 //! All started processes end with this one, however it ends.
 
 pub mod deliveries;
+mod engine_end;
+mod engine_user;
 pub mod haproxy;
 pub mod postgres;
 pub mod psql;

@@ -16,12 +16,14 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use thiserror::Error;
 
 use super::super::interrupt::{Interrupt, Interrupted};
 use super::super::program::{Program, find};
 use super::super::scratch::{Scratch, ScratchError};
+use super::engine_end::{END, processes};
+use super::engine_user::EngineUser;
 
 /// How long `initdb` or the engine may take to start. After a crash, the engine first replays its log.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +39,11 @@ pub(super) const USER: &str = "postgres";
 pub(super) const ROLE: &str = "ninetabs";
 pub(super) const DATABASE: &str = "models";
 
+/// The name of the engine's socket.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// The maximum length of a socket's path, in bytes.
+const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// The settings of the engine. They keep shared memory in the folder, because segments elsewhere would survive a `kill
 /// -9`.
 const SETTINGS: [&str; 7] = [
@@ -51,22 +58,6 @@ const SETTINGS: [&str; 7] = [
 
 /// Characters that are encoded in the host of a URL.
 const IN_HOST: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
-
-/// Ends the engine. The working folder of each of its processes is the data folder, and each has its own process group.
-/// A postmaster that ends by itself also removes its segment of shared memory. The segment of a killed postmaster is
-/// found in its file.
-const END: &str = r#"all=$group
-for process in /proc/[0-9]*; do
-  [ "$process/cwd" -ef "$1/pg/data" ] && all="$all ${process#/proc/}"
-done
-kill -s CONT $all
-kill -s QUIT "$group"
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  kill -0 "$group" || break
-  sleep 0.1
-done
-kill -s KILL -- "-$group" $all
-[ -e "$1/pg/data/postmaster.pid" ] && ipcrm -m "$(sed -n '7s/.* //p' "$1/pg/data/postmaster.pid")""#;
 
 /// Why PostgreSQL could not be started.
 #[derive(Debug, Error)]
@@ -85,6 +76,19 @@ pub enum PostgresError {
         "cannot run PostgreSQL as root, and the user {USER} does not exist: create it, or run this as an ordinary user"
     )]
     NoUser,
+    #[error(
+        "cannot find the ids of the user {USER}: cannot run id: {0}; add the folder that contains id to PATH"
+    )]
+    NoIds(io::Error),
+    #[error(
+        "the user {USER}, which runs PostgreSQL, cannot enter {}: set TMPDIR to a folder that it can enter, such as /tmp",
+        .0.display()
+    )]
+    Closed(PathBuf),
+    #[error(
+        "the path of PostgreSQL's socket would have {length} bytes, and at most {MAX_SOCKET_PATH} are possible: set TMPDIR to a folder with a shorter path, such as /tmp"
+    )]
+    LongPath { length: usize },
     #[error("cannot run {}: {error}", .program.display())]
     NotRun { program: PathBuf, error: io::Error },
     #[error("{} ended with {status}: {said}", .program.display())]
@@ -97,13 +101,6 @@ impl From<Interrupted> for PostgresError {
     fn from(Interrupted: Interrupted) -> Self {
         PostgresError::Interrupted
     }
-}
-
-/// The ids of the user that runs the engine, if it is another user.
-#[derive(Debug, Clone, Copy)]
-struct EngineUser {
-    user: u32,
-    group: u32,
 }
 
 /// A running PostgreSQL with an empty database. Dropping it ends it.
@@ -123,6 +120,10 @@ impl PrivatePostgres {
         let user = if rustix::process::geteuid().is_root() { Some(EngineUser::find()?) } else { None };
         let folder = Scratch::make_with_end("ninetabs-pg", END)?;
         let mut postgres = PrivatePostgres { programs, user, running: None, folder };
+        let length = postgres.sockets().join(SOCKET).as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            return Err(PostgresError::LongPath { length });
+        }
         postgres.prepare().map_err(PostgresError::Prepare)?;
         postgres.make_cluster(interrupt)?;
         postgres.launch(interrupt)?;
@@ -167,13 +168,7 @@ impl PrivatePostgres {
 
     /// Sends this signal to all processes of the engine. On a system without /proc, only the first one gets it.
     pub fn signal(&self, signal: Signal) {
-        let data = self.data();
-        let first = self.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-            let is_ours = fs::read_link(entry.path().join("cwd")).is_ok_and(|folder| folder == data);
-            Pid::from_raw(entry.file_name().to_str()?.parse().ok().filter(|_| is_ours)?)
-        });
-        for process in all.chain(first) {
+        for process in self.id().map(|first| processes(first, &self.data())).unwrap_or_default() {
             // The process may have ended in the meantime.
             let _ = kill_process(process, signal);
         }
@@ -225,7 +220,9 @@ impl PrivatePostgres {
         for setting in SETTINGS {
             postgres.args(["-c", setting]);
         }
-        postgres.arg("-c").arg(format!("unix_socket_directories={}", self.sockets().display()));
+        // A list of quoted paths.
+        let sockets = self.sockets().display().to_string().replace('"', "\"\"");
+        postgres.arg("-c").arg(format!("unix_socket_directories=\"{sockets}\""));
         let id = self.start_program(&mut postgres)?.id();
         let file = self.data().join("postmaster.pid");
         self.wait_for(&postgres, interrupt, |status| {
@@ -260,15 +257,19 @@ impl PrivatePostgres {
     }
 
     fn start_program(&mut self, command: &mut Command) -> Result<&mut Program, PostgresError> {
-        let not_run = |program: &Command| {
-            let program = PathBuf::from(program.get_program());
-            move |error| PostgresError::NotRun { program, error }
-        };
         let log = OpenOptions::new().create(true).append(true).open(self.log());
         command.stderr(log.map_err(PostgresError::Prepare)?);
-        let program = Program::start(command).map_err(not_run(command))?;
-        self.folder.kill_first(program.id()).map_err(not_run(command))?;
+        let program = Program::start(command).map_err(|error| self.not_run(command, error))?;
+        self.folder.kill_first(program.id()).map_err(|error| self.not_run(command, error))?;
         Ok(self.running.insert(program))
+    }
+
+    fn not_run(&self, command: &Command, error: io::Error) -> PostgresError {
+        let closed = self.user.and_then(|user| user.closed_folder(self.folder.path()));
+        match closed.filter(|_| error.kind() == io::ErrorKind::PermissionDenied) {
+            Some(folder) => PostgresError::Closed(folder),
+            None => PostgresError::NotRun { program: PathBuf::from(command.get_program()), error },
+        }
     }
 
     fn wait_for_success(&mut self, command: &Command, interrupt: &Interrupt) -> Result<(), PostgresError> {
@@ -313,17 +314,6 @@ impl Drop for PrivatePostgres {
         if let Err(error) = ended {
             log::warn!("cannot wait for the end of PostgreSQL: {error}");
         }
-    }
-}
-
-impl EngineUser {
-    fn find() -> Result<EngineUser, PostgresError> {
-        let number = |flag: &str| {
-            let output = Command::new("id").args([flag, USER]).stderr(Stdio::null()).output().ok()?;
-            String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-        };
-        let found = number("-u").zip(number("-g"));
-        found.map(|(user, group)| EngineUser { user, group }).ok_or(PostgresError::NoUser)
     }
 }
 
