@@ -43,6 +43,8 @@ mod positions;
 #[cfg(feature = "postgresql")]
 mod postgresql;
 #[cfg(feature = "postgresql")]
+mod postgresql_clients;
+#[cfg(feature = "postgresql")]
 mod postgresql_faults;
 #[cfg(feature = "postgresql")]
 mod postgresql_servers;

@@ -325,7 +325,7 @@ pub struct Sql {
 }
 
 impl Sql {
-    fn connect(url: &str) -> Result<Sql, tokio_postgres::Error> {
+    pub fn connect(url: &str) -> Result<Sql, tokio_postgres::Error> {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, connection) = runtime.block_on(tokio_postgres::connect(url, NoTls))?;
         runtime.spawn(connection);
