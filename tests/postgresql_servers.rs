@@ -277,12 +277,24 @@ fn a_server_whose_pool_is_too_large_does_not_start_and_reports_how_many_connecti
     let Some(engine) = engine() else { return };
     let database = engine.database();
     let admin = database.admin();
-    admin.execute("DROP ROLE IF EXISTS few; CREATE ROLE few LOGIN CONNECTION LIMIT 6");
+    admin.execute("DROP ROLE IF EXISTS few; CREATE ROLE few LOGIN");
     admin.execute("GRANT ALL ON SCHEMA public TO few");
     let url = database.url().replace("ninetabs@", "few@");
-    let said = refused(&["--threads", "8", "--database", &url]);
-    let words = "--db-pool 8: PostgreSQL accepted only 6 connections: too many connections for role \"few\" (SQLSTATE 53300); give fewer";
-    assert!(said.contains(words), "{said}");
+    // Besides the pool, a server has a connection to read, one to listen, and one to produce.
+    for (limit, accepted) in
+        [(0, "0"), (6, "6"), (8, "8 of the 11"), (9, "9 of the 11"), (10, "10 of the 11")]
+    {
+        admin.execute(&format!("ALTER ROLE few CONNECTION LIMIT {limit}"));
+        let said = refused(&["--threads", "8", "--database", &url]);
+        let words = format!("--db-pool 8: PostgreSQL accepted only {accepted} connections");
+        assert!(said.contains(&words), "{limit}: {said}");
+        let cause = "too many connections for role \"few\" (SQLSTATE 53300); give fewer";
+        assert!(said.contains(cause) && said.contains("raise its max_connections"), "{limit}: {said}");
+        wait_for("the end of its connections", || {
+            let left = admin.ask("SELECT count(*) FROM pg_stat_activity WHERE usename = 'few'");
+            (left == 0).then_some(())
+        });
+    }
     admin.execute("DROP OWNED BY few; DROP ROLE few");
 }
 

@@ -154,8 +154,11 @@ impl Running {
                 earlier_rows = EarlierRows::of(opened.session.as_mut());
                 Database::open(opened, size, args.db_checkout_timeout, settings::lease(args))
             })
-            .map_err(|error| BootError::of_database(&args.database, error))?;
+            .map_err(|error| BootError::of_database(&args.database, size, error))?;
         *opened = Some(Arc::clone(&database));
+        // Besides the pool: one to read, one to listen, and one for the producer.
+        let needed = size + 2 + usize::from(args.produce_every.0.is_some());
+        let accepted = |opened: usize| move |error: BootError| error.with_connections(size, opened, needed);
         let per_connection = storage.descriptors();
         let max_connections = match args.front {
             FrontDoor::Puma => {
@@ -179,7 +182,8 @@ impl Running {
             &services,
             args.push_buffer.map_or(PUSH_BUFFER, |bytes| bytes as usize),
             args.write_timeout,
-        )?;
+        );
+        let broadcaster = broadcaster.map_err(BootError::from).map_err(accepted(size))?;
         let broadcaster = Arc::new(broadcaster);
         let lull = Arc::<Lull>::default();
         let fixes = Fixes::new(
@@ -254,14 +258,16 @@ impl Running {
             let timeline = Arc::clone(&timeline);
             move |text| timeline.record(None, None, What::Database { text })
         };
-        let outside_writers = Some(OutsideWriters::watch(&database, &services, hear, note)?);
+        let outside_writers = OutsideWriters::watch(&database, &services, hear, note);
+        let outside_writers = outside_writers.map_err(BootError::from).map_err(accepted(size + 1))?;
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
-        let producer = args.produce_every.0.map(produce).transpose()?;
+        let producer = args.produce_every.0.map(produce).transpose();
+        let producer = producer.map_err(BootError::from).map_err(accepted(size + 2))?;
         Ok(Running {
             state: None,
             trace: None,
             producer,
-            outside_writers,
+            outside_writers: Some(outside_writers),
             control,
             app,
             beside,

@@ -173,6 +173,9 @@ pub enum Failure {
     /// The connection was lost or could not be established.
     #[error("{0}")]
     Lost(EngineCause),
+    /// The engine does not accept a further connection.
+    #[error("{0}")]
+    Full(EngineCause),
     /// The engine did not answer within this time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -196,6 +199,7 @@ impl Failure {
             self,
             Failure::Busy(_)
                 | Failure::Lost(_)
+                | Failure::Full(_)
                 | Failure::TimedOut(_)
                 | Failure::Interrupted
                 | Failure::Unconfirmed(_)

@@ -30,6 +30,10 @@ pub enum BootError {
         "--db-pool {size}: PostgreSQL accepted only {opened} connections: {error}; give fewer (auto means one per thread), put a pooler such as PgBouncer in front of it, or raise its max_connections"
     )]
     ServerPool { size: usize, opened: usize, error: Failure },
+    #[error(
+        "--db-pool {size}: PostgreSQL accepted only {opened} of the {needed} connections of this server: {error}; give fewer (auto means one per thread), put a pooler such as PgBouncer in front of it, or raise its max_connections"
+    )]
+    ServerConnections { size: usize, opened: usize, needed: usize, error: Failure },
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     Database { path: PathBuf, error: OpenError },
     #[error("--database {url}: {error}")]
@@ -67,9 +71,12 @@ impl BootError {
         }
     }
 
-    /// A database that was not opened.
-    pub(super) fn of_database(database: &DatabasePlace, error: OpenError) -> BootError {
+    /// A database that was not opened with a pool of this size.
+    pub(super) fn of_database(database: &DatabasePlace, size: usize, error: OpenError) -> BootError {
         match (database, error) {
+            (DatabasePlace::Server(_), OpenError::Failure(error @ Failure::Full(_))) => {
+                BootError::ServerPool { size, opened: 0, error }
+            }
             (DatabasePlace::Server(_), OpenError::Pool { size, opened, error }) => {
                 BootError::ServerPool { size, opened, error }
             }
@@ -77,6 +84,18 @@ impl BootError {
             (_, OpenError::Pool { size, opened, error }) => BootError::DatabasePool { size, opened, error },
             (DatabasePlace::File(path), error) => BootError::Database { path: path.clone(), error },
             (DatabasePlace::Memory, error) => BootError::Database { path: MEMORY.into(), error },
+        }
+    }
+
+    /// The same error, with these numbers if PostgreSQL refused a connection besides those of the pool.
+    pub(super) fn with_connections(self, size: usize, opened: usize, needed: usize) -> BootError {
+        match self {
+            BootError::Broadcaster(BroadcasterError::Database(error @ Failure::Full(_)))
+            | BootError::OutsideWriters(WatchError::Database(error @ Failure::Full(_)))
+            | BootError::Producer(ProducerError::Database(error @ Failure::Full(_))) => {
+                BootError::ServerConnections { size, opened, needed, error }
+            }
+            other => other,
         }
     }
 }

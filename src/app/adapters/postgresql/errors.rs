@@ -23,11 +23,13 @@ impl From<tokio_postgres::Error> for Failure {
 
 /// The failure of a connection attempt. Whatever the reason, no query was sent.
 pub(super) fn not_connected(error: tokio_postgres::Error) -> Failure {
-    let cause = match error.as_db_error() {
-        Some(answer) => text(answer).into(),
-        None => in_full(&error),
-    };
-    Failure::Lost(cause)
+    match error.as_db_error() {
+        Some(answer) if *answer.code() == SqlState::TOO_MANY_CONNECTIONS => {
+            Failure::Full(text(answer).into())
+        }
+        Some(answer) => Failure::Lost(text(answer).into()),
+        None => Failure::Lost(in_full(&error)),
+    }
 }
 
 fn of_code(answer: &DbError) -> Failure {
