@@ -3,7 +3,7 @@
 //! [`postgres`] is a private PostgreSQL (`engine_user` is the user that runs it, and `engine_end` ends it), [`haproxy`]
 //! is the balancer, and [`servers`] are the servers. Each of them is restarted if it ends, as by a service supervisor,
 //! so that any of them can be killed while tabs listen. [`deliveries`] counts which tab received which model. [`run`]
-//! connects all parts. [`psql`] runs statements beside the servers, for the acts.
+//! connects all parts. [`psql`] runs statements beside the servers, and [`pooler`] is PgBouncer, both for the acts.
 //!
 //! All started processes end with this one, however it ends.
 
@@ -11,6 +11,7 @@ pub mod deliveries;
 mod engine_end;
 mod engine_user;
 pub mod haproxy;
+pub mod pooler;
 pub mod postgres;
 pub mod psql;
 pub mod run;
@@ -31,6 +32,7 @@ use super::subject::SubjectError;
 use super::tab::TabError;
 use deliveries::Delivery;
 use haproxy::HaProxyError;
+use pooler::PoolerError;
 use postgres::PostgresError;
 
 /// Where the models are stored.
@@ -67,6 +69,8 @@ pub enum ClusterError {
     Postgres(PostgresError),
     #[error(transparent)]
     HaProxy(#[from] HaProxyError),
+    #[error(transparent)]
+    Pooler(PoolerError),
     #[error("server {number}: {error}")]
     Server { number: usize, error: SubjectError },
     #[error(transparent)]
@@ -108,6 +112,15 @@ impl From<PostgresError> for ClusterError {
         match error {
             PostgresError::Interrupted => ClusterError::Interrupted,
             error => ClusterError::Postgres(error),
+        }
+    }
+}
+
+impl From<PoolerError> for ClusterError {
+    fn from(error: PoolerError) -> Self {
+        match error {
+            PoolerError::Interrupted => ClusterError::Interrupted,
+            error => ClusterError::Pooler(error),
         }
     }
 }

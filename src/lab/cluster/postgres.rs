@@ -132,8 +132,17 @@ impl PrivatePostgres {
 
     /// The URL of the database, for the role that owns it.
     pub fn url(&self) -> String {
+        self.url_of("")
+    }
+
+    /// The URL of a program that listens beside the engine on this port.
+    pub(super) fn url_at(&self, port: u16) -> String {
+        self.url_of(&format!(":{port}"))
+    }
+
+    fn url_of(&self, port: &str) -> String {
         let host = self.sockets().to_string_lossy().into_owned();
-        format!("postgresql://{ROLE}@{}/{DATABASE}", utf8_percent_encode(&host, IN_HOST))
+        format!("postgresql://{ROLE}@{}{port}/{DATABASE}", utf8_percent_encode(&host, IN_HOST))
     }
 
     /// The version, such as 15.
@@ -244,7 +253,12 @@ impl PrivatePostgres {
 
     /// A program of this version, run as the user of the engine.
     pub(super) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(self.program(name));
+        self.command_of(&self.program(name))
+    }
+
+    /// Any program, run as the user of the engine.
+    pub(super) fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         if let Some(EngineUser { user, group }) = self.user {
             command.uid(user).gid(group);
         }

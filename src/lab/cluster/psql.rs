@@ -111,8 +111,12 @@ pub struct PsqlSession {
 impl PsqlSession {
     /// Starts it, as the role of the servers.
     pub fn start(postgres: &PrivatePostgres) -> Result<PsqlSession, PostgresError> {
+        PsqlSession::start_as(ROLE, postgres)
+    }
+
+    fn start_as(role: &str, postgres: &PrivatePostgres) -> Result<PsqlSession, PostgresError> {
         let mut psql =
-            Psql::start(postgres, ROLE, |command| command.args(["-A", "-t"]).stdout(Stdio::piped()))?;
+            Psql::start(postgres, role, |command| command.args(["-A", "-t"]).stdout(Stdio::piped()))?;
         let stdin = psql.program.child().stdin.take();
         let (send, lines) = unbounded();
         if let Some(stdout) = psql.program.child().stdout.take() {
@@ -157,5 +161,11 @@ impl PrivatePostgres {
     /// Runs a statement as the superuser. Blocks until it has ended, for at most 60 s, or until the interrupt.
     pub fn execute(&self, statement: &str, interrupt: &Interrupt) -> Result<(), PostgresError> {
         PsqlScript::start_as(USER, self, statement)?.finish(interrupt)
+    }
+
+    /// The numbers that a query of the superuser returns, on a connection of its own. Blocks until it is answered, for
+    /// at most 60 s, or until the interrupt.
+    pub fn ask(&self, query: &str, interrupt: &Interrupt) -> Result<Vec<i64>, PostgresError> {
+        PsqlSession::start_as(USER, self)?.numbers(query, interrupt)
     }
 }
