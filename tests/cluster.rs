@@ -397,7 +397,8 @@ fn holds_or_is_skipped(act: &str) {
     if is_installed {
         assert!(text.contains(&format!("\nAct {act}: ")) && text.contains(" claims held in "), "{text}");
         let is_narrow = text.lines().all(|line| line.chars().count() <= 80);
-        assert!(text.lines().count() <= 24 && is_narrow, "{text}");
+        let rows = text.split("\nAct ").nth(1).unwrap().lines().take_while(|line| !line.is_empty()).count();
+        assert!(rows <= 24 && is_narrow, "{rows}: {text}");
     } else {
         assert!(said.contains(&format!("act {act} is skipped: PostgreSQL is not installed")), "{said}");
     }
@@ -412,6 +413,68 @@ fn act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
 #[test]
 fn act_9_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
     holds_or_is_skipped("9");
+}
+
+#[test]
+fn act_10_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
+    // Without it, a part of the act is skipped.
+    program("pgbouncer");
+    holds_or_is_skipped("10");
+}
+
+/// The arguments with which a server needs nearly all connections, so that act 10 starts only two servers at a time.
+const FEW_SERVERS: [&str; 4] = ["--threads", "90:90", "--tabs", "2"];
+
+#[test]
+fn the_claims_of_act_10_fail_if_the_servers_open_fewer_connections() {
+    if !is_installed() {
+        return;
+    }
+    let text = format!("#!/bin/sh\nNINETABS_DB_POOL=40 exec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_ninetabs"));
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("with-a-smaller-pool");
+    fs::write(&program, text).unwrap();
+    set_mode(&program, 0o755);
+    let arguments = ["--json", "--program", program.to_str().unwrap()];
+    let (output, folder) = reproduce("10", &[&arguments[..], &FEW_SERVERS].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let claim = |name: &str| {
+        let claims = report["acts"][0]["claims"].as_array().unwrap();
+        let claim = claims.iter().find(|claim| claim["claim"] == name);
+        claim.unwrap_or_else(|| panic!("{name}: {report}")).clone()
+    };
+    let started = claim("servers that started");
+    assert_eq!(
+        (&started["expected"], &started["measured"], &started["held"]),
+        (&"1".into(), &"2".into(), &false.into())
+    );
+    assert_eq!(claim("message of server 2")["held"], false, "{report}");
+    assert_eq!(claim("--db-pool 2: servers that started")["held"], true, "{report}");
+    wait_until_empty(&folder);
+}
+
+#[test]
+fn a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind() {
+    if !is_installed() || program("pgbouncer").is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    set_mode(folder.path(), 0o711);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["reproduce", "--fast", "--act", "10"]).args(FEW_SERVERS).env("TMPDIR", folder.path());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    // The name of its settings is in the command line of the pooler, and the folder in that of every part.
+    let parts = |name: &str| {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|it| fs::read_to_string(it.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains(folder.path().to_str().unwrap()) && line.contains(name)).count()
+    };
+    wait_for("PgBouncer", || (parts("pgbouncer.ini") == 1).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until_empty(&folder);
+    wait_for("the end of every process", || (parts("") == 0).then_some(()));
 }
 
 #[test]

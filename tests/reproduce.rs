@@ -301,7 +301,7 @@ fn a_picture_is_drawn_from_the_run() {
 #[test]
 fn an_invalid_argument_is_reported_with_what_is_accepted() {
     for (arguments, word) in [
-        (["--act", "10"], "--act"),
+        (["--act", "11"], "--act"),
         (["--tabs", "0"], "--tabs"),
         (["--threads", "9:1"], "MIN:MAX"),
         (["--step", "--json"], "--json"),

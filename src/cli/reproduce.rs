@@ -5,7 +5,7 @@
 //! process, however it ends.
 
 use std::io::{self, BufRead};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,7 @@ use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::interrupt::Interrupt;
 use crate::lab::narrator::Narrator;
+use crate::lab::program::is_everything_required;
 use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
 use ninetabs_server::escape;
@@ -36,6 +37,7 @@ Acts:
   7 ab
   Only if named; PostgreSQL must be installed:
   8 several servers    9 rows that become visible late
+  10 the third pool: PostgreSQL's connections
 
 Exit status: 0 if every claim held, 1 if one did not, 130 if interrupted.
 
@@ -143,11 +145,17 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     let named = args.acts();
     let acts: Vec<&Act> = ACTS.iter().filter(|act| is_played(act, &named)).collect();
     narrator.say(&announcement(&acts, args));
-    narrator.legend();
+    // Acts on request draw no lanes.
+    if acts.iter().any(|act| !act.is_on_request) {
+        narrator.legend();
+    }
     let mut outcomes = Vec::new();
     let (mut broken, mut skipped) = (None, 0);
     for (index, act) in acts.iter().enumerate() {
         let played = perform(act, &plan, &mut narrator, &interrupted, args.step).and_then(|outcome| {
+            for part in &outcome.skipped {
+                super::complain(format_args!("act {}: a part is skipped: {part}", act.number));
+            }
             outcomes.push(outcome);
             let is_last = index + 1 == acts.len();
             if !args.step || is_last {
@@ -162,8 +170,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
                 narrator.leave();
                 return interrupt::interrupted();
             }
-            // Where CI is set, everything must be installed.
-            Err(ActError::NotInstalled(error)) if std::env::var_os("CI").is_none() => {
+            Err(ActError::NotInstalled(error)) if !is_everything_required() => {
                 skipped += 1;
                 super::complain(format_args!("act {} is skipped: {error}", act.number));
             }
@@ -189,11 +196,13 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         (Some(broken), Ok(())) => failed(broken),
         (None, Err(error)) => failed(error),
         (None, Ok(())) => {
+            let has_picture = outcomes.last().is_some_and(|outcome| outcome.main_scene().is_some());
+            let picture = args.svg.as_deref().filter(|_| has_picture);
             let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.verdict).collect();
             if verdicts.is_empty() && skipped > 0 && !args.json {
                 return output::check(narrator.written()).map_or_else(failed, |()| ExitCode::SUCCESS);
             }
-            let status = conclude(&verdicts, args, took, &mut narrator);
+            let status = conclude(&verdicts, args, picture, took, &mut narrator);
             output::check(narrator.written()).map_or_else(failed, |()| status)
         }
     }
@@ -209,7 +218,7 @@ fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
     let what = match acts {
         [act] if act.is_on_request => format!("{}, on servers of its own", act.name()),
         [act] => format!("{}, on a server of its own", act.name()),
-        acts => format!("{} acts, each on a server of its own", acts.len()),
+        acts => format!("{} acts, each on {} of its own", acts.len(), stages(acts)),
     };
     let is_default = args.tabs == 9 && (args.threads.min(), args.threads.max()) == (8, 8);
     let took_s: u64 = acts.iter().map(|act| act.took_s[usize::from(args.fast)]).sum();
@@ -217,6 +226,16 @@ fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
     let took_s = if took_s > 20 { took_s.saturating_add(2) / 5 * 5 } else { took_s };
     let time = if is_default && !args.step { format!(", about {took_s} s") } else { String::new() };
     format!("ninetabs reproduce: {what}{time}")
+}
+
+/// Acts on request have several servers each, and the others have one at a time.
+fn stages(acts: &[&Act]) -> &'static str {
+    let on_request = acts.iter().filter(|act| act.is_on_request).count();
+    match on_request {
+        0 => "a server",
+        _ if on_request == acts.len() => "servers",
+        _ => "one or more servers",
+    }
 }
 
 fn perform(
@@ -231,7 +250,13 @@ fn perform(
     })
 }
 
-fn conclude(verdicts: &[Verdict], args: &ReproduceArgs, took: Duration, narrator: &mut Narrator) -> ExitCode {
+fn conclude(
+    verdicts: &[Verdict],
+    args: &ReproduceArgs,
+    picture: Option<&Path>,
+    took: Duration,
+    narrator: &mut Narrator,
+) -> ExitCode {
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if args.json {
         match serde_json::to_string(&ClaimedActs { acts: verdicts, held }) {
@@ -246,18 +271,21 @@ fn conclude(verdicts: &[Verdict], args: &ReproduceArgs, took: Duration, narrator
         let claims = || verdicts.iter().flat_map(|verdict| &verdict.claims);
         let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
         narrator.title(&format!("{holding} of {all} claims held in {:.0} s.", took.as_secs_f64().ceil()));
-        last_lines(args, verdicts).iter().for_each(|line| narrator.say(line));
+        last_lines(args, picture, verdicts).iter().for_each(|line| narrator.say(line));
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Lines that name the written files, and what to do next.
-fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
-    let files = [("Report", &args.report), ("Trace", &args.trace), ("Picture", &args.svg)];
+/// Lines that name the written files, and what to do next. `picture` is the path of --svg if the last act has a picture.
+fn last_lines(args: &ReproduceArgs, picture: Option<&Path>, verdicts: &[Verdict]) -> Vec<String> {
+    let files = [("Report", args.report.as_deref()), ("Trace", args.trace.as_deref()), ("Picture", picture)];
     let mut lines: Vec<String> = files
         .iter()
         .filter_map(|(what, path)| Some(format!("{what}: {}", path.as_ref()?.display())))
         .collect();
+    if args.svg.is_some() && picture.is_none() {
+        lines.push("Picture: none, because the last act draws no lanes".to_owned());
+    }
     let failed = || verdicts.iter().filter(|verdict| !verdict.held());
     let numbers: Vec<String> = failed().map(|verdict| verdict.act.to_string()).collect();
     lines.push(match numbers.as_slice() {
@@ -341,6 +369,14 @@ mod tests {
             said.starts_with("ninetabs reproduce: 7 acts, each on a server of its own, about "),
             "{said}"
         );
+        let on_request: Vec<&Act> = ACTS.iter().filter(|act| act.is_on_request).collect();
+        let [several, mixed] =
+            [&on_request[..], &[all[0], on_request[0]]].map(|acts| announcement(acts, &args(&[])));
+        assert!(
+            several.contains(&format!("{} acts, each on servers of its own", on_request.len())),
+            "{several}"
+        );
+        assert!(mixed.contains("2 acts, each on one or more servers of its own, about "), "{mixed}");
         let said = announcement(&all[1..2], &args(&["2", "--threads", "16"]));
         assert_eq!(said, "ninetabs reproduce: act 2 of 7, on a server of its own");
     }

@@ -217,6 +217,7 @@ mod tests {
             conclusion: "one of two".into(),
             scenes: vec![scene],
             main: 0,
+            skipped: Vec::new(),
         };
         let report = Report {
             plan: &plan,

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::chromium::ChromiumError;
 use super::cluster::ClusterError;
+use super::cluster::pooler::PoolerError;
 use super::cluster::postgres::PostgresError;
 use super::http::{self, HttpError};
 use super::interrupt::{Interrupt, Interrupted};
@@ -133,7 +134,8 @@ impl From<ClusterError> for ActError {
     fn from(error: ClusterError) -> Self {
         match error {
             ClusterError::Interrupted => ActError::Interrupted,
-            ClusterError::Postgres(PostgresError::NotInstalled) => ActError::NotInstalled(error),
+            ClusterError::Postgres(PostgresError::NotInstalled)
+            | ClusterError::Pooler(PoolerError::NotInstalled) => ActError::NotInstalled(error),
             error => ActError::Cluster(error),
         }
     }
@@ -172,6 +174,8 @@ pub struct Theater<'a> {
     pub interrupt: &'a Interrupt,
     /// The finished pictures.
     pub scenes: Vec<Scene>,
+    /// The parts that were not played, each with the reason.
+    pub skipped: Vec<String>,
 }
 
 /// One server, and what is needed to watch it.
@@ -194,7 +198,7 @@ impl<'a> Stage<'a> {
         caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
-        let Theater { plan, narrator, interrupt, scenes } = theater;
+        let Theater { plan, narrator, interrupt, scenes, .. } = theater;
         let (plan, interrupt) = (*plan, *interrupt);
         let pace = &plan.pace;
         let ours = [

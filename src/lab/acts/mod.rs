@@ -17,6 +17,7 @@ mod one_database;
 mod orphans;
 mod reaper;
 mod second_write;
+mod third_pool;
 mod zombies;
 
 use std::time::Duration;
@@ -136,6 +137,15 @@ pub const ACTS: &[Act] = &[
         is_on_request: true,
         play: late_rows::play,
     },
+    Act {
+        number: 10,
+        title: third_pool::title,
+        heading: third_pool::heading,
+        expects: third_pool::expects,
+        took_s: [12, 12],
+        is_on_request: true,
+        play: third_pool::play,
+    },
 ];
 
 /// The result of an act: its verdict, its texts, and its pictures.
@@ -150,6 +160,8 @@ pub struct Outcome {
     pub scenes: Vec<Scene>,
     /// The index of the picture that represents the act.
     pub main: usize,
+    /// The parts that were not played, each with the reason.
+    pub skipped: Vec<String>,
 }
 
 impl Outcome {
@@ -184,13 +196,13 @@ impl Act {
         let expects = (self.expects)(plan);
         narrator.entry("Expected", &expects);
         pause(narrator, &format!("run act {}", self.number))?;
-        let mut theater = Theater { plan, narrator, interrupt, scenes: Vec::new() };
+        let mut theater = Theater { plan, narrator, interrupt, scenes: Vec::new(), skipped: Vec::new() };
         let Played { claims, why, conclusion, main } = (self.play)(&mut theater)?;
-        let scenes = theater.scenes;
+        let Theater { scenes, skipped, .. } = theater;
         pause(narrator, "show the verdict")?;
         let verdict = Verdict { act: self.number, title: (self.title)(plan), claims: claims.into_vec() };
         narrator.verdict(&verdict.claims, &why);
-        Ok(Outcome { verdict, heading, expects, why, conclusion, scenes, main })
+        Ok(Outcome { verdict, heading, expects, why, conclusion, scenes, main, skipped })
     }
 }
 
