@@ -80,6 +80,14 @@ impl Narrator {
         }
     }
 
+    /// Prints the lines of a table as they are.
+    pub fn rows(&mut self, lines: &[String]) {
+        self.settle();
+        for line in lines {
+            self.line(&self.signs.text(line));
+        }
+    }
+
     /// Prints the title of an act, and begins to count its rows.
     pub fn title(&mut self, text: &str) {
         self.settle();

@@ -1,7 +1,10 @@
 //! Act 9: rows that become visible out of order. Writers draw ids and commit later, in another order. Each tab gets
-//! each model once and in order, and a reader that asks for ids greater than its last one loses rows.
+//! each model once and in order, and a reader that asks for ids greater than its last one loses rows. Readers that ask
+//! in other ways read the same rows, for comparison.
 
-use std::time::Duration;
+mod readers;
+
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -13,6 +16,7 @@ use super::super::interrupt::Interrupt;
 use super::{Played, count, spelled};
 use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, Plan, Theater};
+use readers::{METHODS, MethodReader, ReadMethod, TABLES, UNSETTLED, table};
 
 const SERVERS: usize = 3;
 const WRITERS: usize = 16;
@@ -30,9 +34,8 @@ const WAITS: u32 = 100;
 const SLOW: u8 = 50;
 /// How long the reader waits between two queries.
 const READ_EVERY: Duration = Duration::from_millis(2);
-/// The table with ids from a sequence, which the reader asks for greater ids.
-const SEQUENCE_TABLE: &str =
-    "SET ROLE ninetabs; CREATE TABLE naive (id bigserial PRIMARY KEY, name text NOT NULL)";
+/// How long the readers may need after the last commit. A transaction of another program delays some of them.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn title(plan: &Plan) -> String {
     format!("{WRITERS} writers, {}, and a reader by greater ids", count(plan.tabs, "tab"))
@@ -45,9 +48,9 @@ pub(super) fn heading(plan: &Plan) -> String {
 pub(super) fn expects(plan: &Plan) -> String {
     let get = if plan.tabs == 1 { "gets" } else { "get" };
     format!(
-        "{WRITERS} writers commit {} rows to two tables, with delays, ids of their own, COPY and rollbacks. {} on \
-         {SERVERS} servers {get} each row of `models` once and in order. A reader of the other table, whose ids come from \
-         a sequence, asks for `id > last` and loses rows.",
+        "{WRITERS} writers commit {} rows, with delays, ids of their own, COPY and rollbacks. {} on {SERVERS} servers \
+         {get} each row of `models` once and in order. The same rows are in tables whose ids come from a sequence. A \
+         reader that asks for `id > last` there loses rows.",
         committed_rows(),
         count(plan.tabs, "tab"),
     )
@@ -77,19 +80,33 @@ impl WriteKind {
         }
     }
 
-    /// The statements for the table with a sequence and for `models`. Ids are given from this one on.
+    /// The statements before and after the delay. The first draw the ids from the sequence of `naive`. The statements
+    /// that take a lock are last, so that no lock delays the drawing. `models` comes before `locked`, whose lock would
+    /// order its numbers as well. Ids for `models` are given from this one on.
     fn statements(self, first_id: usize) -> [String; 2] {
-        let naive = "INSERT INTO naive (name) VALUES ('late');".to_owned();
         match self {
-            WriteKind::Insert => [naive, "INSERT INTO models (name) VALUES ('late');".to_owned()],
-            WriteKind::InsertWithId => {
-                [naive, format!("INSERT INTO models (id, name) VALUES ({first_id}, 'late');")]
-            }
+            WriteKind::Insert => [
+                "INSERT INTO naive (name) VALUES ('late');".to_owned(),
+                "INSERT INTO models (name) VALUES ('late');\nINSERT INTO locked (name) VALUES ('late');"
+                    .to_owned(),
+            ],
+            // As an application does whose library draws ids in advance.
+            WriteKind::InsertWithId => [
+                "SELECT nextval('naive_id_seq') AS naive, nextval('locked_id_seq') AS locked \\gset"
+                    .to_owned(),
+                format!(
+                    "INSERT INTO naive (id, name) VALUES (:naive, 'late');\n\
+                     INSERT INTO models (id, name) VALUES ({first_id}, 'late');\n\
+                     INSERT INTO locked (id, name) VALUES (:locked, 'late');"
+                ),
+            ],
             WriteKind::CopyWithIds => {
                 let with_ids: String = (first_id..).take(COPIED).map(|id| format!("{id}\tlate\n")).collect();
+                let copy =
+                    |table: &str| format!("COPY {table} (name) FROM STDIN;\n{}\\.", "late\n".repeat(COPIED));
                 [
-                    format!("COPY naive (name) FROM STDIN;\n{}\\.", "late\n".repeat(COPIED)),
-                    format!("COPY models (id, name) FROM STDIN;\n{with_ids}\\."),
+                    copy("naive"),
+                    format!("COPY models (id, name) FROM STDIN;\n{with_ids}\\.\n{}", copy("locked")),
                 ]
             }
         }
@@ -100,15 +117,15 @@ fn is_rolled_back(writer: usize, turn: usize) -> bool {
     (writer + turn).is_multiple_of(ROLLED_BACK)
 }
 
-/// The rows that all writers commit to each of the two tables.
+/// The rows that all writers commit to each table.
 fn committed_rows() -> usize {
     let turns = (0..WRITERS).flat_map(|writer| (0..TURNS).map(move |turn| (writer, turn)));
     let committed = turns.filter(|(writer, turn)| !is_rolled_back(*writer, *turn));
     committed.map(|(_, turn)| WriteKind::of(turn).rows()).sum()
 }
 
-/// All transactions of a writer. Each draws its id from the sequence, waits for up to `longest`, or ten times as long,
-/// and then writes to `models`, so that no lock delays the drawing.
+/// All transactions of a writer. Each draws its ids from the sequences, waits for up to `longest`, or ten times as long,
+/// and then writes to the tables with a lock.
 fn script(writer: usize, longest: Duration) -> String {
     let mut dice = Rng::with_seed(writer as u64);
     let mut script = String::new();
@@ -116,41 +133,35 @@ fn script(writer: usize, longest: Duration) -> String {
         let slowness = if dice.u8(..SLOW) == 0 { 10.0 } else { 1.0 };
         let before = longest.as_secs_f64() * slowness * dice.f64();
         let after = longest.as_secs_f64() / 20.0 * dice.f64();
-        let [naive, models] = WriteKind::of(turn).statements(GIVEN_FROM + (writer * TURNS + turn) * COPIED);
+        let [drawing, writing] =
+            WriteKind::of(turn).statements(GIVEN_FROM + (writer * TURNS + turn) * COPIED);
         let end = if is_rolled_back(writer, turn) { "ROLLBACK" } else { "COMMIT" };
         script.push_str(&format!(
-            "BEGIN;\n{naive}\nSELECT pg_sleep({before:.6});\n{models}\nSELECT pg_sleep({after:.6});\n{end};\n"
+            "BEGIN;\n{drawing}\nSELECT pg_sleep({before:.6});\n{writing}\nSELECT pg_sleep({after:.6});\n{end};\n"
         ));
     }
     script
-}
-
-/// The reader that asks for greater ids than its last one.
-struct NaiveReader<'a> {
-    session: PsqlSession,
-    interrupt: &'a Interrupt,
-    last: i64,
-    received: usize,
-}
-
-impl NaiveReader<'_> {
-    fn read(&mut self) -> Result<(), PostgresError> {
-        let query = format!("SELECT id FROM naive WHERE id > {} ORDER BY id", self.last);
-        let ids = self.session.numbers(&query, self.interrupt)?;
-        self.received += ids.len();
-        self.last = ids.last().copied().unwrap_or(self.last);
-        Ok(())
-    }
 }
 
 /// The result of the writers.
 struct WrittenRows {
     /// The ids in `models`, ascending.
     models: Vec<i64>,
-    /// The rows in the table with a sequence.
-    naive: usize,
-    /// How many of these the reader received.
-    received: usize,
+    /// The rows in each of the other tables.
+    others: usize,
+    readers: Vec<MethodReader>,
+}
+
+impl WrittenRows {
+    /// How many rows a reader lost.
+    fn lost(&self, method: ReadMethod) -> usize {
+        let reader = self.readers.iter().find(|reader| reader.method == method);
+        reader.map_or(0, |reader| self.others.saturating_sub(reader.received))
+    }
+
+    fn percent(&self, lost: usize) -> usize {
+        (lost * 100).checked_div(self.others).unwrap_or_default()
+    }
 }
 
 pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
@@ -168,10 +179,12 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     let first = cluster.newest()?;
     cluster.open_tabs(first, &mut |_| Ok(()))?;
     let written = write(&mut cluster, first, plan.pace.update_rate / WAITS, interrupt)?;
-    Ok(judged(&mut cluster, &written, plan)?)
+    let played = judged(&mut cluster, &written, plan)?;
+    theater.narrator.rows(&table(&written.readers, written.others));
+    Ok(played)
 }
 
-/// Runs the writers and the reader. The reader reads once more after the last commit.
+/// Runs the writers and the readers. The readers continue until the last commit is visible to all of them.
 fn write(
     cluster: &mut Cluster<'_>,
     first: i64,
@@ -179,30 +192,34 @@ fn write(
     interrupt: &Interrupt,
 ) -> Result<WrittenRows, ClusterError> {
     let postgres = cluster.postgres().ok_or(PostgresError::NotInstalled)?;
-    postgres.execute(SEQUENCE_TABLE, interrupt)?;
+    postgres.execute(TABLES, interrupt)?;
     let mut table = PsqlSession::start(postgres)?;
-    let session = PsqlSession::start(postgres)?;
-    let mut reader = NaiveReader { session, interrupt, last: 0, received: 0 };
-    reader.read()?;
+    let mut session = PsqlSession::start(postgres)?;
+    let mut readers: Vec<_> = METHODS.into_iter().map(|method| MethodReader::after(method, first)).collect();
+    let mut read = || readers.iter_mut().try_for_each(|reader| reader.read(&mut session, interrupt));
+    read()?;
     let writers = (0..WRITERS).map(|writer| PsqlScript::start(postgres, &script(writer, longest)));
     let mut writers = writers.collect::<Result<Vec<_>, _>>()?;
-    loop {
-        let mut are_done = true;
+    let mut are_done = false;
+    while !are_done {
+        are_done = true;
         for writer in &mut writers {
             are_done &= writer.is_done()?;
         }
-        reader.read()?;
+        read()?;
         // A tab whose events are not taken stops reading.
         cluster.take_events();
-        if are_done {
-            break;
-        }
         interrupt.sleep(READ_EVERY)?;
     }
     let models = format!("SELECT id FROM models WHERE id > {first} ORDER BY id");
     let models = table.numbers(&models, interrupt)?;
-    let naive = table.numbers("SELECT id FROM naive", interrupt)?.len();
-    Ok(WrittenRows { models, naive, received: reader.received })
+    let others = table.numbers("SELECT id FROM naive", interrupt)?.len();
+    let deadline = Instant::now() + SETTLE_WITHIN;
+    while table.numbers(UNSETTLED, interrupt)? != [0] && Instant::now() < deadline {
+        interrupt.sleep(READ_EVERY)?;
+    }
+    read()?;
+    Ok(WrittenRows { models, others, readers })
 }
 
 fn judged(cluster: &mut Cluster<'_>, written: &WrittenRows, plan: &Plan) -> Result<Played, ClusterError> {
@@ -227,11 +244,18 @@ fn judged(cluster: &mut Cluster<'_>, written: &WrittenRows, plan: &Plan) -> Resu
         .equal("rows that no tab received", 0, unseen)
         .says(format!("{} reached no tab", count(unseen, "row")));
 
-    let lost = written.naive.saturating_sub(written.received);
-    let percent = (lost * 100).checked_div(written.naive).unwrap_or_default();
+    // A method that loses rows only sometimes makes no claim.
+    let lost = written.lost(ReadMethod::Greater);
+    let percent = written.percent(lost);
     claims
         .push("rows that the reader by greater ids lost", "1 or more", lost.to_string(), lost > 0)
         .says(format!("the reader by `id > last` lost {} ({percent}%)", count(lost, "row")));
+    for (method, by) in [(ReadMethod::Pair, "transaction and id"), (ReadMethod::Number, "number")] {
+        let lost = written.lost(method);
+        claims
+            .equal(format!("rows that the reader by {by} lost"), 0, lost)
+            .says(format!("the reader by {by} lost {}", count(lost, "row")));
+    }
     let why = "A sequence assigns an id at the insert, and the row is visible from the commit on. A reader that has seen \
                8 never asks for 7, which is committed later. In `models`, a trigger assigns the number under a lock that \
                the transaction holds until its row is visible, so all smaller numbers are visible before, or never."
