@@ -32,6 +32,7 @@ const LOOK: &str = "SELECT
         AND to_regprocedure('number_model()') IS NOT NULL
         AND to_regprocedure('notify_models()') IS NOT NULL
         AND to_regprocedure('create_model(text, bigint, integer)') IS NOT NULL
+        AND to_regprocedure('enter_epoch(bigint)') IS NOT NULL
         AND to_regprocedure('begin_epoch(bigint, integer)') IS NOT NULL,
     pg_is_in_recovery()";
 

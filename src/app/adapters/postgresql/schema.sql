@@ -32,11 +32,47 @@ CREATE TABLE IF NOT EXISTS ninetabs_epochs (
     PRIMARY KEY (cluster, timeline)
 );
 
+-- Starts a new epoch if this history of the database has not been seen before, or if the caller knows of a number
+-- that the database does not. Numbers then continue a million further on, beyond any that was delivered and lost.
+-- The caller has the lock of the numbers.
+CREATE OR REPLACE FUNCTION enter_epoch(known bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    is_first boolean := NOT EXISTS (SELECT FROM ninetabs_epochs);
+    is_new boolean;
+    last bigint;
+BEGIN
+    INSERT INTO ninetabs_epochs (cluster, timeline)
+        SELECT system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
+        FROM pg_control_system()
+        ON CONFLICT DO NOTHING;
+    is_new := FOUND AND NOT is_first;
+    SELECT last_value INTO last FROM models_numbers;
+    is_new := is_new OR known > last;
+    IF is_new THEN
+        PERFORM setval('models_numbers', greatest(last, known) + 1000000);
+    END IF;
+    RETURN is_new;
+END $$;
+
 -- Assigns the number under a lock that the transaction holds until after its commit is visible. Numbers therefore
 -- become visible in ascending order, whichever program writes. An id given by the writer is overruled.
 CREATE OR REPLACE FUNCTION number_model() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    timeline text := substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8);
 BEGIN
     PERFORM pg_advisory_xact_lock(963928418, 0);
+    -- Once per session. After a failover, a program may write before a server connects, or a session of a pooler may
+    -- lead to the new primary without a new connection.
+    IF current_setting('ninetabs.timeline', true) IS DISTINCT FROM timeline THEN
+        BEGIN
+            PERFORM enter_epoch(0);
+            PERFORM set_config('ninetabs.timeline', timeline, false);
+        EXCEPTION WHEN insufficient_privilege THEN
+            -- A role without rights to ninetabs_epochs may insert nevertheless. A server begins the epoch.
+            NULL;
+        END;
+    END IF;
     NEW.id := nextval('models_numbers');
     NEW.created_at := clock_timestamp();
     -- With `off`, a crash loses the last commits and their numbers are assigned again.
@@ -74,29 +110,15 @@ BEGIN
     DELETE FROM models AS m WHERE m.id <= (SELECT o.id FROM models AS o ORDER BY o.id DESC OFFSET keep LIMIT 1);
 END $$;
 
--- Starts a new epoch if this history of the database has not been seen before, or if the caller knows of a number
--- that the database does not. Numbers then continue a million further on, beyond any that was delivered and lost.
--- `known` is the newest number that the calling server has seen, 0 if it has just started.
+-- Calls `enter_epoch` for a server that connects. `known` is the newest number that it has seen, 0 if it has just started.
 CREATE OR REPLACE FUNCTION begin_epoch(known bigint, wait_ms integer) RETURNS boolean
     LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-DECLARE
-    is_first boolean;
-    is_new boolean;
-    last bigint;
 BEGIN
     PERFORM set_config('lock_timeout', wait_ms::text, true);
+    -- It does not wait for a synchronous standby, which a new primary may not have yet, so that the models can be read
+    -- meanwhile. A standby that does not have this epoch begins another one when it is promoted.
+    PERFORM set_config('synchronous_commit', 'local', true);
     PERFORM pg_advisory_xact_lock(963928418, 0);
-    is_first := NOT EXISTS (SELECT FROM ninetabs_epochs);
-    INSERT INTO ninetabs_epochs (cluster, timeline)
-        SELECT system_identifier::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
-        FROM pg_control_system()
-        ON CONFLICT DO NOTHING;
-    is_new := FOUND AND NOT is_first;
-    SELECT last_value INTO last FROM models_numbers;
-    is_new := is_new OR known > last;
-    IF is_new THEN
-        PERFORM setval('models_numbers', greatest(last, known) + 1000000);
-    END IF;
-    RETURN is_new;
+    RETURN enter_epoch(known);
 END $$;
 COMMIT;
