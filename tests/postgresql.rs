@@ -128,9 +128,39 @@ fn numbers_jump_once_for_an_unknown_history_and_for_a_number_that_the_database_h
     // As after restoring a copy of the files while a server was running.
     sql.execute("DELETE FROM models WHERE id > 1; SELECT setval('models_numbers', 1)");
     assert_eq!(adapter.connect().unwrap().create("restored", None).unwrap().id, 2_000_004);
+    // Another program writes before a server connects to the new primary.
+    sql.execute("UPDATE ninetabs_epochs SET timeline = timeline + 7");
+    database.psql("INSERT INTO models (name) VALUES ('a'), ('b')");
     let again = open(&database);
     assert_eq!(again.table, table, "the table is the same");
-    assert_eq!(again.last_id, 2_000_004);
+    assert_eq!(again.last_id, 3_000_006);
+    // A role that may only insert.
+    let admin = database.admin();
+    admin.execute(
+        "CREATE ROLE inserts; GRANT INSERT ON models TO inserts; GRANT USAGE ON models_numbers TO inserts",
+    );
+    sql.execute("UPDATE ninetabs_epochs SET timeline = timeline + 7");
+    admin.execute("SET ROLE inserts; INSERT INTO models (name) VALUES ('c'); RESET ROLE");
+    assert_eq!(open(&database).last_id, 3_000_007);
+    database.psql("INSERT INTO models (name) VALUES ('d')");
+    assert_eq!(sql.ask("SELECT max(id) FROM models"), 4_000_008);
+    admin.execute("DROP OWNED BY inserts; DROP ROLE inserts");
+}
+
+#[test]
+fn the_first_transaction_of_another_program_after_a_failover_delays_no_reader() {
+    let Some(engine) = engine() else { return };
+    let database = engine.database();
+    let Opened { adapter, mut session, .. } = open(&database);
+    session.create("before", None).unwrap();
+    let sql = database.sql();
+    sql.execute("UPDATE ninetabs_epochs SET timeline = timeline + 7");
+    sql.execute("BEGIN; INSERT INTO models (name) VALUES ('theirs')");
+    let mut reader = adapter.connect().unwrap();
+    assert_eq!((reader.last_id().unwrap(), reader.last_number().unwrap()), (1, 1_000_002));
+    sql.execute("COMMIT");
+    assert_eq!(reader.create("ours", None).unwrap().id, 1_000_003);
+    assert_eq!(sql.ask("SELECT count(*) FROM ninetabs_epochs"), 2);
 }
 
 #[test]

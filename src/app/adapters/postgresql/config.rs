@@ -12,6 +12,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
 use super::super::Failure;
+use super::hosts;
 use crate::app::database_place::DatabaseUrl;
 
 /// The folder of the socket of Debian's PostgreSQL, for a URL without a host.
@@ -20,12 +21,12 @@ const SOCKETS: &str = "/var/run/postgresql";
 /// unacknowledged. Calls have shorter limits of their own. This one frees connections to a host that has vanished.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// The settings of connections to this database. `application_name` appears in `pg_stat_activity`.
-pub(super) fn config(
+/// The settings of connections to this database, one per host. `application_name` appears in `pg_stat_activity`.
+pub(super) fn configs(
     url: &DatabaseUrl,
     application_name: &str,
     connect_within: Duration,
-) -> Result<Config, Failure> {
+) -> Result<Vec<Config>, Failure> {
     if let Some(mode) = ssl_mode(url.reveal()).filter(|mode| !["disable", "allow", "prefer"].contains(mode)) {
         return Err(Failure::Setup(format!(
             "cannot connect to PostgreSQL with sslmode={mode}: this build does not support TLS; give sslmode=disable on a trusted network, or the address of a local PgBouncer or stunnel to --database"
@@ -45,11 +46,21 @@ pub(super) fn config(
     }
     config.keepalives_idle(PEER_GONE_AFTER).tcp_user_timeout(PEER_GONE_AFTER);
     if config.get_password().is_none()
-        && let Some(password) = password(&config)
+        && let Ok(password) = env::var("PGPASSWORD")
     {
         config.password(password);
     }
-    Ok(config)
+    let mut configs = hosts::each(&config);
+    if config.get_password().is_none()
+        && let Some(file) = password_file()
+    {
+        for config in &mut configs {
+            if let Some(password) = in_password_file(&file, config) {
+                config.password(password);
+            }
+        }
+    }
+    Ok(configs)
 }
 
 /// The `sslmode` of a URL. It is checked before the URL is parsed, because the parser does not know all modes.
@@ -69,11 +80,8 @@ fn invalid(url: &DatabaseUrl, error: &tokio_postgres::Error) -> Failure {
     Failure::Setup(format!("the URL is not valid{cause}"))
 }
 
-/// The password from the environment, or from the password file.
-fn password(config: &Config) -> Option<String> {
-    if let Ok(password) = env::var("PGPASSWORD") {
-        return Some(password);
-    }
+/// The text of the password file, if there is one and other users cannot read it.
+fn password_file() -> Option<String> {
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
     let path = env::var_os("PGPASSFILE").map(PathBuf::from).or_else(home)?;
     let file = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
@@ -84,7 +92,7 @@ fn password(config: &Config) -> Option<String> {
         );
         return None;
     }
-    in_password_file(&fs::read_to_string(&path).ok()?, config)
+    fs::read_to_string(&path).ok()
 }
 
 /// The password of the first line that matches: `host:port:database:user:password`, with `*` for anything.
@@ -127,7 +135,8 @@ mod tests {
     use super::*;
 
     fn of(url: &str) -> Result<Config, Failure> {
-        config(&DatabaseUrl::of(url).unwrap(), "ninetabs", Duration::from_secs(6))
+        configs(&DatabaseUrl::of(url).unwrap(), "ninetabs", Duration::from_secs(6))
+            .map(|mut configs| configs.remove(0))
     }
 
     #[test]

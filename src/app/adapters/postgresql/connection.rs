@@ -47,12 +47,17 @@ impl<'a> CallLimit<'a> {
         CallLimit { began: Instant::now(), at_most: at_most.min(left), interrupted: self.interrupted }
     }
 
+    /// The limit of one of `count` parts of equal length of the time that is left. It begins now.
+    pub fn share(&self, count: usize) -> CallLimit<'a> {
+        let left = self.at_most.saturating_sub(self.began.elapsed());
+        self.part(left / u32::try_from(count.max(1)).unwrap_or(u32::MAX))
+    }
+
     /// How long a statement of this call waits for the lock of the numbers. The server must give up before the client
     /// does, or the statement would be carried out later.
-    pub fn lock_wait_ms(&self) -> i32 {
+    pub fn lock_wait(&self) -> Duration {
         let left = self.at_most.saturating_sub(self.began.elapsed());
-        let most = (left / 5).saturating_mul(4).as_millis();
-        i32::try_from(most).unwrap_or(i32::MAX).max(1)
+        (left / 5).saturating_mul(4)
     }
 
     /// Returns the time until the next check, or an error if the call must end now.
@@ -76,6 +81,11 @@ impl<'a> CallLimit<'a> {
             }
         }
     }
+}
+
+/// A setting of PostgreSQL in milliseconds. To PostgreSQL, 0 means no limit.
+pub(super) fn in_ms(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
 }
 
 /// A notification from the server.
@@ -234,12 +244,12 @@ mod tests {
             at_most: Duration::from_secs(at_most),
             interrupted: None,
         };
-        assert!((3_990..=4_000).contains(&limit(0, 5).lock_wait_ms()));
+        let lock_wait_ms = |limit: CallLimit<'_>| in_ms(limit.lock_wait());
+        assert!((3_990..=4_000).contains(&lock_wait_ms(limit(0, 5))));
         // Connecting took most of the time.
         let rest = limit(40, 50).part(Duration::from_secs(50));
-        assert!((7_000..=8_000).contains(&rest.lock_wait_ms()));
-        // To PostgreSQL, 0 means to wait forever.
-        assert_eq!(limit(6, 5).lock_wait_ms(), 1);
-        assert_eq!(limit(0, u64::MAX).lock_wait_ms(), i32::MAX);
+        assert!((7_000..=8_000).contains(&lock_wait_ms(rest)));
+        assert_eq!(lock_wait_ms(limit(6, 5)), 1);
+        assert_eq!(lock_wait_ms(limit(0, u64::MAX)), i32::MAX);
     }
 }

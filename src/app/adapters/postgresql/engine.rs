@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Config, Row};
 
 use super::super::{EngineStats, Failure, LockHolder};
 use super::PgSettings;
-use super::config::config;
-use super::connection::{CallLimit, PgConnection};
+use super::config::configs;
+use super::connection::{CallLimit, PgConnection, in_ms};
+use super::history::{CurrentHistory, History, HistoryNumber};
+use super::hosts::Hosts;
 use crate::app::table::Table;
 use ninetabs_server::log_limit::limited;
 
@@ -21,16 +23,20 @@ const EVENTS_WAITING: usize = 256;
 /// The maximum payload of a notification, in bytes.
 const MOST_PAYLOAD: usize = 7_999;
 
-/// Reads whether this history of the database is known, the last number, and the table's word. The first is null on
+/// How long a new connection waits for the lock of the numbers to begin an epoch.
+const EPOCH_WAIT: Duration = Duration::from_millis(500);
+
+/// Reads the history of the database, whether it is known, the last number, and the table's word. The timeline is null on
 /// a standby, which cannot be written to.
 const GREET: &str = "SELECT
-    CASE WHEN pg_is_in_recovery() THEN NULL ELSE EXISTS (
-        SELECT FROM ninetabs_epochs, pg_control_system() WHERE cluster = system_identifier::text
-        AND timeline = ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
-    ) END,
+    here.cluster,
+    here.timeline,
+    EXISTS (SELECT FROM ninetabs_epochs AS e WHERE e.cluster = here.cluster AND e.timeline = here.timeline),
     CASE WHEN is_called THEN last_value ELSE 0 END,
     (SELECT word FROM ninetabs_epochs ORDER BY since LIMIT 1)
-    FROM models_numbers";
+    FROM models_numbers, (SELECT system_identifier::text AS cluster, CASE WHEN NOT pg_is_in_recovery()
+        THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer END AS timeline
+        FROM pg_control_system()) AS here";
 
 /// The session that has the lock of the numbers in this database.
 const HOLDER: &str = "SELECT pid, usename::text, application_name, state, xact_start::text
@@ -41,8 +47,10 @@ const HOLDER: &str = "SELECT pid, usename::text, application_name, state, xact_s
 /// The database.
 #[derive(Debug)]
 pub(super) struct PgEngine {
-    config: Config,
-    cable: Config,
+    hosts: Hosts,
+    /// The hosts to listen at.
+    cable: Hosts,
+    history: CurrentHistory,
     pub query_timeout: Duration,
     /// The table's identity at the start.
     table: AtomicI32,
@@ -76,14 +84,47 @@ pub(super) struct ForwardedEvent {
     pub data: String,
 }
 
+/// A connection that was checked, and may be used as long as its history is the current one.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    pub connection: PgConnection,
+    pub history: HistoryNumber,
+    /// The table's identity.
+    pub table: Table,
+}
+
+/// The answer to [`GREET`].
+struct Greeting {
+    cluster: String,
+    timeline: Option<i32>,
+    is_known: bool,
+    last: i64,
+    word: Option<i32>,
+}
+
+impl Greeting {
+    fn of(connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<Greeting, Failure> {
+        let rows = connection.query(GREET, &[], limit)?;
+        let row = only(&rows)?;
+        Ok(Greeting {
+            cluster: row.try_get(0)?,
+            timeline: row.try_get(1)?,
+            is_known: row.try_get(2)?,
+            last: row.try_get(3)?,
+            word: row.try_get(4)?,
+        })
+    }
+}
+
 impl PgEngine {
     pub fn new(settings: &PgSettings) -> Result<PgEngine, Failure> {
         let PgSettings { database, cable, query_timeout, application_name } = settings;
-        let of = |url| config(url, application_name, *query_timeout);
+        let of = |url| configs(url, application_name, *query_timeout).map(Hosts::new);
         let (events, events_waiting) = channel(EVENTS_WAITING);
         Ok(PgEngine {
-            config: of(database)?,
+            hosts: of(database)?,
             cable: of(cable.as_ref().unwrap_or(database))?,
+            history: CurrentHistory::default(),
             query_timeout: *query_timeout,
             table: AtomicI32::default(),
             known: AtomicI64::new(0),
@@ -100,47 +141,76 @@ impl PgEngine {
         })
     }
 
-    /// Opens a connection that must not be used before [`PgEngine::greet`].
-    pub fn open(&self, limit: &CallLimit<'_>) -> Result<PgConnection, Failure> {
-        PgConnection::open(&self.config, limit)
+    /// Opens the first connection of the process. `prepare` checks and creates the tables.
+    pub fn connect_first(
+        &self,
+        limit: &CallLimit<'_>,
+        prepare: impl Fn(&mut PgConnection, &CallLimit<'_>) -> Result<(), Failure>,
+    ) -> Result<Greeted, Failure> {
+        self.hosts.first_that_works(limit, |config, limit| {
+            let mut connection = PgConnection::open(config, limit)?;
+            prepare(&mut connection, limit)?;
+            // Creating the tables may have taken longer than the limit.
+            self.greet(connection, &CallLimit::new(self.query_timeout, None))
+        })
     }
 
     /// Opens a connection for queries.
-    pub fn connect(&self, limit: &CallLimit<'_>) -> Result<PgConnection, Failure> {
-        let mut connection = self.open(limit)?;
-        self.greet(&mut connection, limit)?;
-        Ok(connection)
+    pub fn connect(&self, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
+        self.connect_to(&self.hosts, limit)
     }
 
-    /// Opens a connection that can listen. Returns the table's identity as well.
-    pub fn connect_cable(&self, limit: &CallLimit<'_>) -> Result<(PgConnection, Table), Failure> {
-        let mut connection = PgConnection::open(&self.cable, limit)?;
-        let table = self.greet(&mut connection, limit)?;
-        Ok((connection, table))
+    /// Opens a connection that can listen.
+    pub fn connect_cable(&self, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
+        self.connect_to(&self.cable, limit)
+    }
+
+    fn connect_to(&self, hosts: &Hosts, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
+        hosts.first_that_works(limit, |config, limit| self.greet(PgConnection::open(config, limit)?, limit))
+    }
+
+    /// Whether only a host that accepts writes may be listened at.
+    pub fn must_accept_writes(&self) -> bool {
+        self.cable.must_accept_writes()
+    }
+
+    /// Whether the database is still the one to which a connection with this number leads.
+    pub fn is_current(&self, history: HistoryNumber) -> bool {
+        self.history.is_current(history)
     }
 
     /// Checks the history of the database over a new connection. Begins an epoch if the history is new, or if the
-    /// database has lost numbers that this process has seen. Returns the table's identity.
-    pub fn greet(&self, connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<Table, Failure> {
-        let greeted = |connection: &mut PgConnection| {
-            let rows = connection.query(GREET, &[], limit)?;
-            let row = only(&rows)?;
-            Ok::<_, Failure>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
-        };
-        let (is_known, last, mut word): (Option<bool>, i64, Option<i32>) = greeted(connection)?;
-        let Some(is_known) = is_known else {
+    /// database has lost numbers that this process has seen. Refuses a standby and a former primary.
+    fn greet(&self, mut connection: PgConnection, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
+        let greeting = Greeting::of(&mut connection, limit)?;
+        let Some(timeline) = greeting.timeline else {
             return Err(Failure::Lost("it is a standby, which cannot be written to".into()));
         };
-        if !is_known || self.known() > last {
-            self.begin_epoch(connection, limit)?;
-            word = greeted(connection)?.2;
+        let history = self.history.enter(History { cluster: greeting.cluster, timeline })?;
+        let mut word = greeting.word;
+        let has_lost_numbers = self.known() > greeting.last;
+        if has_lost_numbers || !greeting.is_known {
+            let wait = if has_lost_numbers { limit.lock_wait() } else { limit.lock_wait().min(EPOCH_WAIT) };
+            match self.begin_epoch(&mut connection, wait, limit) {
+                Ok(()) => word = Greeting::of(&mut connection, limit)?.word,
+                // Another transaction has the lock. Models can be read meanwhile, and the trigger begins the epoch before
+                // it assigns a number.
+                Err(Failure::Busy(_)) if !has_lost_numbers => {}
+                Err(failure) => return Err(failure),
+            }
         }
-        Ok(Table::from_bits(word.unwrap_or_default()))
+        Ok(Greeted { connection, history, table: Table::from_bits(word.unwrap_or_default()) })
     }
 
-    /// Begins an epoch: numbers continue beyond every number that was delivered and lost.
-    pub fn begin_epoch(&self, connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<(), Failure> {
-        let (known, wait_ms) = (self.known(), limit.lock_wait_ms());
+    /// Begins an epoch: numbers continue beyond every number that was delivered and lost. Waits at most this long for the
+    /// lock of the numbers.
+    pub fn begin_epoch(
+        &self,
+        connection: &mut PgConnection,
+        wait: Duration,
+        limit: &CallLimit<'_>,
+    ) -> Result<(), Failure> {
+        let (known, wait_ms) = (self.known(), in_ms(wait));
         let bound: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&known, Type::INT8), (&wait_ms, Type::INT4)];
         let rows = connection.query("SELECT begin_epoch($1, $2)", &bound, limit)?;

@@ -14,7 +14,8 @@ use tokio_postgres::types::Type;
 
 use super::super::{Change, Failure, Known};
 use super::connection::{CallLimit, Heard, PgConnection, PgNotification};
-use super::engine::{ForwardedEvent, PgEngine, only};
+use super::engine::{ForwardedEvent, Greeted, PgEngine, only};
+use super::history::HistoryNumber;
 use crate::app::table::Table;
 
 /// The channels. `notify_models` of the schema names the first one.
@@ -35,16 +36,19 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)
 /// Maximum length of an event's name.
 const MOST_NAME: usize = 64;
 
-/// Reads the last visible number, the last one assigned, and the table's word.
+/// Reads the last visible number, the last one assigned, the table's word, and whether writes are refused.
 const CHECK: &str = "SELECT (SELECT coalesce(max(id), 0) FROM models),
     CASE WHEN is_called THEN last_value ELSE 0 END,
-    (SELECT word FROM ninetabs_epochs ORDER BY since LIMIT 1)
+    (SELECT word FROM ninetabs_epochs ORDER BY since LIMIT 1),
+    current_setting('transaction_read_only')::boolean
     FROM models_numbers";
 
 /// The follower, with a connection of its own.
 pub(super) struct PgFollower {
     engine: Arc<PgEngine>,
     events: Receiver<String>,
+    /// The history of the connection.
+    history: HistoryNumber,
     state: FollowerState,
     /// Events of other servers that have not been returned yet.
     heard: VecDeque<Change>,
@@ -72,13 +76,14 @@ impl PgFollower {
     /// Connects a follower. Fails if this is not the database of the sessions.
     pub fn connected(engine: &Arc<PgEngine>) -> Result<PgFollower, Failure> {
         let limit = CallLimit::new(engine.query_timeout, None);
-        let (connection, table) = engine.connect_cable(&limit)?;
+        let Greeted { connection, history, table } = engine.connect_cable(&limit)?;
         if engine.table() != table {
             return Err(Failure::Setup("--cable-database and --database are different databases".to_owned()));
         }
         Ok(PgFollower {
             engine: Arc::clone(engine),
             events: engine.take_events(),
+            history,
             state: FollowerState::Connected(connection),
             heard: VecDeque::new(),
             pause: PAUSES[0],
@@ -137,8 +142,8 @@ impl PgFollower {
         test: &str,
         limit: &CallLimit<'_>,
     ) -> Result<(), Failure> {
-        match self.engine.open(limit) {
-            Ok(mut other) => notify(&mut other, test, limit),
+        match self.engine.connect(limit) {
+            Ok(mut other) => notify(&mut other.connection, test, limit),
             Err(_) => notify(connection, test, limit),
         }
     }
@@ -201,12 +206,15 @@ impl PgFollower {
         let (last_id, last_number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let table = Table::from_bits(row.try_get::<_, Option<i32>>(2)?.unwrap_or_default());
         self.engine.count_check();
+        if self.engine.must_accept_writes() && row.try_get(3)? {
+            return Err(Failure::Lost("it accepts no more writes".into()));
+        }
         if table != known.table {
             return Ok(Change::Replaced { table, last_id });
         }
         if last_number < known.newest {
             // The sequence was set back while this connection was open.
-            self.engine.begin_epoch(connection, limit)?;
+            self.engine.begin_epoch(connection, limit.lock_wait(), limit)?;
         }
         self.engine.saw(last_id);
         Ok(Change::Committed(last_id))
@@ -228,6 +236,11 @@ impl super::super::Follower for PgFollower {
             return Ok(Some(event));
         }
         let outcome = match self.take_state() {
+            FollowerState::Connected(_) | FollowerState::Following { .. }
+                if !self.engine.is_current(self.history) =>
+            {
+                Err(Failure::Lost("it is a former primary".into()))
+            }
             FollowerState::Connected(connection) => self.begin(connection, stop).map(|()| None),
             FollowerState::Following { mut connection, listens, mut checked_at } => {
                 let change = self.follow(&mut connection, listens, &mut checked_at, known, stop);
@@ -245,8 +258,9 @@ impl super::super::Follower for PgFollower {
                     return Ok(None);
                 }
                 let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
-                self.engine.connect_cable(&limit).map(|(connection, _)| {
+                self.engine.connect_cable(&limit).map(|Greeted { connection, history, .. }| {
                     self.engine.count_reconnect();
+                    self.history = history;
                     self.state = FollowerState::Connected(connection);
                     None
                 })

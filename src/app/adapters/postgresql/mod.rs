@@ -2,8 +2,9 @@
 //!
 //! A trigger assigns the numbers under a lock that a transaction holds until it is visible (`schema.sql`), so
 //! numbers become visible in order, whichever program writes. A notification of a commit is only a hint: new
-//! models are always read from the table. `connection` bounds every wait, `config` reads the URL, `boot` checks and
-//! creates the tables, `session` has the SQL, and `follower` finds the commits of other programs.
+//! models are always read from the table. `connection` bounds every wait, `config` reads the URL, `hosts` selects one of
+//! its hosts, `history` recognizes a former primary, `boot` checks and creates the tables, `session` has the SQL, and
+//! `follower` finds the commits of other programs.
 
 mod boot;
 mod config;
@@ -11,6 +12,8 @@ mod connection;
 mod engine;
 mod errors;
 mod follower;
+mod history;
+mod hosts;
 mod rows;
 mod session;
 

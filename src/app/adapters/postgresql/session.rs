@@ -14,8 +14,9 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::super::{Failure, Session};
 use super::boot;
-use super::connection::{CallLimit, PgConnection};
-use super::engine::{PgEngine, only};
+use super::connection::{CallLimit, PgConnection, in_ms};
+use super::engine::{Greeted, PgEngine, only};
+use super::history::HistoryNumber;
 use super::rows::{PgMicros, batch_of, one_more, select_models};
 use crate::app::batch::{Batch, Limit};
 use crate::app::model::Model;
@@ -44,12 +45,18 @@ pub(super) struct PgSession {
 #[derive(Debug)]
 struct HeldConnection {
     connection: PgConnection,
+    history: HistoryNumber,
     used_at: Instant,
 }
 
 impl HeldConnection {
-    fn is_usable(&self) -> bool {
-        !self.connection.is_closed()
+    fn of(Greeted { connection, history, .. }: Greeted) -> HeldConnection {
+        HeldConnection { connection, history, used_at: Instant::now() }
+    }
+
+    fn is_usable(&self, engine: &PgEngine) -> bool {
+        engine.is_current(self.history)
+            && !self.connection.is_closed()
             && (self.used_at.elapsed() < IDLE || !self.connection.was_closed_while_idle(TURN))
     }
 }
@@ -59,27 +66,26 @@ impl PgSession {
     /// last visible number.
     pub fn first(engine: &Arc<PgEngine>) -> Result<(PgSession, Table, i64), Failure> {
         let limit = CallLimit::new(engine.query_timeout, None);
-        let mut connection = engine.open(&limit)?;
-        boot::prepare(&mut connection, &limit)?;
-        let table = engine.greet(&mut connection, &CallLimit::new(engine.query_timeout, None))?;
+        let greeted = engine.connect_first(&limit, boot::prepare)?;
+        let table = greeted.table;
         engine.opened(table);
-        let mut session = PgSession::with(engine, connection);
+        let mut session = PgSession::with(engine, greeted);
         let last_id = session.last_id()?;
         Ok((session, table, last_id))
     }
 
     /// Opens a session that is connected.
     pub fn connected(engine: &Arc<PgEngine>) -> Result<PgSession, Failure> {
-        let connection = engine.connect(&CallLimit::new(engine.query_timeout, None))?;
-        Ok(PgSession::with(engine, connection))
+        let greeted = engine.connect(&CallLimit::new(engine.query_timeout, None))?;
+        Ok(PgSession::with(engine, greeted))
     }
 
-    fn with(engine: &Arc<PgEngine>, connection: PgConnection) -> PgSession {
+    fn with(engine: &Arc<PgEngine>, greeted: Greeted) -> PgSession {
         PgSession {
             engine: Arc::clone(engine),
             at_most: engine.query_timeout,
             interrupted: None,
-            held: Some(HeldConnection { connection, used_at: Instant::now() }),
+            held: Some(HeldConnection::of(greeted)),
         }
     }
 
@@ -92,19 +98,18 @@ impl PgSession {
         let PgSession { engine, at_most, interrupted, held } = self;
         // A short limit is meant for one answer. Connecting takes several round trips.
         let whole = CallLimit::new((*at_most).max(engine.query_timeout), interrupted.as_ref());
-        let mut connection = match held.take().filter(HeldConnection::is_usable) {
-            Some(held) => held.connection,
+        let mut used = match held.take().filter(|held| held.is_usable(engine)) {
+            Some(held) => held,
             None => {
-                let connection =
-                    engine.connect(&whole).inspect_err(|failure| engine.count_failure(failure))?;
+                let greeted = engine.connect(&whole).inspect_err(|failure| engine.count_failure(failure))?;
                 engine.count_reconnect();
-                connection
+                HeldConnection::of(greeted)
             }
         };
-        let answered = run(engine, &mut connection, &whole.part(*at_most));
+        let answered = run(engine, &mut used.connection, &whole.part(*at_most));
         match &answered {
             Err(failure) if failure.ends_the_connection() => engine.count_failure(failure),
-            _ => *held = Some(HeldConnection { connection, used_at: Instant::now() }),
+            _ => *held = Some(HeldConnection { used_at: Instant::now(), ..used }),
         }
         answered
     }
@@ -171,7 +176,7 @@ impl Session for PgSession {
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure> {
         let keep = keep.map(|keep| i64::try_from(keep).unwrap_or(i64::MAX));
         let model = self.call(|engine, connection, limit| {
-            let wait_ms = limit.lock_wait_ms();
+            let wait_ms = in_ms(limit.lock_wait());
             let bound: [Bound<'_>; 3] = [(&name, Type::TEXT), (&keep, Type::INT8), (&wait_ms, Type::INT4)];
             let created =
                 connection.query("SELECT id, created_at FROM create_model($1, $2, $3)", &bound, limit);
