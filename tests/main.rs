@@ -45,6 +45,8 @@ mod postgresql;
 #[cfg(feature = "postgresql")]
 mod postgresql_clients;
 #[cfg(feature = "postgresql")]
+mod postgresql_failover;
+#[cfg(feature = "postgresql")]
 mod postgresql_faults;
 #[cfg(feature = "postgresql")]
 mod postgresql_servers;

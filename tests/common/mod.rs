@@ -16,6 +16,8 @@ pub mod probed;
 pub mod puma;
 mod raw;
 pub mod scripted;
+#[cfg(feature = "postgresql")]
+pub mod standby;
 pub mod stopped;
 pub mod terminal;
 pub mod tls;

@@ -63,8 +63,10 @@ rm -rf "$1"
 
 /// A running PostgreSQL.
 pub struct Engine {
-    folder: PathBuf,
-    programs: PathBuf,
+    pub(super) folder: PathBuf,
+    pub(super) programs: PathBuf,
+    /// Settings that differ from [`SETTINGS`].
+    settings: Vec<&'static str>,
     databases: AtomicU32,
     /// The shell, whose standard input is the pipe.
     _end: Child,
@@ -72,8 +74,8 @@ pub struct Engine {
 
 /// A database of one test, owned by the ordinary role `ninetabs`.
 pub struct TestDatabase<'a> {
-    engine: &'a Engine,
-    name: String,
+    pub(super) engine: &'a Engine,
+    pub(super) name: String,
 }
 
 /// The engine that all tests share. No test stops it. If PostgreSQL is not installed, prints a message and returns
@@ -96,7 +98,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// A command that runs this program as a user that is allowed to run the engine.
-fn as_user(program: &Path) -> Command {
+pub(super) fn as_user(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
@@ -108,16 +110,32 @@ fn as_user(program: &Path) -> Command {
 impl Engine {
     /// Starts a separate engine, for a test that stops it.
     pub fn start() -> Option<Engine> {
-        let programs = programs()?;
+        Engine::start_with(&[])
+    }
+
+    /// The same with additional settings.
+    pub fn start_with(settings: &[&'static str]) -> Option<Engine> {
+        let engine = Engine::in_new_folder(programs()?, settings);
+        engine.create_files();
+        engine.launch();
+        engine.admin("postgres").execute("CREATE ROLE ninetabs LOGIN");
+        Some(engine)
+    }
+
+    /// An engine without files.
+    pub(super) fn in_new_folder(programs: PathBuf, settings: &[&'static str]) -> Engine {
         let folder = tempfile::Builder::new().prefix("ninetabs-pg-").tempdir().unwrap().keep();
         let mut end = Command::new("sh");
         // An interrupt from the terminal must end the tests, but not this shell.
         end.args(["-c", END, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0);
         let end = end.spawn().unwrap();
         set_mode(&folder, 0o777);
-        let engine = Engine { folder, programs, databases: AtomicU32::new(0), _end: end };
-        let data = engine.folder.join("data");
-        let mut initdb = as_user(&engine.programs.join("initdb"));
+        Engine { folder, programs, settings: settings.to_vec(), databases: AtomicU32::new(0), _end: end }
+    }
+
+    fn create_files(&self) {
+        let data = self.folder.join("data");
+        let mut initdb = as_user(&self.programs.join("initdb"));
         initdb.args([
             "--no-sync",
             "--auth=trust",
@@ -126,21 +144,19 @@ impl Engine {
             "--locale=C",
             "-D",
         ]);
-        let made = initdb.arg(&data).current_dir(&engine.folder).stdin(Stdio::null()).output().unwrap();
+        let made = initdb.arg(&data).current_dir(&self.folder).stdin(Stdio::null()).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let rules = data.join("pg_hba.conf");
         let others = fs::read_to_string(&rules).unwrap();
         fs::write(&rules, format!("local all {WITH_PASSWORD} scram-sha-256\n{others}")).unwrap();
-        engine.launch();
-        engine.admin("postgres").execute("CREATE ROLE ninetabs LOGIN");
-        Some(engine)
     }
 
     /// Starts the engine, and waits until it accepts connections.
     pub fn launch(&self) {
         let mut command = as_user(&self.programs.join("postgres"));
         command.arg("-D").arg(self.folder.join("data"));
-        for setting in SETTINGS {
+        // A later setting replaces an earlier one.
+        for setting in SETTINGS.iter().chain(&self.settings) {
             command.args(["-c", setting]);
         }
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
@@ -161,8 +177,12 @@ impl Engine {
     }
 
     fn url_of(&self, user: &str, database: &str) -> String {
-        let host = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgresql://{user}@{host}/{database}")
+        format!("postgresql://{user}@{}/{database}", self.host())
+    }
+
+    /// The folder of its socket, as the host of a URL.
+    pub(super) fn host(&self) -> String {
+        self.folder.display().to_string().replace('/', "%2F")
     }
 
     /// A connection of the superuser.
@@ -225,11 +245,22 @@ impl Engine {
     pub fn kill(&self) {
         let pids = self.pids();
         self.signal(Signal::KILL);
-        wait_for("the end of PostgreSQL", || {
-            let is_gone = |pid: &Pid| rustix::process::test_kill_process(*pid).is_err();
-            pids.iter().all(is_gone).then_some(())
-        });
+        wait_for_the_end(&pids);
     }
+
+    /// Shuts down the engine, which ends all connections, and waits until it has ended.
+    pub fn shut_down(&self) {
+        let pids = self.pids();
+        kill_process(pids[0], Signal::INT).unwrap();
+        wait_for_the_end(&pids);
+    }
+}
+
+fn wait_for_the_end(pids: &[Pid]) {
+    wait_for("the end of PostgreSQL", || {
+        let is_gone = |pid: &Pid| rustix::process::test_kill_process(*pid).is_err();
+        pids.iter().all(is_gone).then_some(())
+    });
 }
 
 /// PgBouncer in transaction mode, in front of an engine. It ends with the pipe to its shell.
@@ -253,6 +284,10 @@ impl Drop for Engine {
 }
 
 impl TestDatabase<'_> {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The URL for the role that owns the database.
     pub fn url(&self) -> String {
         self.engine.url_of("ninetabs", &self.name)
@@ -275,9 +310,14 @@ impl TestDatabase<'_> {
 
     /// A server on this database, with these flags.
     pub fn server(&self, flags: &[&str]) -> Server {
+        self.server_at(&self.url(), flags)
+    }
+
+    /// The same with another URL of the database.
+    pub fn server_at(&self, url: &str, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
-        command.args(flags).env("NINETABS_DATABASE", self.url());
+        command.args(flags).env("NINETABS_DATABASE", url);
         Server::spawn(command, folder)
     }
 
