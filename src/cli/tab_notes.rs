@@ -37,7 +37,7 @@ impl TabNotes {
     /// The notes about what happened. An event itself is printed without a note.
     pub fn on(&mut self, what: &Happens) -> Vec<String> {
         let note = match what {
-            Happens::Opened { after: took } => {
+            Happens::Opened { after: took, .. } => {
                 self.opened = Some((*took, after(SETTLES)));
                 return Vec::new();
             }
@@ -84,36 +84,36 @@ mod tests {
     use super::*;
     use crate::lab::event_stream::ReceivedEvent;
 
-    const TOOK: Duration = Duration::from_micros(1500);
+    const OPENED: Happens = Happens::Opened { after: Duration::from_micros(1500), served_by: None };
     const ENDED: Happens = Happens::Ended { cause: Cause::Finished, reconnect_in: Duration::from_secs(3) };
 
     #[test]
     fn an_answer_that_ends_immediately_without_an_event_is_not_called_a_stream() {
         let mut notes = TabNotes::default();
-        assert!(notes.on(&Happens::Opened { after: TOOK }).is_empty());
+        assert!(notes.on(&OPENED).is_empty());
         let note = "answered after 1.5 ms with an empty 200; reconnecting in 3.0 s";
         assert_eq!(notes.on(&ENDED), [format!("{note}, as an EventSource does. Ctrl-C stops")]);
-        notes.on(&Happens::Opened { after: TOOK });
+        notes.on(&OPENED);
         assert_eq!(notes.on(&ENDED), [note]);
     }
 
     #[test]
     fn a_stream_gets_its_note_after_a_short_time_or_at_its_first_event() {
         let mut notes = TabNotes::default();
-        notes.on(&Happens::Opened { after: TOOK });
+        notes.on(&OPENED);
         notes.due().recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(notes.opened().as_deref(), Some("streams after 1.5 ms"));
         assert_eq!(notes.opened(), None);
         assert_eq!(notes.on(&ENDED).len(), 1);
 
-        notes.on(&Happens::Opened { after: TOOK });
+        notes.on(&OPENED);
         let event =
             ReceivedEvent { event_type: "message".into(), data: "1".into(), last_event_id: "".into() };
         assert_eq!(notes.on(&Happens::Event(event)), ["streams after 1.5 ms"]);
         assert_eq!(notes.on(&ENDED), ["the server ended the stream; reconnecting in 3.0 s"]);
 
         // A stream that was cut off before its first event is still called a stream.
-        notes.on(&Happens::Opened { after: TOOK });
+        notes.on(&OPENED);
         let cut = Happens::Ended { cause: Cause::Cut, reconnect_in: Duration::ZERO };
         let cut_notes =
             ["streams after 1.5 ms", "the connection was cut on this side; reconnecting in 0.0 s"];

@@ -31,6 +31,7 @@ pub mod follower;
 pub mod http;
 pub mod interrupt;
 pub mod lanes;
+pub mod model_ids;
 pub mod narrator;
 pub mod orders;
 pub mod pacing;

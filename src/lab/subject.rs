@@ -100,11 +100,14 @@ impl TestedServer {
         flags: &[String],
         interrupt: &Interrupt,
     ) -> Result<TestedServer, SubjectError> {
-        let server = ChildServer::start(
-            Launch { program, bind, database: Some(database), flags, variables: &[] },
-            interrupt,
-        )?;
-        let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
+        let launch = Launch { program, bind, database: Some(database), flags, variables: &[] };
+        TestedServer::launch(launch, interrupt)
+    }
+
+    /// Starts a server, and follows its record.
+    pub fn launch(launch: Launch<'_>, interrupt: &Interrupt) -> Result<TestedServer, SubjectError> {
+        let server = ChildServer::start(launch, interrupt)?;
+        let not_started = |error| SubjectError::NotStarted { program: launch.program.to_owned(), error };
         let follower = RecordFollower::start(server.control()).map_err(|error| not_started(error.into()))?;
         Ok(TestedServer { follower, server })
     }
@@ -144,6 +147,11 @@ impl TestedServer {
         self.server.ask_to_stop();
         let ended = self.server.program.wait(Instant::now() + STOP_WITHIN);
         matches!(ended, Ok(Some(status)) if status.success())
+    }
+
+    /// Sends SIGKILL. Blocks until the server has ended.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.server.kill()
     }
 
     /// Whether it has ended by itself.

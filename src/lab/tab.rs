@@ -38,6 +38,9 @@ pub const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 /// How many requests in a row may be answered with a redirect: 20, as in Chromium.
 pub const MAX_REDIRECTS: usize = 20;
 
+/// The header by which a balancer names the server that answered. [`super::cluster::haproxy`] sets it.
+pub const SERVED_BY: &str = "x-served-by";
+
 /// The settings of a tab.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -132,6 +135,8 @@ pub enum Happens {
     Opened {
         /// Since the connection began.
         after: Duration,
+        /// The header [`SERVED_BY`], by which a balancer names the server that answered.
+        served_by: Option<String>,
     },
     /// A complete event.
     Event(ReceivedEvent),

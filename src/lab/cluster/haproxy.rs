@@ -24,7 +24,8 @@ const LASTS: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 
 /// No timeout is shorter than the interval of a stream's heartbeats (5 s). The connection of a tab is cut if its server
-/// is down, because an EventSource does not detect a stopped server. The tab then reconnects to another server.
+/// is down, because an EventSource does not detect a stopped server. The tab then reconnects to another server. Each
+/// answer names its server, so that a client can tell which one it has.
 const SETTINGS: &str = "\
 defaults
     mode http
@@ -37,6 +38,7 @@ defaults
 frontend tabs
     bind fd@0
     default_backend servers
+    http-response set-header x-served-by %s
 backend servers
     balance leastconn
     option httpchk GET /up
@@ -152,7 +154,13 @@ fn configuration(servers: &[SocketAddr]) -> String {
     SETTINGS.to_owned() + &servers.iter().enumerate().map(line).collect::<String>()
 }
 
-fn installed() -> Option<PathBuf> {
+/// The number of a server, from its name in the header [`SERVED_BY`](super::super::tab::SERVED_BY). Counts from 1.
+pub fn number_of(name: &str) -> Option<usize> {
+    name.strip_prefix('s')?.parse().ok()
+}
+
+/// The path of HAProxy, if it is installed.
+pub fn installed() -> Option<PathBuf> {
     let elsewhere =
         || FOLDERS.iter().map(|folder| Path::new(folder).join("haproxy")).find(|file| file.is_file());
     find("haproxy").or_else(elsewhere)
@@ -167,6 +175,8 @@ mod tests {
         let servers = [1, 2].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let text = configuration(&servers);
         assert!(text.ends_with("sessions\n    server s1 127.0.0.1:1\n    server s2 127.0.0.1:2\n"), "{text}");
+        assert!(text.contains(&format!("set-header {} %s\n", crate::lab::tab::SERVED_BY)), "{text}");
+        assert_eq!((number_of("s2"), number_of("<NOSRV>")), (Some(2), None));
     }
     #[test]
     fn the_reason_of_its_end_is_the_first_error() {

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::super::claim::Claims;
-use super::super::compare::listeners::ids;
 use super::super::http;
 use super::super::interrupt::Interrupt;
+use super::super::model_ids;
 use super::super::scratch::Scratch;
 use super::super::tab::{Happens, Settings, Tab};
 use super::super::wording::count;
@@ -193,7 +193,7 @@ impl<'a> Cluster<'a> {
             for happening in tab.happenings().try_iter() {
                 match happening.what {
                     Happens::Event(event) if event.event_type == "message" => {
-                        ids(event.data.as_bytes())
+                        model_ids::in_json(event.data.as_bytes())
                             .into_iter()
                             .for_each(|id| self.deliveries.take(number, id));
                     }
@@ -392,7 +392,7 @@ fn ids_after(server: &str, after: i64) -> Option<Vec<i64>> {
         if answer.status() != 200 {
             return None;
         }
-        all.extend(ids(&answer.body).into_iter().filter(|id| *id > since));
+        all.extend(model_ids::in_json(&answer.body).into_iter().filter(|id| *id > since));
         // An answer has a maximum length. A Link header means that more models follow.
         if answer.head.header("link").is_none() || all.last().is_none_or(|last| *last <= since) {
             return Some(all);

@@ -5,6 +5,9 @@
 //! browser. All clients reconnect by themselves after a restart of their server, with their position if the protocol
 //! has one.
 
+mod abandoned;
+mod pages;
+
 use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,19 +19,18 @@ use ninetabs_server::threads::{SpawnError, StopSignal, StoppableThread};
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
-use super::super::chromium::{Chromium, PageId};
-use super::super::http::{self, ClientRequest, HttpError};
-use super::super::interrupt::Interrupt;
+use super::super::cluster::haproxy;
+use super::super::http::{self, Answer, ClientRequest, HttpError};
+use super::super::model_ids;
 use super::super::pacing::Pacing;
-use super::super::tab::{Happening, Happens, Settings, Tab, TabError};
-use super::super::zombies::Zombie;
+use super::super::tab::{Happening, Happens, SERVED_BY, Settings, Tab, TabError};
+pub use abandoned::Abandoned;
+pub use pages::PageClients;
 
 /// How long a single request may take.
 const ASK_WITHIN: Duration = Duration::from_secs(40);
 /// The delay before a client tries again, if the server has set none.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often the titles of a browser's pages are read.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a thread checks whether it has to end.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -58,34 +60,66 @@ pub enum Hosts {
     One,
 }
 
+/// Where a tab connects.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `http://HOST:PORT`.
+    pub url: String,
+    /// The number of the server at this address. `None` if there is only one server, or a balancer, which names the
+    /// server in each answer.
+    pub server: Option<usize>,
+}
+
 /// A row that was received, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     pub id: i64,
     pub at: SystemTime,
+    /// The number of the server that sent it, if there are several.
+    pub server: Option<usize>,
 }
 
 /// The rows that a listener has received so far, in order.
 #[derive(Debug, Clone, Default)]
-pub struct Notes(Arc<Mutex<Vec<Seen>>>);
+pub struct Notes(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    seen: Vec<Seen>,
+    /// The server that answered last.
+    server: Option<usize>,
+}
 
 impl Notes {
-    fn take(&self, ids: impl IntoIterator<Item = i64>) {
-        let at = SystemTime::now();
-        self.lock().extend(ids.into_iter().map(|id| Seen { id, at }));
+    fn of_server(server: Option<usize>) -> Notes {
+        Notes(Arc::new(Mutex::new(Noted { server, seen: Vec::new() })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
+    fn take(&self, ids: impl IntoIterator<Item = i64>) {
+        let at = SystemTime::now();
+        let mut noted = self.lock();
+        let server = noted.server;
+        noted.seen.extend(ids.into_iter().map(|id| Seen { id, at, server }));
+    }
+
+    /// Notes which server has answered, if the answer names it.
+    fn served_by(&self, name: Option<&str>) {
+        if let Some(number) = name.and_then(haproxy::number_of) {
+            self.lock().server = Some(number);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Noted> {
         // A panic does not change the list.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn all(&self) -> Vec<Seen> {
-        self.lock().clone()
+        self.lock().seen.clone()
     }
 
     pub fn last(&self) -> Option<Seen> {
-        self.lock().last().copied()
+        self.lock().seen.last().copied()
     }
 }
 
@@ -100,10 +134,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens tab `number` at this server (`http://…`); `every` is the interval of a poller's requests.
-    pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, TabError> {
-        let mut listener =
-            Listener { notes: Notes::default(), stalled: Arc::default(), _tab: None, thread: None };
+    /// Opens tab `number` at this endpoint; `every` is the interval of a poller's requests.
+    pub fn open(way: Way, at: &Endpoint, number: usize, every: Duration) -> Result<Listener, TabError> {
+        let server = &at.url;
+        let notes = Notes::of_server(at.server);
+        let mut listener = Listener { notes, stalled: Arc::default(), _tab: None, thread: None };
         match way {
             Way::Stream(path, words) => {
                 let url = format!("{server}{path}?tab={number}");
@@ -181,10 +216,13 @@ impl Within {
 fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
     while it.sleep(Duration::ZERO) {
         match happenings.recv_timeout(PATIENCE) {
+            Ok(Happening { what: Happens::Opened { served_by, .. }, .. }) => {
+                it.notes.served_by(served_by.as_deref());
+            }
             Ok(Happening { what: Happens::Event(event), .. }) if event.event_type == "message" => {
                 it.notes.take(match words {
-                    Words::Json => ids(event.data.as_bytes()),
-                    Words::Html => rows(&event.data),
+                    Words::Json => model_ids::in_json(event.data.as_bytes()),
+                    Words::Html => model_ids::in_html(&event.data),
                 });
             }
             _ => {}
@@ -205,9 +243,10 @@ fn poll(url: &str, every: Duration, it: &Within) {
         let answer = ask(&format!("{url}&since={since}"), &tag);
         let mut pause = every;
         match answer {
-            Ok((200, new_tag, body)) => {
-                let models = ids(&body);
-                tag = new_tag;
+            Ok(answer) if answer.status() == 200 => {
+                it.notes.served_by(answer.head.header(SERVED_BY).as_deref());
+                let models = model_ids::in_json(&answer.body);
+                tag = answer.head.header("etag").unwrap_or_default();
                 since = models.last().copied().unwrap_or(since);
                 if models.len() >= BATCH {
                     pause = Duration::ZERO;
@@ -229,14 +268,13 @@ fn poll(url: &str, every: Duration, it: &Within) {
 /// The number of models in a full answer. After a full answer there may be more.
 const BATCH: usize = 50;
 
-fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
+fn ask(url: &str, tag: &str) -> Result<Answer, HttpError> {
     let url = http::parse_url(url)?;
     let mut headers = vec![http::field("Connection", "close")];
     if !tag.is_empty() {
         headers.push(http::field("If-None-Match", tag));
     }
-    let answer = http::request(&url, &ClientRequest { headers, ..ClientRequest::default() }, ASK_WITHIN)?;
-    Ok((answer.status(), answer.head.header("etag").unwrap_or_default(), answer.body))
+    http::request(&url, &ClientRequest { headers, ..ClientRequest::default() }, ASK_WITHIN)
 }
 
 fn long_poll(url: &str, it: &Within) {
@@ -246,7 +284,8 @@ fn long_poll(url: &str, it: &Within) {
         let since_what = since.map(|id: i64| format!("&since={id}")).unwrap_or_default();
         match http::get(&format!("{url}{since_what}"), ASK_WITHIN) {
             Ok(answer) if answer.status() == 200 => {
-                let models = ids(&answer.body);
+                it.notes.served_by(answer.head.header(SERVED_BY).as_deref());
+                let models = model_ids::in_json(&answer.body);
                 since = models.last().copied().or(since);
                 it.notes.take(models);
             }
@@ -266,23 +305,29 @@ fn cable(server: &str, it: &Within) {
     }
 }
 
-/// Opens a connection, and subscribes to the models after `since`.
-fn handshake(server: &str, since: Option<i64>) -> Result<WebSocket<TcpStream>, tungstenite::Error> {
+/// Opens a connection, and subscribes to the models after `since`. Also returns the name of the server, if the answer
+/// has one.
+fn handshake(
+    server: &str,
+    since: Option<i64>,
+) -> Result<(WebSocket<TcpStream>, Option<String>), tungstenite::Error> {
     let stream = TcpStream::connect(server)?;
     let uri = format!("ws://{server}/cable").parse().map_err(tungstenite::http::Error::from)?;
     let request = ClientRequestBuilder::new(uri)
         .with_header("Origin", format!("http://{server}"))
         .with_sub_protocol("actioncable-v1-json");
     let handshake = tungstenite::client(request, stream);
-    let (mut socket, _) = handshake.map_err(|error| io::Error::other(error.to_string()))?;
+    let (mut socket, answer) = handshake.map_err(|error| io::Error::other(error.to_string()))?;
     let identifier = json!({ "channel": "ModelsChannel", "since": since }).to_string();
     let command = json!({ "command": "subscribe", "identifier": identifier });
     socket.send(Message::text(command.to_string()))?;
-    Ok(socket)
+    let served_by = answer.headers().get(SERVED_BY).and_then(|name| name.to_str().ok());
+    Ok((socket, served_by.map(str::to_owned)))
 }
 
 fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), tungstenite::Error> {
-    let mut socket = handshake(server, *since)?;
+    let (mut socket, served_by) = handshake(server, *since)?;
+    it.notes.served_by(served_by.as_deref());
     socket.get_mut().set_read_timeout(Some(PATIENCE))?;
     while it.sleep(Duration::ZERO) {
         let text = match socket.read() {
@@ -302,122 +347,4 @@ fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), t
         }
     }
     socket.close(None)
-}
-
-/// Pages in a real browser, whose titles show what they have received.
-pub struct PageClients {
-    notes: Vec<Notes>,
-    _thread: StoppableThread,
-}
-
-impl PageClients {
-    /// Opens the pages, and follows their titles.
-    pub fn open(
-        browser: Chromium,
-        path: &str,
-        hosts: Hosts,
-        port: &str,
-        tabs: usize,
-        interrupt: &Interrupt,
-    ) -> Result<PageClients, super::CompareError> {
-        let mut pages: Vec<(PageId, Notes)> = Vec::new();
-        for number in 1..=tabs {
-            let host =
-                if hosts == Hosts::Many { format!("tab{number}.localhost") } else { "localhost".to_owned() };
-            pages.push((browser.open(&format!("http://{host}:{port}{path}"))?, Notes::default()));
-            interrupt.sleep(LOOK_EVERY * 4)?;
-        }
-        let notes = pages.iter().map(|(_, notes)| notes.clone()).collect();
-        let thread = StoppableThread::start("pages", move |stop| {
-            while stop.sleep(LOOK_EVERY) {
-                for seen in browser.pages().unwrap_or_default() {
-                    if let Some((_, notes)) = pages.iter().find(|(id, _)| *id == seen.id) {
-                        follow(&seen.title, notes);
-                    }
-                }
-            }
-        })?;
-        Ok(PageClients { notes, _thread: thread })
-    }
-
-    pub fn notes(&self) -> Vec<Notes> {
-        self.notes.clone()
-    }
-}
-
-/// Reads a title such as `row 17 (13), …`: the id of the newest row, and how many rows have been received so far. If
-/// several rows were received since the last check, they are assumed to have consecutive ids.
-fn follow(title: &str, notes: &Notes) {
-    let parsed = title
-        .strip_prefix("row ")
-        .and_then(|rest| rest.split_once(" ("))
-        .and_then(|(id, rest)| Some((id.parse::<i64>().ok()?, rest.split_once(')')?.0.parse::<i64>().ok()?)));
-    let Some((id, shown)) = parsed else { return };
-    let more = shown - notes.lock().len() as i64;
-    notes.take((0..more).rev().map(|back| id - back));
-}
-
-/// A connection that requested a fix's stream and is never read.
-pub enum Abandoned {
-    Request(#[allow(dead_code, reason = "kept open, never read")] Zombie),
-    Socket(#[allow(dead_code, reason = "kept open, never read")] WebSocket<TcpStream>),
-}
-
-impl Abandoned {
-    /// Sends the request, and never reads the answer.
-    pub fn open(way: Way, server: &str, number: usize) -> Result<Abandoned, HttpError> {
-        let path = match way {
-            Way::Stream(path, _) => path,
-            Way::Poll(_) => "/fixes/poll/models.json",
-            Way::LongPoll => "/fixes/long-poll/poll",
-            Way::Page(..) => "/models/live_stream",
-            Way::Cable => {
-                let socket = handshake(server.trim_start_matches("http://"), None);
-                let connect = |error: tungstenite::Error| HttpError::Connect {
-                    to: server.to_owned(),
-                    source: io::Error::other(error.to_string()),
-                };
-                return socket.map(Abandoned::Socket).map_err(connect);
-            }
-        };
-        let query = if let Way::Poll(rung) = way { format!("&rung={rung}") } else { String::new() };
-        Zombie::open(&format!("{server}{path}?tab={number}{query}")).map(Abandoned::Request)
-    }
-}
-
-/// The ids of an array of models.
-pub fn ids(json: &[u8]) -> Vec<i64> {
-    let models: Vec<Value> = serde_json::from_slice(json).unwrap_or_default();
-    models.iter().filter_map(|model| model["id"].as_i64()).collect()
-}
-
-/// The ids of rows that were pushed as HTML.
-fn rows(html: &str) -> Vec<i64> {
-    let rows = html.split("id=\"model_").skip(1);
-    rows.filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_title_shows_the_models_received_since_the_last_check() {
-        let notes = Notes::default();
-        let got = || notes.all().iter().map(|seen| seen.id).collect::<Vec<_>>();
-        for title in ["leave: a fix", "row x (1), a", "row 5 (1), a"] {
-            follow(title, &notes);
-        }
-        assert_eq!(got(), [5]);
-        follow("row 8 (4), a", &notes);
-        follow("row 8 (4), a", &notes);
-        assert_eq!(got(), [5, 6, 7, 8]);
-    }
-
-    #[test]
-    fn rows_and_models_have_ids() {
-        assert_eq!(rows("<li id=\"model_3\">3</li> <li id=\"model_x\"><li id=\"model_14\">"), [3, 14]);
-        assert_eq!(ids(br#"[{"id":1,"name":"a"},{"id":2}]"#), [1, 2]);
-        assert_eq!(ids(b"{}"), [0; 0]);
-    }
 }

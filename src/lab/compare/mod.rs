@@ -12,13 +12,17 @@
 //! [`contenders`] has the claims of each row, [`listeners`] the tabs, [`round`] the measurement, and [`servers`] the
 //! servers. [`columns`], [`summary`] and [`report`] show the result.
 
+pub mod claims;
 pub mod columns;
 pub mod contenders;
+mod figures;
 pub mod listeners;
+mod models;
 pub mod report;
 pub mod round;
 pub mod servers;
 pub mod summary;
+mod window;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,42 +1,25 @@
 //! The measurement of one row, which is the same for all fixes.
 
-mod figures;
-
-use std::collections::HashMap;
-use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use super::super::chromium::{Chromium, ChromiumError};
-use super::super::http;
 use super::super::interrupt::Interrupt;
-use super::super::record::Record;
 use super::super::scratch::Scratch;
-use super::super::stage::Scene;
-use super::super::subject::TestedServer;
 use super::contenders::Contender;
-use super::listeners::{Abandoned, Listener, Notes, PageClients, Seen, Way};
+use super::figures::{gaps, millis, spread};
+use super::listeners::{Abandoned, Endpoint, Listener, Notes, PageClients, Seen, Way};
+use super::models::{ANSWER_WITHIN, MODELS, created, post};
 use super::servers::Servers;
+use super::window::{Window, observe, scene, watch};
 use super::{CompareError, ComparePlan, POST_EVERY, Row};
-use figures::{gaps, median, millis, spread, worst};
 
-/// How often a page is requested while the tabs are watched.
-const ASK_EVERY: Duration = Duration::from_millis(50);
-/// A page that takes longer than this counts as not answered.
-const PAGE_WITHIN: Duration = Duration::from_secs(4);
-/// How often the stats of the servers are read.
-const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// The pause between opening two tabs. It is shorter with many tabs.
 const OPEN_EVERY: Duration = Duration::from_millis(50);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long tabs may take to reconnect.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The tabs of one row.
 enum Tabs {
@@ -59,9 +42,9 @@ impl Tabs {
         }
         let mut all = Vec::new();
         let pause = OPEN_EVERY.min(OPEN_WITHIN / plan.tabs as u32);
+        let endpoint = Endpoint { url: servers.streams().url(""), server: None };
         for number in 1..=plan.tabs {
-            let server = servers.streams().url("");
-            all.push(Listener::open(servers.contender.way, &server, number, plan.pace.update_rate)?);
+            all.push(Listener::open(servers.contender.way, &endpoint, number, plan.pace.update_rate)?);
             servers.interrupt.sleep(pause)?;
         }
         Ok(Tabs::Own(all))
@@ -96,24 +79,6 @@ impl Tabs {
     }
 }
 
-/// Waits until `look` returns a value, the limit has passed, or an interrupt arrives.
-fn watch<T>(
-    limit: Duration,
-    interrupt: &Interrupt,
-    mut look: impl FnMut() -> Option<T>,
-) -> Result<Option<T>, CompareError> {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(found) = look() {
-            return Ok(Some(found));
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        interrupt.sleep(LOOK_EVERY)?;
-    }
-}
-
 /// Measures one row. `tell` is called with the name of each step.
 pub fn measure(
     plan: &ComparePlan,
@@ -142,16 +107,17 @@ pub fn measure(
     let tabs = Tabs::open(&servers, browser)?;
     watch(plan.pace.update_rate * 2, interrupt, || None::<()>)?;
     let began = SystemTime::now();
-    let (seen, scene) = while_tabs_listen(plan, &servers, &tabs, interrupt)?;
-    row.scene = Some(scene);
-    row.page_ms = spread(seen.pages);
-    row.sender_worst_ms = worst(&seen.senders);
-    row.pool_threads_held = median(seen.held);
-    row.action_threads = median(seen.actions);
-    row.os_threads = seen.threads;
-    row.connections = seen.connections;
-    row.db_connections_held = median(seen.database);
-    row.queries_per_s = Some(seen.queries_per_s);
+    let window = Window {
+        page: servers.main.url("/up"),
+        models: servers.main.url(MODELS),
+        create_every: POST_EVERY,
+        measured: servers.measured().collect(),
+        lasts: plan.pace.window,
+    };
+    // For a third of the time, one of the tabs does not read.
+    let seen = observe(&window, interrupt, |part| tabs.stall((1.0 / 3.0..2.0 / 3.0).contains(&part)))?;
+    row.scene = Some(scene(servers.streams(), format!("tabs of {}", contender.name)));
+    seen.enter(&mut row);
     let notes = tabs.notes();
     let live: Vec<&Notes> =
         notes.iter().filter(|notes| notes.last().is_some_and(|seen| seen.at > began)).collect();
@@ -219,101 +185,6 @@ pub fn measure(
     Ok(row)
 }
 
-/// The measured values while the tabs listen.
-#[derive(Default)]
-struct Observations {
-    pages: Vec<Option<f64>>,
-    senders: Vec<Option<f64>>,
-    held: Vec<u64>,
-    /// Actions that run on their own threads. Empty if the server has no such threads.
-    actions: Vec<u64>,
-    database: Vec<u64>,
-    threads: Option<u64>,
-    connections: Option<u64>,
-    queries_per_s: f64,
-}
-
-fn while_tabs_listen(
-    plan: &ComparePlan,
-    servers: &Servers<'_>,
-    tabs: &Tabs,
-    interrupt: &Interrupt,
-) -> Result<(Observations, Scene), CompareError> {
-    let window = plan.pace.window;
-    let main = &servers.main;
-    let (pages, senders) = (Mutex::default(), Mutex::default());
-    let (is_over, posts) = (AtomicBool::new(false), AtomicU64::new(0));
-    let note = |list: &Mutex<Vec<Option<f64>>>, value| {
-        list.lock().unwrap_or_else(PoisonError::into_inner).push(value);
-    };
-    let mut seen = Observations::default();
-    let until_over = || !is_over.load(Ordering::Acquire);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while until_over() {
-                let began = Instant::now();
-                let answer = http::get(&main.url("/up"), PAGE_WITHIN.min(window));
-                let is_answered = answer.is_ok_and(|answer| answer.status() == 200);
-                note(&pages, is_answered.then(|| millis(began.elapsed())));
-                thread::sleep(ASK_EVERY);
-            }
-        });
-        scope.spawn(|| {
-            while until_over() {
-                posts.fetch_add(1, Ordering::Relaxed);
-                note(&senders, commit_to_answer(main, window));
-                thread::sleep(POST_EVERY);
-            }
-        });
-        let watched = sample(servers, tabs, interrupt, &mut seen, &posts);
-        is_over.store(true, Ordering::Release);
-        watched
-    })?;
-    seen.pages = pages.into_inner().unwrap_or_else(PoisonError::into_inner);
-    seen.senders = senders.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let record = servers.streams().follower().record(Record::clone);
-    let from_us = record.stories.values().next().map_or(0, |story| story.queued_us.saturating_sub(50_000));
-    let caption = format!("tabs of {}", servers.contender.name);
-    Ok((seen, Scene { caption, record, from_us }))
-}
-
-/// Reads the stats of the servers repeatedly. For a third of the time, one of the tabs does not read.
-fn sample(
-    servers: &Servers<'_>,
-    tabs: &Tabs,
-    interrupt: &Interrupt,
-    seen: &mut Observations,
-    posts: &AtomicU64,
-) -> Result<(), CompareError> {
-    let began = Instant::now();
-    let number = |stats: &Value, at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-    let window = servers.plan.pace.window;
-    let measured = || servers.measured().map(TestedServer::stats).collect::<Result<Vec<_>, _>>();
-    let sum = |all: &[Value], at: &str| all.iter().map(|stats| number(stats, at)).sum::<u64>();
-    let first = measured()?;
-    let posted = posts.load(Ordering::Relaxed);
-    loop {
-        let part = began.elapsed().as_secs_f64() / window.as_secs_f64();
-        tabs.stall((1.0 / 3.0..2.0 / 3.0).contains(&part));
-        let stats = measured()?;
-        seen.held.push(sum(&stats, "/busy_threads").saturating_sub(sum(&stats, "/backlog")));
-        if stats.iter().any(|stats| stats.get("live_threads").is_some()) {
-            seen.actions.push(sum(&stats, "/live_threads/running"));
-        }
-        seen.database.push(sum(&stats, "/database/busy"));
-        let threads = servers.measured().map(|server| os_threads(server.id())).sum::<Option<u64>>();
-        seen.threads = seen.threads.max(threads);
-        seen.connections = seen.connections.max(Some(sum(&stats, "/connections/open")));
-        if part >= 1.0 {
-            let queries = sum(&stats, "/queries") - sum(&first, "/queries");
-            let posts = posts.load(Ordering::Relaxed) - posted;
-            seen.queries_per_s = queries.saturating_sub(posts) as f64 / began.elapsed().as_secs_f64();
-            return Ok(());
-        }
-        interrupt.sleep(SAMPLE_EVERY)?;
-    }
-}
-
 /// Connects as many clients as there are tabs to a new server. They never read. Returns the seconds until all of the
 /// server's threads are free.
 fn free_after_nine_abandoned(
@@ -346,47 +217,3 @@ fn free_after_nine_abandoned(
     })
 }
 
-/// Inserts a row on this server, and returns its id.
-fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
-    let form = "application/x-www-form-urlencoded";
-    let answer = http::post(&server.url("/models"), form, format!("name={name}"), ANSWER_WITHIN)?;
-    let model: Value = answer.json().unwrap_or_default();
-    model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
-}
-
-/// The time from a row's commit to the answer of its POST. `None` if the answer did not arrive in time.
-fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
-    let form = "application/x-www-form-urlencoded";
-    let answer =
-        http::post(&server.url("/models"), form, "name=posted".to_owned(), PAGE_WITHIN.min(window)).ok()?;
-    let now = SystemTime::now();
-    let model: Value = answer.json().ok()?;
-    let committed = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
-    Some(millis(now.duration_since(committed).unwrap_or_default()))
-}
-
-/// When each row was created.
-fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareError> {
-    let one = |model: &Value| {
-        let at = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
-        Some((model["id"].as_i64()?, at))
-    };
-    let (mut all, mut since) = (HashMap::new(), 0);
-    loop {
-        let answer = http::get(&server.url(&format!("/models.json?since={since}")), ANSWER_WITHIN)?;
-        let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
-        all.extend(models.iter().filter_map(one));
-        // The length of an answer is limited. An answer with a Link header is not the last one.
-        let has_more = answer.head.header("link").is_some();
-        match models.last().and_then(|model| model["id"].as_i64()) {
-            Some(last) if has_more && last > since => since = last,
-            _ => return Ok(all),
-        }
-    }
-}
-
-/// The number of threads of a process, if the system has /proc.
-fn os_threads(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
-}

@@ -18,7 +18,7 @@ use ninetabs_server::threads::StopSignal;
 use url::{Origin, Url};
 
 use super::fetch::{Fetch, Next};
-use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting};
+use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, SERVED_BY, Settings, Shared, Waiting};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{
     Body, ClientRequest, Connection, Content, Field, Head, HttpError, Options, Reading, field, replace_fields,
@@ -135,7 +135,7 @@ impl Source {
                 Next::Stream => {
                     (self.url, self.is_authorized) = (fetch.url().clone(), fetch.is_authorized());
                     return match Content::of(&head, body) {
-                        Ok(content) => self.read(content, began),
+                        Ok(content) => self.read(content, began, head.header(SERVED_BY)),
                         Err(error) => self.left(error),
                     };
                 }
@@ -204,13 +204,13 @@ impl Source {
     }
 
     /// Reads the stream until it ends, and sends each event as soon as it is complete.
-    fn read(&mut self, mut content: Content, began: Instant) -> SourceLeft {
+    fn read(&mut self, mut content: Content, began: Instant, served_by: Option<String>) -> SourceLeft {
         let events_before = self.shared.state().progress.events;
         self.shared.change(|state| {
             state.progress.opened += 1;
             state.progress.ready_state = ReadyState::Open;
         });
-        self.tell(Happens::Opened { after: began.elapsed() });
+        self.tell(Happens::Opened { after: began.elapsed(), served_by });
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let read = match content.read(&mut buffer) {
