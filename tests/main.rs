@@ -10,6 +10,7 @@ mod cable;
 mod chromium;
 mod cluster;
 mod compare;
+mod compare_servers;
 mod control;
 mod ctl;
 mod dashboard;

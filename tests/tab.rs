@@ -65,7 +65,7 @@ fn a_stream_opens_before_its_first_event_and_the_server_notices_its_close() {
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
     let Happens::Connecting { local_port } = next(&tab) else { panic!("the tab must connect first") };
     let Happens::FirstByte { after: first_byte } = next(&tab) else { panic!("the first byte must follow") };
-    let Happens::Opened { after: opened } = next(&tab) else {
+    let Happens::Opened { after: opened, .. } = next(&tab) else {
         panic!("the tab must open after the first byte")
     };
     assert!(first_byte <= opened);

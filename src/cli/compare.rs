@@ -4,6 +4,8 @@
 //! its claims, 1 if one did not or could not be measured, and 130 after an interrupt. The servers and the browser end
 //! with this process, however it ends.
 
+mod several;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,9 +22,13 @@ use super::files::whole::WholeFile;
 use super::{failed, interrupt, misused, output, values};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::report::{self, CompareReport};
+use crate::lab::compare::several::round as several_round;
+use crate::lab::compare::several::servers::SharedDatabase;
 use crate::lab::compare::{CompareError, ComparePace, ComparePlan, Row, round, summary};
+use crate::lab::interrupt::Interrupt;
 use crate::lab::narrator::wrapped;
 use crate::lab::signs::Signs;
+use several::{CompareEngine, GivenServers, ServersInJson};
 
 pub(super) const EXAMPLES: &str = "\
 Exit status: 0 if every row meets its claims, 1 if not, 130 if interrupted.
@@ -32,6 +38,7 @@ Examples:
   ninetabs compare --fast                     all rows, about four minutes
   ninetabs compare --only naive,push,poll     three rows
   ninetabs compare --only push --tabs 2000    a fix that holds no thread
+  ninetabs compare --servers 3                three servers, one of which is killed
   ninetabs compare --report compare.html      a page with the lanes of each row
   ninetabs compare --markdown                 only the table";
 
@@ -51,6 +58,15 @@ pub struct CompareArgs {
     /// Above 60, only the fixes whose tabs hold no thread are measured.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=5000_u16))]
     pub tabs: u16,
+    /// Number of servers that share one database, from 1 to 9 [default: 1]
+    ///
+    /// With 2 or more, only the fixes whose tabs hold no thread are measured. Their tabs connect through HAProxy, if it
+    /// is installed. One server is killed while rows are created.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::number(1..=9_u16))]
+    pub servers: u16,
+    /// Engine of the database that several servers share [postgresql or sqlite3; default: postgresql if installed]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<CompareEngine>,
     /// Use shorter intervals and observe each row for less time
     #[arg(long)]
     pub fast: bool,
@@ -73,6 +89,8 @@ pub struct CompareArgs {
 struct Compared<'a> {
     rows: &'a [Row],
     held: bool,
+    #[serde(flatten)]
+    several: Option<ServersInJson>,
 }
 
 /// Measures the rows.
@@ -82,6 +100,10 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         Err(error) => {
             return failed(format_args!("cannot find this program: {error}; name it with --program"));
         }
+    };
+    let given = match several::given(args) {
+        Ok(given) => given,
+        Err(mistake) => return misused(mistake),
     };
     let interrupted = match interrupt::ends_all() {
         Ok(interrupted) => interrupted,
@@ -101,36 +123,18 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         program,
         tabs: args.tabs.into(),
         pace: if args.fast { ComparePace::FAST } else { ComparePace::ARTICLE },
+        several: given.map(|given| given.several),
     };
     let (began, clock) = (SystemTime::now(), Instant::now());
-    let asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
-    let asked: Vec<&Contender> = contenders::ALL.iter().filter(asked).collect();
-    let progress = CompareProgress { to: Term::stderr(), of: asked.len() };
-    let (mut rows, mut broken) = (Vec::new(), None);
-    for (number, contender) in asked.into_iter().enumerate() {
-        if plan.tabs > TABS_FOR_ALL && !contender.bears_many {
-            let note =
-                format!("not measured, because its tabs hold threads; {} tabs need too many", plan.tabs);
-            rows.push(Row { fix: contender.name, note: Some(note), ..Row::default() });
-            continue;
-        }
-        let tell = |what: &str| progress.say(number + 1, contender.name, what);
-        match round::measure(&plan, contender, &interrupted, tell) {
-            Ok(row) => rows.push(row),
-            Err(CompareError::Interrupted) => {
-                progress.clear();
-                return interrupt::interrupted();
-            }
-            Err(error) => {
-                broken = Some(format!("{}: {error}", contender.name));
-                break;
-            }
-        }
-    }
-    progress.clear();
+    let (compared, broken) = match measure(args, &plan, given, &interrupted) {
+        Ok(ended) => ended,
+        Err(CompareError::Interrupted) => return interrupt::interrupted(),
+        Err(error) => return failed(error),
+    };
     let report = CompareReport {
         plan: &plan,
-        rows: &rows,
+        rows: &compared.rows,
+        notes: &compared.notes,
         broken: broken.as_deref(),
         command: &command_line::typed(),
         began,
@@ -143,24 +147,89 @@ pub fn run(args: &CompareArgs) -> ExitCode {
             return failed(error);
         }
     }
-    if let Err(error) = output::check(print(args, &plan, &rows, broken.is_none())) {
+    let in_json = given.map(|given| given.in_json(args));
+    if let Err(error) = output::check(print(args, &plan, &compared, broken.is_none(), in_json)) {
         return failed(error);
     }
     match broken {
         Some(broken) => failed(broken),
-        None if held(&rows) => ExitCode::SUCCESS,
+        None if held(&compared.rows) => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     }
+}
+
+/// The measured rows, and how several servers are set up.
+#[derive(Default)]
+struct MeasuredRows {
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+/// Measures one row after the other. Also returns why a row could not be measured, which ends the comparison.
+fn measure(
+    args: &CompareArgs,
+    plan: &ComparePlan,
+    given: Option<GivenServers>,
+    interrupted: &Interrupt,
+) -> Result<(MeasuredRows, Option<String>), CompareError> {
+    let is_measured = |it: &&Contender| given.is_none() || it.bears_many();
+    let is_asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
+    let asked: Vec<&Contender> = contenders::ALL.iter().filter(is_measured).filter(is_asked).collect();
+    let progress = CompareProgress { to: Term::stderr(), of: asked.len() };
+    let mut compared = MeasuredRows::default();
+    let shared = given.map(|given| {
+        progress.say(1, asked.first().map_or("", |it| it.name), "the database starts");
+        let database = SharedDatabase::start(given.several.engine, interrupted)?;
+        compared.notes = given.notes(args, &database);
+        Ok::<_, CompareError>((given.several, database))
+    });
+    let shared = shared.transpose().inspect_err(|_| progress.clear())?;
+    for (number, contender) in asked.into_iter().enumerate() {
+        if plan.tabs > TABS_FOR_ALL && !contender.bears_many() {
+            let note =
+                format!("not measured, because its tabs hold threads; {} tabs need too many", plan.tabs);
+            compared.rows.push(Row { fix: contender.name, note: Some(note), ..Row::default() });
+            continue;
+        }
+        let tell = |what: &str| progress.say(number + 1, contender.name, what);
+        let row = match &shared {
+            None => round::measure(plan, contender, interrupted, tell),
+            Some((several, database)) => {
+                several_round::measure(plan, *several, contender, database, interrupted, tell)
+            }
+        };
+        match row {
+            Ok(row) => compared.rows.push(row),
+            Err(CompareError::Interrupted) => {
+                progress.clear();
+                return Err(CompareError::Interrupted);
+            }
+            Err(error) => {
+                progress.clear();
+                return Ok((compared, Some(format!("{}: {error}", contender.name))));
+            }
+        }
+    }
+    progress.clear();
+    Ok((compared, None))
 }
 
 fn held(rows: &[Row]) -> bool {
     rows.iter().any(|row| !row.claims.is_empty()) && rows.iter().all(Row::held)
 }
 
-fn print(args: &CompareArgs, plan: &ComparePlan, rows: &[Row], is_whole: bool) -> io::Result<()> {
+fn print(
+    args: &CompareArgs,
+    plan: &ComparePlan,
+    compared: &MeasuredRows,
+    is_whole: bool,
+    several: Option<ServersInJson>,
+) -> io::Result<()> {
+    let MeasuredRows { rows, notes } = compared;
     let mut out = io::stdout().lock();
     if args.json {
-        return writeln!(out, "{}", serde_json::to_string(&Compared { rows, held: is_whole && held(rows) })?);
+        let compared = Compared { rows, held: is_whole && held(rows), several };
+        return writeln!(out, "{}", serde_json::to_string(&compared)?);
     }
     if args.markdown {
         return write!(out, "{}", report::markdown(rows, plan));
@@ -173,6 +242,7 @@ fn print(args: &CompareArgs, plan: &ComparePlan, rows: &[Row], is_whole: bool) -
     let mut say =
         |text: &str| wrapped(&signs.text(text), WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"));
     say("")?;
+    notes.iter().try_for_each(|note| say(note))?;
     for row in rows {
         if let Some(note) = &row.note {
             say(&format!("{}: {note}", row.fix))?;

@@ -11,9 +11,10 @@
 //! The [`acts`] of `reproduce` use these. [`subject`] is the server under test. [`follower`] fetches its [`record`],
 //! which keeps the [`story`] of each request and follows the server's [`state`]. [`stage`] provides the verbs in which
 //! acts are written. [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the
-//! result. [`report`] and [`trace`] save it. [`wording`] has the counts and titles that they share. [`cluster`] runs several servers with their tabs. [`compare`] measures all
-//! fixes. [`probe`] measures any server: how many streams it holds, and which limit stops it. [`simulate`] computes
-//! loads that are too large for a test machine.
+//! result. [`report`] and [`trace`] save it. [`wording`] has the counts and titles that they share. [`model_ids`] reads
+//! ids from answers. [`cluster`] runs several servers with their tabs. [`compare`] measures all fixes, with the
+//! database and the balancer of [`cluster`] on several servers. [`probe`] measures any server: how many streams it
+//! holds, and which limit stops it. [`simulate`] computes loads that are too large for a test machine.
 //!
 //! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
 //! way with any other server. Only [`simulate`] is not a client: it uses the rules of the server crate's pool.

@@ -42,6 +42,7 @@ fn row(row: &Value) -> Row {
         lost_over_restart: size("lost_over_restart"),
         stop_ends: row["stop_ends"].as_bool(),
         outside_writer_seen: row["outside_writer_seen"].as_bool(),
+        several: None,
         note: row["note"].as_str().map(str::to_owned),
         claims: claims.into_vec(),
         scene: None,
@@ -51,7 +52,7 @@ fn row(row: &Value) -> Row {
 #[test]
 fn the_table_of_the_fixes_is_the_committed_run() {
     let rows = committed();
-    let plan = ComparePlan { program: "ninetabs".into(), tabs: 9, pace: ComparePace::ARTICLE };
+    let plan = ComparePlan { program: "ninetabs".into(), tabs: 9, pace: ComparePace::ARTICLE, several: None };
     let document = std::fs::read_to_string(root().join("docs/fixes.md")).unwrap();
     let table = report::markdown(&rows, &plan);
     assert!(document.contains(&table), "docs/fixes.md lacks this table:\n{table}");

@@ -3,6 +3,7 @@
 use super::super::claim::Claims;
 use super::super::stage::spoken;
 use super::super::wording::count;
+use super::several::{Fanout, Several, SeveralFigures};
 use super::{ComparePlan, POST_EVERY, Row, THREADS};
 
 /// A time limit is multiplied by this before something counts as missing.
@@ -142,4 +143,76 @@ pub(super) fn queries(claims: &mut Claims, row: &Row, expected: String, holds: i
     claims
         .push("queries per second", expected, &measured, row.queries_per_s.is_some_and(holds))
         .says(format!("queries per second: {measured}"));
+}
+
+/// The claims of a row on several servers.
+pub(super) fn on_several(
+    plan: &ComparePlan,
+    several: Several,
+    fanout: Fanout,
+    row: &Row,
+    claims: &mut Claims,
+) {
+    live(claims, row, plan.tabs);
+    answered(plan, claims, row, usize::MAX);
+    held(claims, row, 0);
+    let figures = row.several.unwrap_or_default();
+    if plan.tabs <= TABS_IN_TIME {
+        across(plan, fanout, &figures, claims);
+    }
+    asks_on_several(plan, several, fanout, row, claims);
+    over_a_kill(row, &figures, claims);
+}
+
+/// Claims how long a row takes to tabs of other servers.
+fn across(plan: &ComparePlan, fanout: Fanout, figures: &SeveralFigures, claims: &mut Claims) {
+    let rate = plan.pace.update_rate;
+    let (bound, expected) = match fanout {
+        Fanout::AtOnce => (rate / 2, format!("less than half of the {} between updates", spoken(rate))),
+        // On average, half of the interval.
+        Fanout::AskedForEach | Fanout::AskedOnce => {
+            (rate * 2, format!("less than twice the {} between updates", spoken(rate)))
+        }
+    };
+    let median = figures.cross_server_ms.p50;
+    let measured = median.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"));
+    let is_soon = median.is_some_and(|ms| ms < bound.as_secs_f64() * 1e3);
+    claims
+        .push("to tabs of other servers, median", expected, &measured, is_soon)
+        .says(format!("median to tabs of other servers: {measured}"));
+}
+
+/// Claims the number of queries. Rows are created through requests only.
+fn asks_on_several(plan: &ComparePlan, several: Several, fanout: Fanout, row: &Row, claims: &mut Claims) {
+    if fanout == Fanout::AskedForEach {
+        return asks_for_each(plan, claims, row);
+    }
+    let most = (2.0 / plan.pace.produce_every.as_secs_f64() + 1.0) * several.servers as f64;
+    let expected = format!("one per change and server, at most {most:.0}, for all tabs");
+    queries(claims, row, expected, |measured| measured <= most);
+}
+
+/// Claims that nothing is lost or repeated although a server is killed, and that only its tabs are disturbed.
+fn over_a_kill(row: &Row, figures: &SeveralFigures, claims: &mut Claims) {
+    let SeveralFigures { tabs_of_killed_server: killed, tabs_of_other_servers: others, .. } = *figures;
+    let all = format!("all of the killed server's, {killed}, and at least 1");
+    let (name, tabs, what) = match figures.moved_tabs {
+        Some(tabs) => ("tabs that changed the server", tabs, "changed the server"),
+        // Without a balancer, a tab keeps the address of its server.
+        None => ("tabs that reconnected", figures.returned_tabs, "reconnected"),
+    };
+    claims
+        .push(name, all, tabs.to_string(), tabs == killed && tabs > 0)
+        .says(format!("{} of the killed server's {killed} {what}", count(tabs, "tab")));
+    let undisturbed = figures.undisturbed_tabs;
+    claims
+        .equal("tabs of other servers that received further rows", others, undisturbed)
+        .says(format!("{undisturbed} of {} of other servers received further rows", count(others, "tab")));
+    for (name, rows, what) in [
+        ("rows lost over the kill", Some(figures.lost), "lost over the kill"),
+        ("rows received twice", row.repeated, "received twice"),
+    ] {
+        let measured = rows.map_or_else(not_measured, |rows| rows.to_string());
+        claims.push(name, "0", measured, rows == Some(0)).says(format!("{} {what}", counted(rows, "row")));
+    }
 }

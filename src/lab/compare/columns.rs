@@ -1,5 +1,7 @@
 //! The columns of a comparison: their headings, their meanings, and their cells.
 
+mod several;
+
 use super::{ComparePlan, Row, Spread};
 
 /// Whether the value of a cell is good or bad for its fix.
@@ -68,16 +70,28 @@ impl Column {
         if row.is_measured() { (self.cell)(row, plan) } else { neutral("–".to_owned()) }
     }
 
-    /// The value that all measured rows have in this column, if there are several rows.
+    /// The value that all measured rows have in this column, if there are several rows. What happens over the kill of a
+    /// server is always shown in full.
     pub fn same_in_all(&self, rows: &[Row], plan: &ComparePlan) -> Option<String> {
+        if plan.several.is_some() && self.group == Group::Stress {
+            return None;
+        }
         let mut cells = rows.iter().filter(|row| row.is_measured()).map(|row| self.cell(row, plan).text);
         let (first, second) = (cells.next()?, cells.next()?);
         (first == second && cells.all(|cell| cell == first)).then_some(first)
     }
 }
 
-/// All columns, as a report groups them.
-pub const COLUMNS: &[Column] = &[
+/// The columns of a comparison, as a report groups them.
+pub fn of(plan: &ComparePlan) -> Vec<&'static Column> {
+    match plan.several {
+        None => COLUMNS.iter().collect(),
+        Some(_) => several::columns(),
+    }
+}
+
+/// All columns of a comparison on one server.
+const COLUMNS: &[Column] = &[
     Column {
         head: "tabs",
         heading: "tabs that stream",

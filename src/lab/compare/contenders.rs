@@ -4,9 +4,10 @@ use super::super::claim::Claims;
 use super::super::stage::in_seconds;
 use super::claims::{
     answered, asks_for_each, asks_once, at_once, counted, dry, exact, free, held, live, naive, not_measured,
-    number, outside_the_pool, stuck,
+    number, on_several, outside_the_pool, stuck,
 };
 use super::listeners::{Hosts, Way, Words};
+use super::several::{Fanout, Several};
 use super::{ComparePlan, Row, THREADS};
 
 /// The threads of `more-threads`.
@@ -26,8 +27,9 @@ pub struct Contender {
     pub way: Way,
     /// Whether the tabs listen to a second server.
     pub has_other_server: bool,
-    /// Whether it can serve more tabs than it has threads.
-    pub bears_many: bool,
+    /// How it serves the tabs of several servers. `None` if a tab holds a thread: such a fix can only serve as many tabs
+    /// as it has threads.
+    pub fanout: Option<Fanout>,
     claims: fn(&ComparePlan, &Row, &mut Claims),
 }
 
@@ -36,7 +38,7 @@ const PLAIN: Contender = Contender {
     flags: |_| Vec::new(),
     way: STREAM,
     has_other_server: false,
-    bears_many: false,
+    fanout: None,
     claims: |_, _, _| (),
 };
 
@@ -134,7 +136,7 @@ pub const ALL: &[Contender] = &[
     Contender {
         name: "short-stream",
         way: Way::Stream("/fixes/short-stream/stream", Words::Json),
-        bears_many: true,
+        fanout: Some(Fanout::AskedForEach),
         claims: |plan, row, claims| {
             outside_the_pool(plan, claims, row);
         },
@@ -166,22 +168,22 @@ pub const ALL: &[Contender] = &[
     Contender {
         name: "push",
         way: Way::Stream("/fixes/push/stream", Words::Json),
-        bears_many: true,
+        fanout: Some(Fanout::AtOnce),
         claims: at_once,
         ..PLAIN
     },
     Contender {
         name: "partials",
         way: Way::Stream("/fixes/partials/stream", Words::Html),
-        bears_many: true,
+        fanout: Some(Fanout::AtOnce),
         claims: at_once,
         ..PLAIN
     },
-    Contender { name: "cable", way: Way::Cable, bears_many: true, claims: at_once, ..PLAIN },
+    Contender { name: "cable", way: Way::Cable, fanout: Some(Fanout::AtOnce), claims: at_once, ..PLAIN },
     Contender {
         name: "poll",
         way: Way::Poll("naive"),
-        bears_many: true,
+        fanout: Some(Fanout::AskedForEach),
         claims: |plan, row, claims| {
             outside_the_pool(plan, claims, row);
             asks_for_each(plan, claims, row);
@@ -191,7 +193,7 @@ pub const ALL: &[Contender] = &[
     Contender {
         name: "poll-etag",
         way: Way::Poll("etag"),
-        bears_many: true,
+        fanout: Some(Fanout::AskedForEach),
         claims: |plan, row, claims| {
             outside_the_pool(plan, claims, row);
             asks_for_each(plan, claims, row);
@@ -201,17 +203,37 @@ pub const ALL: &[Contender] = &[
     Contender {
         name: "poll-shared",
         way: Way::Poll("shared"),
-        bears_many: true,
+        fanout: Some(Fanout::AskedOnce),
         claims: |plan, row, claims| {
             outside_the_pool(plan, claims, row);
             asks_once(plan, claims, row);
         },
         ..PLAIN
     },
-    Contender { name: "long-poll", way: Way::LongPoll, bears_many: true, claims: at_once, ..PLAIN },
+    Contender {
+        name: "long-poll",
+        way: Way::LongPoll,
+        fanout: Some(Fanout::AtOnce),
+        claims: at_once,
+        ..PLAIN
+    },
 ];
 
 impl Contender {
+    /// Whether it can serve more tabs than it has threads, on any number of servers.
+    pub fn bears_many(&self) -> bool {
+        self.fanout.is_some()
+    }
+
+    /// The claims of this row on several servers, with their measurements.
+    pub fn judge_several(&self, plan: &ComparePlan, several: Several, row: &Row) -> Claims {
+        let mut claims = Claims::default();
+        if let Some(fanout) = self.fanout {
+            on_several(plan, several, fanout, row, &mut claims);
+        }
+        claims
+    }
+
     /// The claims of this row, with their measurements.
     pub fn judge(&self, plan: &ComparePlan, row: &Row) -> Claims {
         let mut claims = Claims::default();
@@ -235,4 +257,76 @@ impl Contender {
 
 fn words(flags: &str) -> Vec<String> {
     flags.split_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Spread;
+    use super::super::several::{CrossDelay, SeveralFigures, SharedEngine};
+    use super::*;
+
+    const SEVERAL: Several = Several { servers: 3, engine: SharedEngine::Sqlite3 };
+
+    /// The names of the claims that do not hold.
+    fn failed(contender: &Contender, change: impl FnOnce(&mut Row, &mut SeveralFigures)) -> Vec<String> {
+        let mut figures = SeveralFigures {
+            cross_server_ms: CrossDelay { p50: Some(1.9), max: Some(7.0) },
+            tabs_of_killed_server: 3,
+            returned_tabs: 3,
+            moved_tabs: Some(3),
+            tabs_of_other_servers: 6,
+            undisturbed_tabs: 6,
+            lost: 0,
+        };
+        let mut row = Row {
+            fix: contender.name,
+            tabs_live: Some(9),
+            page_ms: Spread { p50: Some(0.5), p99: Some(1.0) },
+            pool_threads_held: Some(0),
+            queries_per_s: Some(4.5),
+            repeated: Some(0),
+            ..Row::default()
+        };
+        change(&mut row, &mut figures);
+        row.several = Some(figures);
+        let claims = contender.judge_several(&super::super::tests::plan(), SEVERAL, &row).into_vec();
+        claims.into_iter().filter(|claim| !claim.held).map(|claim| claim.claim).collect()
+    }
+
+    #[test]
+    fn a_row_on_several_servers_fails_for_one_lost_or_repeated_row_or_one_tab_that_stays_away() {
+        let rows: Vec<_> = ALL.iter().filter(|contender| contender.bears_many()).collect();
+        let names: Vec<_> = rows.iter().map(|contender| contender.name).collect();
+        let expected =
+            ["short-stream", "push", "partials", "cable", "poll", "poll-etag", "poll-shared", "long-poll"];
+        assert_eq!(names, expected);
+        for row in rows {
+            assert_eq!(failed(row, |_, _| ()), [""; 0], "{}", row.name);
+            assert_eq!(failed(row, |_, figures| figures.lost = 1), ["rows lost over the kill"]);
+            assert_eq!(failed(row, |row, _| row.repeated = Some(1)), ["rows received twice"]);
+            assert_eq!(failed(row, |row, _| row.repeated = None), ["rows received twice"]);
+            let moved = failed(row, |_, figures| figures.moved_tabs = Some(2));
+            assert_eq!(moved, ["tabs that changed the server"]);
+            let undisturbed = failed(row, |_, figures| figures.undisturbed_tabs = 5);
+            assert_eq!(undisturbed, ["tabs of other servers that received further rows"]);
+            let late = failed(row, |_, figures| figures.cross_server_ms.p50 = Some(4_000.0));
+            assert_eq!(late, ["to tabs of other servers, median"]);
+            assert_eq!(
+                failed(row, |row, _| row.pool_threads_held = Some(1)),
+                ["pool threads that the tabs hold"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_kill_shows_nothing_if_the_killed_server_had_no_tab() {
+        let without_tabs = |moved_tabs| {
+            failed(&ALL[ALL.len() - 1], |_, figures| {
+                (figures.tabs_of_killed_server, figures.returned_tabs, figures.moved_tabs) =
+                    (0, 0, moved_tabs);
+            })
+        };
+        assert_eq!(without_tabs(Some(0)), ["tabs that changed the server"]);
+        assert_eq!(without_tabs(None), ["tabs that reconnected"]);
+    }
 }

@@ -9,8 +9,9 @@
 //! 3. The server restarts, and a row is inserted in the meantime.
 //! 4. Nine clients connect and never read.
 //!
-//! [`contenders`] has the claims of each row, [`listeners`] the tabs, [`round`] the measurement, and [`servers`] the
-//! servers. [`columns`], [`summary`] and [`report`] show the result.
+//! [`contenders`] has the rows, [`claims`] their claims, [`listeners`] the tabs, [`round`] the measurement, and
+//! [`servers`] the servers. [`columns`], [`summary`] and [`report`] show the result. [`several`] measures the fixes whose
+//! tabs hold no thread on several servers that share one database.
 
 pub mod claims;
 pub mod columns;
@@ -21,9 +22,11 @@ mod models;
 pub mod report;
 pub mod round;
 pub mod servers;
+pub mod several;
 pub mod summary;
 mod window;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ use thiserror::Error;
 
 use super::chromium::ChromiumError;
 use super::claim::Claim;
+use super::cluster::haproxy::HaProxyError;
+use super::cluster::postgres::PostgresError;
 use super::http::HttpError;
 use super::interrupt::Interrupted;
 use super::scratch::ScratchError;
@@ -39,6 +44,7 @@ use super::stage::Scene;
 use super::subject::SubjectError;
 use super::tab::TabError;
 use ninetabs_server::threads::SpawnError;
+use several::{Several, SeveralFigures};
 
 /// The pace of a comparison.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +90,8 @@ pub struct ComparePlan {
     pub program: PathBuf,
     pub tabs: usize,
     pub pace: ComparePace,
+    /// `None` measures each fix on one server.
+    pub several: Option<Several>,
 }
 
 /// How often a row is posted.
@@ -109,8 +117,14 @@ pub enum CompareError {
     Thread(#[from] SpawnError),
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
-    #[error("the second server did not insert a row: it answered {0}")]
+    #[error("cannot create a model: the server answered {0}")]
     NoModel(u16),
+    #[error(transparent)]
+    Postgres(PostgresError),
+    #[error(transparent)]
+    HaProxy(#[from] HaProxyError),
+    #[error("cannot kill a server: {0}")]
+    NotKilled(io::Error),
 }
 
 impl From<Interrupted> for CompareError {
@@ -124,6 +138,15 @@ impl From<SubjectError> for CompareError {
         match error {
             SubjectError::Interrupted => CompareError::Interrupted,
             error => CompareError::Subject(error),
+        }
+    }
+}
+
+impl From<PostgresError> for CompareError {
+    fn from(error: PostgresError) -> Self {
+        match error {
+            PostgresError::Interrupted => CompareError::Interrupted,
+            error => CompareError::Postgres(error),
         }
     }
 }
@@ -174,6 +197,9 @@ pub struct Row {
     pub lost_over_restart: Option<usize>,
     pub stop_ends: Option<bool>,
     pub outside_writer_seen: Option<bool>,
+    /// The further values of a row that was measured on several servers.
+    #[serde(flatten)]
+    pub several: Option<SeveralFigures>,
     /// Which value is missing, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -201,7 +227,23 @@ mod tests {
     use crate::lab::claim::Claims;
 
     pub fn plan() -> ComparePlan {
-        ComparePlan { program: "ninetabs".into(), tabs: 9, pace: ComparePace::ARTICLE }
+        ComparePlan { program: "ninetabs".into(), tabs: 9, pace: ComparePace::ARTICLE, several: None }
+    }
+
+    /// Two rows on three servers, one of which lost a row.
+    pub fn on_several() -> (ComparePlan, [Row; 2]) {
+        let engine = several::SharedEngine::Sqlite3;
+        let plan = ComparePlan { several: Some(Several { servers: 3, engine }), ..plan() };
+        let cross_server_ms = several::CrossDelay { p50: Some(1.9), max: Some(11017.2) };
+        let figures = SeveralFigures {
+            cross_server_ms,
+            tabs_of_killed_server: 3,
+            moved_tabs: Some(3),
+            ..SeveralFigures::default()
+        };
+        let [lost, push] = rows();
+        let row = |row, several| Row { repeated: Some(0), several: Some(several), ..row };
+        (plan, [row(lost, SeveralFigures { lost: 2, moved_tabs: None, ..figures }), row(push, figures)])
     }
 
     /// One row that exhausts its pool, and one that holds no thread.

@@ -10,7 +10,7 @@ use super::super::picture::{self, PictureLook};
 use super::super::report::size::{self, Detail};
 use super::super::report::{ReportError, claim, date};
 use super::super::stage::{Scene, spoken};
-use super::columns::{COLUMNS, CellTone, Column, Group};
+use super::columns::{self, CellTone, Column, Group};
 use super::{ComparePlan, Row, summary};
 
 const TEMPLATES: &[(&str, &str)] = &[
@@ -28,8 +28,9 @@ const WIDTH: usize = 80;
 /// The tables for a terminal of 80 columns, and the meanings of the columns. A column with the same value in all rows
 /// is left out, and named in a sentence.
 pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
+    let columns = columns::of(plan);
     let (same, shown): (Vec<&Column>, Vec<&Column>) =
-        COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
+        columns.iter().partition(|column| column.same_in_all(rows, plan).is_some());
     let mut text = String::new();
     let mut left = shown.as_slice();
     while !left.is_empty() {
@@ -50,7 +51,7 @@ pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
         paragraph(&format!("The same in every row: {}.", same.join(", ")));
     }
     let meanings: Vec<String> =
-        COLUMNS.iter().map(|column| format!("{}: {}", column.head, column.means)).collect();
+        columns.iter().map(|column| format!("{}: {}", column.head, column.means)).collect();
     paragraph(&format!("{}.", meanings.join("; ")));
     text
 }
@@ -101,13 +102,14 @@ fn table(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> String {
 
 /// The whole table in Markdown.
 pub fn markdown(rows: &[Row], plan: &ComparePlan) -> String {
+    let columns = columns::of(plan);
     let mut text = "| fix |".to_owned();
-    COLUMNS.iter().for_each(|column| text += &format!(" {} |", column.head));
+    columns.iter().for_each(|column| text += &format!(" {} |", column.head));
     text += "\n|---|";
-    COLUMNS.iter().for_each(|_| text += "---|");
+    columns.iter().for_each(|_| text += "---|");
     for row in rows {
         text += &format!("\n| `{}` |", row.fix);
-        COLUMNS.iter().for_each(|column| text += &format!(" {} |", column.cell(row, plan).text));
+        columns.iter().for_each(|column| text += &format!(" {} |", column.cell(row, plan).text));
     }
     text + "\n"
 }
@@ -116,6 +118,8 @@ pub fn markdown(rows: &[Row], plan: &ComparePlan) -> String {
 pub struct CompareReport<'a> {
     pub plan: &'a ComparePlan,
     pub rows: &'a [Row],
+    /// How several servers are set up.
+    pub notes: &'a [String],
     /// Why a row could not be measured, which ended the comparison.
     pub broken: Option<&'a str>,
     /// The command that repeats the comparison.
@@ -130,13 +134,31 @@ impl CompareReport<'_> {
         size::fitting(|detail| self.render(detail))
     }
 
+    fn configuration(&self) -> Vec<(&'static str, String)> {
+        let ComparePlan { tabs, pace, several, .. } = self.plan;
+        let servers = several.iter().flat_map(|several| {
+            [("servers", several.servers.to_string()), ("engine", several.engine.name().to_owned())]
+        });
+        let rest = [
+            ("tabs", tabs.to_string()),
+            ("threads", super::THREADS.to_string()),
+            ("a write every", spoken(pace.update_rate)),
+            ("a new row every", spoken(pace.produce_every)),
+            ("watched for", spoken(pace.window)),
+            ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
+            ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+            ("took", spoken(self.took)),
+        ];
+        servers.chain(rest).collect()
+    }
+
     fn render(&self, detail: Detail) -> Result<String, ReportError> {
         let CompareReport { plan, rows, .. } = self;
         // All pictures have the time span of the shortest one.
         let scenes = || rows.iter().filter_map(|row| row.scene.as_ref());
         let span_us = scenes().map(|scene| scene.record.now_us.saturating_sub(scene.from_us)).min();
         let (same, shown): (Vec<&Column>, Vec<&Column>) =
-            COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
+            columns::of(plan).into_iter().partition(|column| column.same_in_all(rows, plan).is_some());
         let mut headings = Vec::new();
         let groups = Group::ALL.map(|group| {
             let of_group = || shown.iter().filter(|it| it.group == group);
@@ -152,7 +174,6 @@ impl CompareReport<'_> {
         let until_us = |scene: &Scene| span_us.map(|span_us| scene.from_us + span_us);
         let legend = picture::legend(scenes(), until_us)?;
         let claims = || rows.iter().flat_map(|row| &row.claims);
-        let pace = &plan.pace;
         let mut environment = Environment::new();
         for (name, source) in TEMPLATES {
             environment.add_template(name, source)?;
@@ -166,21 +187,14 @@ impl CompareReport<'_> {
             same => (!same.is_empty()).then(|| same.join(", ")),
             headline => summary::headline(rows, plan),
             summary => summary::lines(rows, plan),
+            notes => self.notes.to_vec(),
+            has_several => plan.several.is_some(),
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
             began => date(self.began),
             command => self.command,
-            configuration => vec![
-                ("tabs", plan.tabs.to_string()),
-                ("threads", super::THREADS.to_string()),
-                ("a write every", spoken(pace.update_rate)),
-                ("a new row every", spoken(pace.produce_every)),
-                ("watched for", spoken(pace.window)),
-                ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
-                ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-                ("took", spoken(self.took)),
-            ],
+            configuration => self.configuration(),
         })?)
     }
 }
@@ -227,7 +241,7 @@ fn measured(
 #[cfg(test)]
 mod tests {
     use super::super::Spread;
-    use super::super::tests::{plan, rows};
+    use super::super::tests::{on_several, plan, rows};
     use super::*;
     use crate::lab::record::tests::two_threads;
     use crate::lab::story::Story;
@@ -246,6 +260,26 @@ mod tests {
         let text = text(&wide, &plan());
         let widest = text.lines().map(measure_text_width).max().unwrap();
         assert!(widest <= 80, "{widest}:\n{text}");
+    }
+
+    #[test]
+    fn on_several_servers_the_table_shows_what_a_kill_costs_in_every_row() {
+        let (plan, rows) = on_several();
+        let text = text(&rows, &plan);
+        let widest = text.lines().map(measure_text_width).max().unwrap();
+        assert!(widest <= 80, "{widest}:\n{text}");
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("fix ")).collect();
+        assert_eq!(
+            heads[0].split_whitespace().collect::<Vec<_>>()[..4],
+            ["fix", "tabs", "cross", "ms"],
+            "{text}"
+        );
+        for head in ["moved", "lost", "twice", "blind s"] {
+            assert!(heads.join(" ").contains(head), "{head} is missing in {text}");
+        }
+        let table = markdown(&rows, &plan);
+        assert!(table.contains("| `naive` | 8 | 1.9 / 11017.2 | – | 2 | 0 | never |"), "{table}");
+        assert!(table.contains("| `push` | 9 | 1.9 / 11017.2 | 3 | 0 | 0 | never |"), "{table}");
     }
 
     #[test]
@@ -295,7 +329,8 @@ mod tests {
             let (plan, rows) = (plan(), vec![busy(pages); 16]);
             let (command, began) = ("ninetabs compare", SystemTime::UNIX_EPOCH);
             let took = Duration::from_secs(1);
-            let report = CompareReport { plan: &plan, rows: &rows, broken: None, command, began, took };
+            let report =
+                CompareReport { plan: &plan, rows: &rows, notes: &[], broken: None, command, began, took };
             let page = report.html().unwrap();
             assert!(page.len() <= size::MOST_BYTES, "{pages}: {}", page.len());
             assert_eq!(page.matches("<svg").count(), 17, "{pages}: the lanes and their legend are there");
@@ -309,6 +344,7 @@ mod tests {
         let report = CompareReport {
             plan: &plan,
             rows: &rows,
+            notes: &[],
             broken: None,
             command: "ninetabs compare",
             began,

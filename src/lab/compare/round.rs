@@ -216,4 +216,3 @@ fn free_after_nine_abandoned(
         is_free.then(|| began.elapsed().as_secs_f64())
     })
 }
-

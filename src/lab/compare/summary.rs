@@ -1,5 +1,6 @@
 //! The conclusions of a comparison, in sentences.
 
+use super::several::Several;
 use super::{ComparePlan, Row};
 use crate::lab::wording::spelled;
 
@@ -8,6 +9,9 @@ pub fn lines(rows: &[Row], plan: &ComparePlan) -> Vec<String> {
     let measured: Vec<&Row> = rows.iter().filter(|row| row.is_measured()).collect();
     if measured.len() < 2 {
         return Vec::new();
+    }
+    if let Some(several) = plan.several {
+        return on_several(&measured, several);
     }
     let (kept, lost): (Vec<&Row>, Vec<&Row>) = measured.iter().partition(|row| keeps_pages(row));
     let tabs = spelled(plan.tabs, "tab");
@@ -24,9 +28,38 @@ pub fn lines(rows: &[Row], plan: &ComparePlan) -> Vec<String> {
     lines
 }
 
+/// The sentences about several servers, one of which was killed.
+fn on_several(measured: &[&Row], several: Several) -> Vec<String> {
+    let (complete, others): (Vec<&Row>, Vec<&Row>) = measured.iter().partition(|row| is_complete(row));
+    let but = if others.is_empty() { String::new() } else { format!("; {} did not", listed(&others)) };
+    let servers = spelled(several.servers, "server");
+    let mut lines = vec![format!(
+        "{} of {} lost and repeated nothing when one of {servers} was killed{but}.",
+        complete.len(),
+        measured.len()
+    )];
+    let timed = measured.iter().filter_map(|row| Some((row.several?.cross_server_ms.p50?, row)));
+    lines.extend(timed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(ms, row)| {
+        format!("{}: a row reaches tabs of other servers after {ms:.1} ms (p50).", row.fix)
+    }));
+    lines.extend(fewest_queries(measured));
+    lines
+}
+
+/// Whether no tab lost or repeated a model over the kill of a server.
+fn is_complete(row: &Row) -> bool {
+    row.repeated == Some(0) && row.several.is_some_and(|figures| figures.lost == 0)
+}
+
 /// The headline of a report.
 pub fn headline(rows: &[Row], plan: &ComparePlan) -> Option<String> {
     let measured: Vec<&Row> = rows.iter().filter(|row| row.is_measured()).collect();
+    if plan.several.is_some() {
+        let complete = measured.iter().filter(|row| is_complete(row)).count();
+        let text =
+            format!("{complete} of {} lost and repeated nothing when a server was killed.", measured.len());
+        return (measured.len() > 1).then_some(text);
+    }
     let kept = measured.iter().filter(|row| keeps_pages(row)).count();
     let best: Vec<&Row> = measured.iter().copied().filter(|row| is_at_once(row, plan)).collect();
     let verb = if kept == 1 { "keeps" } else { "keep" };
@@ -95,6 +128,21 @@ fn listed(rows: &[&Row]) -> String {
 mod tests {
     use super::super::Spread;
     use super::*;
+
+    #[test]
+    fn the_summary_of_several_servers_counts_the_rows_that_lost_nothing() {
+        let (plan, rows) = super::super::tests::on_several();
+        assert_eq!(
+            lines(&rows, &plan),
+            [
+                "1 of 2 lost and repeated nothing when one of three servers was killed; naive did not.",
+                "naive: a row reaches tabs of other servers after 1.9 ms (p50).",
+                "Fewest queries among fixes that hold no thread: push, 4.0 per second.",
+            ]
+        );
+        let headline = headline(&rows, &plan).unwrap();
+        assert_eq!(headline, "1 of 2 lost and repeated nothing when a server was killed.");
+    }
 
     #[test]
     fn the_summary_counts_and_names_the_fixes() {

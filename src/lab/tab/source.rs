@@ -18,7 +18,9 @@ use ninetabs_server::threads::StopSignal;
 use url::{Origin, Url};
 
 use super::fetch::{Fetch, Next};
-use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, SERVED_BY, Settings, Shared, Waiting};
+use super::{
+    Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, SERVED_BY, Settings, Shared, Waiting,
+};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{
     Body, ClientRequest, Connection, Content, Field, Head, HttpError, Options, Reading, field, replace_fields,
