@@ -38,7 +38,7 @@ Examples:
   ninetabs compare --fast                     all rows, about four minutes
   ninetabs compare --only naive,push,poll     three rows
   ninetabs compare --only push --tabs 2000    a fix that holds no thread
-  ninetabs compare --servers 3                three servers, one of which is killed
+  ninetabs compare --servers 3                three servers; one is killed
   ninetabs compare --report compare.html      a page with the lanes of each row
   ninetabs compare --markdown                 only the table";
 
@@ -181,6 +181,9 @@ fn measure(
         progress.say(1, asked.first().map_or("", |it| it.name), "the database starts");
         let database = SharedDatabase::start(given.several.engine, interrupted)?;
         compared.notes = given.notes(args, &database);
+        if let Some(text) = given.without_postgresql.filter(|_| args.json || args.markdown) {
+            progress.note(text);
+        }
         Ok::<_, CompareError>((given.several, database))
     });
     let shared = shared.transpose().inspect_err(|_| progress.clear())?;
@@ -275,6 +278,13 @@ impl CompareProgress {
         } else {
             self.to.write_line(&text)
         };
+    }
+
+    /// Shows a line that stays.
+    fn note(&self, text: &str) {
+        self.clear();
+        // As above.
+        let _ = self.to.write_line(text);
     }
 
     fn clear(&self) {

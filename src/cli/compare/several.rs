@@ -31,7 +31,7 @@ impl From<CompareEngine> for SharedEngine {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GivenServers {
     pub several: Several,
-    without_postgresql: Option<&'static str>,
+    pub without_postgresql: Option<&'static str>,
 }
 
 /// What `--json` prints about several servers.

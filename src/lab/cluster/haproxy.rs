@@ -25,7 +25,9 @@ const ATTEMPTS: u32 = 3;
 
 /// No timeout is shorter than the interval of a stream's heartbeats (5 s). The connection of a tab is cut if its server
 /// is down, because an EventSource does not detect a stopped server. The tab then reconnects to another server. Each
-/// answer names its server, so that a client can tell which one it has.
+/// answer names its server, so that a client can tell which one it has. A GET that a killed server did not answer is
+/// repeated at another server, because an EventSource gives up for good on a 502. A POST is not repeated: it may have
+/// created a model.
 const SETTINGS: &str = "\
 defaults
     mode http
@@ -35,8 +37,10 @@ defaults
     timeout server 60s
     timeout tunnel 1h
     option redispatch
+    retry-on conn-failure empty-response
 frontend tabs
     bind fd@0
+    http-request disable-l7-retry unless METH_GET
     default_backend servers
     http-response set-header x-served-by %s
 backend servers

@@ -195,7 +195,7 @@ fn asks_on_several(plan: &ComparePlan, several: Several, fanout: Fanout, row: &R
 /// Claims that nothing is lost or repeated although a server is killed, and that only its tabs are disturbed.
 fn over_a_kill(row: &Row, figures: &SeveralFigures, claims: &mut Claims) {
     let SeveralFigures { tabs_of_killed_server: killed, tabs_of_other_servers: others, .. } = *figures;
-    let all = format!("all of the killed server's, {killed}, and at least 1");
+    let all = format!("all {killed}, and at least 1");
     let (name, tabs, what) = match figures.moved_tabs {
         Some(tabs) => ("tabs that changed the server", tabs, "changed the server"),
         // Without a balancer, a tab keeps the address of its server.
@@ -203,7 +203,7 @@ fn over_a_kill(row: &Row, figures: &SeveralFigures, claims: &mut Claims) {
     };
     claims
         .push(name, all, tabs.to_string(), tabs == killed && tabs > 0)
-        .says(format!("{} of the killed server's {killed} {what}", count(tabs, "tab")));
+        .says(format!("{tabs} of {} of the killed server {what}", count(killed, "tab")));
     let undisturbed = figures.undisturbed_tabs;
     claims
         .equal("tabs of other servers that received further rows", others, undisturbed)

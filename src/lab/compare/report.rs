@@ -11,6 +11,7 @@ use super::super::report::size::{self, Detail};
 use super::super::report::{ReportError, claim, date};
 use super::super::stage::{Scene, spoken};
 use super::columns::{self, CellTone, Column, Group};
+use super::several::Several;
 use super::{ComparePlan, Row, summary};
 
 const TEMPLATES: &[(&str, &str)] = &[
@@ -139,12 +140,13 @@ impl CompareReport<'_> {
         let servers = several.iter().flat_map(|several| {
             [("servers", several.servers.to_string()), ("engine", several.engine.name().to_owned())]
         });
+        let window = several.map_or(pace.window, |_| Several::window(pace));
         let rest = [
             ("tabs", tabs.to_string()),
             ("threads", super::THREADS.to_string()),
             ("a write every", spoken(pace.update_rate)),
             ("a new row every", spoken(pace.produce_every)),
-            ("watched for", spoken(pace.window)),
+            ("watched for", spoken(window)),
             ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
             ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
             ("took", spoken(self.took)),

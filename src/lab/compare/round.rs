@@ -12,7 +12,7 @@ use super::figures::{gaps, millis, spread};
 use super::listeners::{Abandoned, Endpoint, Listener, Notes, PageClients, Seen, Way};
 use super::models::{ANSWER_WITHIN, MODELS, created, post};
 use super::servers::Servers;
-use super::window::{Window, observe, scene, watch};
+use super::window::{ListeningWindow, observe, scene, watch};
 use super::{CompareError, ComparePlan, POST_EVERY, Row};
 
 /// The pause between opening two tabs. It is shorter with many tabs.
@@ -107,7 +107,7 @@ pub fn measure(
     let tabs = Tabs::open(&servers, browser)?;
     watch(plan.pace.update_rate * 2, interrupt, || None::<()>)?;
     let began = SystemTime::now();
-    let window = Window {
+    let window = ListeningWindow {
         page: servers.main.url("/up"),
         models: servers.main.url(MODELS),
         create_every: POST_EVERY,

@@ -44,7 +44,7 @@ pub fn watch<T>(
 }
 
 /// What happens while the tabs listen.
-pub struct Window<'a> {
+pub struct ListeningWindow<'a> {
     /// The page that is requested.
     pub page: String,
     /// The URL to which creates are posted, and how often.
@@ -87,7 +87,7 @@ impl Observations {
 
 /// Blocks until the window is over. `part` is called repeatedly with the part of it that is over, from 0 to 1.
 pub fn observe(
-    window: &Window<'_>,
+    window: &ListeningWindow<'_>,
     interrupt: &Interrupt,
     part: impl FnMut(f64),
 ) -> Result<Observations, CompareError> {
@@ -128,7 +128,7 @@ fn add<T>(list: &Mutex<Vec<T>>, value: T) {
 
 /// Reads the stats of the servers repeatedly.
 fn sample(
-    window: &Window<'_>,
+    window: &ListeningWindow<'_>,
     interrupt: &Interrupt,
     seen: &mut Observations,
     creates: &AtomicU64,

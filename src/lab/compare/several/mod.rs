@@ -14,7 +14,11 @@ pub mod round;
 pub mod servers;
 pub mod tally;
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+use super::ComparePace;
 
 /// The servers of each row.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,13 @@ pub struct Several {
     /// The number of servers, at least 2.
     pub servers: usize,
     pub engine: SharedEngine,
+}
+
+impl Several {
+    /// How long the tabs are watched before a server is killed. The kill takes the other half of the time.
+    pub fn window(pace: &ComparePace) -> Duration {
+        pace.window / 2
+    }
 }
 
 /// The engine of the database that the servers share.

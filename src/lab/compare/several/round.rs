@@ -10,7 +10,7 @@ use crate::lab::compare::contenders::Contender;
 use crate::lab::compare::figures::{millis, spread, worst};
 use crate::lab::compare::listeners::{Listener, Notes, Seen};
 use crate::lab::compare::models::{ANSWER_WITHIN, CreatedModel, MODELS, create, created, post};
-use crate::lab::compare::window::{Window, observe, scene, watch};
+use crate::lab::compare::window::{ListeningWindow, observe, scene, watch};
 use crate::lab::compare::{CompareError, ComparePlan, Row};
 use crate::lab::interrupt::Interrupt;
 
@@ -62,13 +62,12 @@ pub fn measure(
     // Every tab has a position, and must receive this model and all later ones.
     let first = post(servers.server(creator), "first")?;
     let began = SystemTime::now();
-    let window = Window {
+    let window = ListeningWindow {
         page: format!("{}/up", servers.endpoint(1).url),
         models: servers.server(creator).url(MODELS),
         create_every: plan.pace.produce_every,
         measured: servers.all().iter().collect(),
-        // The kill takes the other half of the time.
-        lasts: plan.pace.window / 2,
+        lasts: Several::window(&plan.pace),
     };
     let observed = observe(&window, interrupt, |_| ())?;
     let caption = format!("tabs of {} on server {creator} of {}", contender.name, several.servers);
@@ -274,7 +273,7 @@ fn blind(kill: &Kill, got: &[Vec<Seen>]) -> Option<f64> {
     let of_killed = kill.before.iter().zip(got).filter(|(before, _)| **before == Some(kill.server));
     let times: Vec<Option<f64>> =
         of_killed.map(|(_, got)| first_again(kill, got).and_then(|seen| delay(kill.at, seen))).collect();
-    worst(&times).map(|ms| ms / 1e3)
+    worst(&times).map(|ms| ms.round() / 1e3)
 }
 
 #[cfg(test)]
