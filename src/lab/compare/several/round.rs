@@ -86,6 +86,8 @@ pub fn measure(
     let table = created(servers.server(creator))?;
     let got: Vec<Vec<Seen>> = notes.iter().map(Notes::all).collect();
     tabs.iter().for_each(Listener::end);
+    // Otherwise a tab that waits for the next row would delay its end.
+    drop(servers);
     let steady = || got.iter().flatten().filter(|seen| seen.at > began && seen.at < kill.at);
     row.event_ms = spread(steady().filter_map(|seen| Some(delay(*table.get(&seen.id)?, seen))).collect());
     // A model that was answered with 201 must arrive even if it is not in the table.
