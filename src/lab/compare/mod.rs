@@ -243,7 +243,9 @@ mod tests {
         };
         let [lost, push] = rows();
         let row = |row, several| Row { repeated: Some(0), several: Some(several), ..row };
-        (plan, [row(lost, SeveralFigures { lost: 2, moved_tabs: None, ..figures }), row(push, figures)])
+        let later = several::CrossDelay { p50: Some(2.5), ..cross_server_ms };
+        let with_loss = SeveralFigures { lost: 2, moved_tabs: None, cross_server_ms: later, ..figures };
+        (plan, [row(lost, with_loss), row(push, figures)])
     }
 
     /// One row that exhausts its pool, and one that holds no thread.

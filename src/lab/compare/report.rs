@@ -280,7 +280,7 @@ mod tests {
             assert!(heads.join(" ").contains(head), "{head} is missing in {text}");
         }
         let table = markdown(&rows, &plan);
-        assert!(table.contains("| `naive` | 8 | 1.9 / 11017.2 | – | 2 | 0 | never |"), "{table}");
+        assert!(table.contains("| `naive` | 8 | 2.5 / 11017.2 | – | 2 | 0 | never |"), "{table}");
         assert!(table.contains("| `push` | 9 | 1.9 / 11017.2 | 3 | 0 | 0 | never |"), "{table}");
     }
 

@@ -136,7 +136,7 @@ mod tests {
             lines(&rows, &plan),
             [
                 "1 of 2 lost and repeated nothing when one of three servers was killed; naive did not.",
-                "naive: a row reaches tabs of other servers after 1.9 ms (p50).",
+                "push: a row reaches tabs of other servers after 1.9 ms (p50).",
                 "Fewest queries among fixes that hold no thread: push, 4.0 per second.",
             ]
         );
