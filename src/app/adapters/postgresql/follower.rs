@@ -108,10 +108,9 @@ impl PgFollower {
 
     /// Listens, and waits for the follower's own notification, which arrives only if the connection can listen.
     fn begin(&mut self, mut connection: PgConnection, stop: &StopSignal) -> Result<(), Failure> {
-        let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
-        connection.execute(&format!("LISTEN {MODELS}; LISTEN {SAID}"), &limit)?;
+        connection.execute(&format!("LISTEN {MODELS}; LISTEN {SAID}"), &answer_limit(stop))?;
         let test = format!("test {:x}", fastrand::u64(..));
-        self.send_test(&mut connection, &test, &limit)?;
+        self.send_test(&mut connection, &test, stop)?;
         let began = Instant::now();
         let mut listens = false;
         while !listens && began.elapsed() < HEARD_WITHIN && !stop.has_come() {
@@ -120,7 +119,7 @@ impl PgFollower {
                     listens = it.channel == SAID && it.payload == test;
                     self.hear(it, i64::MAX);
                 }
-                Heard::Order(event) => notify(&mut connection, &event, &limit)?,
+                Heard::Order(event) => notify(&mut connection, &event, &answer_limit(stop))?,
                 Heard::Nothing => {}
             }
         }
@@ -136,16 +135,16 @@ impl PgFollower {
     /// Sends a notification to itself, on another connection. A pooler passes on what arrives with the answer to a
     /// query of the same connection, and nothing later. If no other connection is left, the
     /// test is weaker.
-    fn send_test(
-        &self,
-        connection: &mut PgConnection,
-        test: &str,
-        limit: &CallLimit<'_>,
-    ) -> Result<(), Failure> {
-        match self.engine.connect(limit) {
-            Ok(mut other) => notify(&mut other.connection, test, limit),
-            Err(_) => notify(connection, test, limit),
+    fn send_test(&self, connection: &mut PgConnection, test: &str, stop: &StopSignal) -> Result<(), Failure> {
+        match self.engine.connect(&self.connect_limit(stop)) {
+            Ok(mut other) => notify(&mut other.connection, test, &answer_limit(stop)),
+            Err(_) => notify(connection, test, &answer_limit(stop)),
         }
+    }
+
+    /// The limit of an attempt to connect. It leaves time for each of several hosts, the first of which may not answer.
+    fn connect_limit<'a>(&self, stop: &'a StopSignal) -> CallLimit<'a> {
+        CallLimit::new(self.engine.query_timeout.max(ANSWER_WITHIN), Some(stop.receiver()))
     }
 
     /// Takes a notification. Returns whether the table may have models after `newest`.
@@ -168,7 +167,7 @@ impl PgFollower {
         known: Known,
         stop: &StopSignal,
     ) -> Result<Option<Change>, Failure> {
-        let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
+        let limit = answer_limit(stop);
         let every = if listens { CHECK_EVERY } else { CHECK_OFTEN };
         let rest = checked_at.map_or(Duration::ZERO, |at| every.saturating_sub(at.elapsed()));
         let mut must_check = rest.is_zero();
@@ -251,14 +250,12 @@ impl super::super::Follower for PgFollower {
                 change
             }
             FollowerState::Lost { until } => {
-                let left = until.saturating_duration_since(Instant::now());
-                if !left.is_zero() {
-                    stop.sleep(left.min(SLICE));
-                    self.state = FollowerState::Lost { until };
+                // The whole pause is a part of this look. An earlier return would mean that the look has succeeded.
+                if !stop.sleep(until.saturating_duration_since(Instant::now())) {
                     return Ok(None);
                 }
-                let limit = CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()));
-                self.engine.connect_cable(&limit).map(|Greeted { connection, history, .. }| {
+                let connected = self.engine.connect_cable(&self.connect_limit(stop));
+                connected.map(|Greeted { connection, history, .. }| {
                     self.engine.count_reconnect();
                     self.history = history;
                     self.state = FollowerState::Connected(connection);
@@ -274,6 +271,11 @@ impl super::super::Follower for PgFollower {
             self.engine.set_listening(false);
         })
     }
+}
+
+/// The limit of a query that begins now.
+fn answer_limit(stop: &StopSignal) -> CallLimit<'_> {
+    CallLimit::new(ANSWER_WITHIN, Some(stop.receiver()))
 }
 
 fn notify(connection: &mut PgConnection, payload: &str, limit: &CallLimit<'_>) -> Result<(), Failure> {
