@@ -173,11 +173,14 @@ pub enum Failure {
     /// The connection was lost or could not be established.
     #[error("{0}")]
     Lost(EngineCause),
-    /// The engine does not accept a further connection.
+    /// The engine does not accept another connection.
     #[error("{0}")]
     Full(EngineCause),
+    /// The engine has no space or memory left. The connection can still be used.
+    #[error("{0}")]
+    Exhausted(EngineCause),
     /// The engine did not answer within this time.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {:.1} s", .0.as_secs_f64())]
     TimedOut(Duration),
     /// The action that waited was interrupted.
     #[error("the wait for an answer was interrupted")]
@@ -200,6 +203,7 @@ impl Failure {
             Failure::Busy(_)
                 | Failure::Lost(_)
                 | Failure::Full(_)
+                | Failure::Exhausted(_)
                 | Failure::TimedOut(_)
                 | Failure::Interrupted
                 | Failure::Unconfirmed(_)

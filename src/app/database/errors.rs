@@ -69,7 +69,7 @@ impl CreateError {
 pub enum QueryError {
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
-    #[error("the database answered: {0}")]
+    #[error("the query failed: {0}")]
     Failure(#[from] Failure),
 }
 

@@ -122,7 +122,11 @@ impl PgConnection {
         let connected = match runtime.block_on(limit.bound(config.connect(NoTls))) {
             Ok(connected) => connected.map_err(not_connected),
             Err(Failure::TimedOut(after)) => {
-                Err(Failure::Lost(format!("it did not accept the connection within {after:?}").into()))
+                let after = after.as_secs_f64();
+                let why = format!(
+                    "no connection within {after:.1} s: it does not answer, or the host name cannot be looked up"
+                );
+                Err(Failure::Lost(why.into()))
             }
             Err(failure) => Err(failure),
         };

@@ -35,8 +35,8 @@ pub(super) fn not_connected(error: tokio_postgres::Error) -> Failure {
 fn of_code(answer: &DbError) -> Failure {
     let code = answer.code();
     let is_lost = code.code().starts_with("08")
-        || code.code().starts_with("53")
         || [
+            SqlState::TOO_MANY_CONNECTIONS,
             SqlState::ADMIN_SHUTDOWN,
             SqlState::CRASH_SHUTDOWN,
             SqlState::CANNOT_CONNECT_NOW,
@@ -53,6 +53,7 @@ fn of_code(answer: &DbError) -> Failure {
         | SqlState::T_R_DEADLOCK_DETECTED
         | SqlState::T_R_SERIALIZATION_FAILURE => Failure::Busy(cause),
         SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED => Failure::OutOfIds { remedy: LOWER_THE_IDS },
+        _ if code.code().starts_with("53") => Failure::Exhausted(cause),
         _ => Failure::Refused(cause),
     }
 }
