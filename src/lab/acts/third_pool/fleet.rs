@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::lab::cluster::ClusterError;
 use crate::lab::cluster::deliveries::Deliveries;
-use crate::lab::compare::listeners::ids;
 use crate::lab::http;
 use crate::lab::interrupt::Interrupt;
+use crate::lab::model_ids;
 use crate::lab::stage::{ActError, Plan, in_seconds};
 use crate::lab::subject::{ChildServer, FREE_PORT, Launch, SubjectError};
 use crate::lab::tab::{Happens, Settings, Tab};
@@ -196,7 +196,9 @@ impl<'a> FleetTabs<'a> {
                 if let Happens::Event(event) = happening.what
                     && event.event_type == "message"
                 {
-                    ids(event.data.as_bytes()).into_iter().for_each(|id| self.deliveries.take(number, id));
+                    model_ids::in_json(event.data.as_bytes())
+                        .into_iter()
+                        .for_each(|id| self.deliveries.take(number, id));
                 }
             }
         }
