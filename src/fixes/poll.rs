@@ -98,7 +98,8 @@ fn answer(batch: &Batch, rung: &str) -> Response {
 fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Response, QueryError> {
     let mut db = database.lease();
     let table = database.table();
-    let newest = db.query(None, |db| db.last_id())?;
+    // If another program has deleted the newest models, PostgreSQL returns a smaller id than before.
+    let newest = db.query(None, |db| db.last_id())?.max(database.newest());
     if has_it(request, table, newest) {
         return Ok(tagged(Response::status(StatusCode::NOT_MODIFIED), table, newest));
     }
