@@ -3,53 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use ninetabs::app::adapters::sqlite3::{self, Keep};
 use ninetabs::app::adapters::{Change, Failure, Known, Opened, Session};
 use ninetabs::app::batch::{Batch, Limit};
 use ninetabs_server::threads::StopSignal;
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::wait_for;
 
-/// Another program's access to a database.
-trait OtherProgram {
-    fn execute(&self, sql: &str);
-    /// Begins a transaction that keeps other writers waiting.
-    fn begin_to_write(&self);
-}
-
-impl OtherProgram for rusqlite::Connection {
-    fn execute(&self, sql: &str) {
-        self.execute_batch(sql).unwrap();
-    }
-
-    fn begin_to_write(&self) {
-        OtherProgram::execute(self, "BEGIN IMMEDIATE");
-    }
-}
-
-#[cfg(feature = "postgresql")]
-impl OtherProgram for crate::common::postgres::Sql {
-    fn execute(&self, sql: &str) {
-        crate::common::postgres::Sql::execute(self, sql);
-    }
-
-    fn begin_to_write(&self) {
-        self.execute("BEGIN; INSERT INTO models (name) VALUES ('theirs')");
-    }
-}
-
-/// Runs a test on each engine, with a new database.
-fn on_each_engine(test: impl Fn(&str, Opened, &dyn OtherProgram)) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("models.sqlite3");
-    let opened = sqlite3::open(&path, Keep::WhileOpen).unwrap();
-    test("sqlite3", opened, &rusqlite::Connection::open(&path).unwrap());
-    #[cfg(feature = "postgresql")]
-    if let Some(engine) = crate::common::postgres::engine() {
-        let database = engine.database();
-        let opened = ninetabs::app::adapters::postgresql::open(&database.settings()).unwrap();
-        test("postgresql", opened, &database.sql());
-    }
+on_each_engine! {
+    models_are_read_in_both_directions_up_to_the_limit,
+    a_time_slice_has_the_models_after_it_in_the_order_of_time_and_id,
+    a_name_is_read_as_it_was_created,
+    only_the_newest_models_are_kept_despite_gaps_in_their_ids_and_numbers_only_grow,
+    a_create_gives_up_waiting_for_another_writer_and_reads_do_not_wait,
+    the_follower_finds_commits_of_others_and_an_old_hint_changes_nothing,
+    concurrent_sessions_create_each_number_once,
 }
 
 fn ids(batch: Batch) -> Vec<i64> {
@@ -62,164 +30,142 @@ fn create(session: &mut dyn Session, count: usize) {
     }
 }
 
-#[test]
-fn models_are_read_in_both_directions_up_to_the_limit() {
-    on_each_engine(|engine, Opened { mut session, last_id, .. }, _| {
-        assert_eq!(
-            (last_id, session.last_id().unwrap(), session.last_number().unwrap()),
-            (0, 0, 0),
-            "{engine}"
-        );
-        let empty = session.next(0, Limit::rows(9)).unwrap();
-        assert_eq!((empty.models.len(), empty.is_all), (0, true), "{engine}");
-        create(&mut *session, 5);
-        assert_eq!((session.last_id().unwrap(), session.last_number().unwrap()), (5, 5), "{engine}");
-        assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [1, 2, 3, 4, 5], "{engine}");
-        assert_eq!(ids(session.next(3, Limit::rows(9)).unwrap()), [4, 5], "{engine}");
-        assert_eq!(ids(session.before(None, Limit::rows(2)).unwrap()), [5, 4], "{engine}");
-        assert_eq!(ids(session.before(Some(3), Limit::rows(9)).unwrap()), [2, 1], "{engine}");
-        assert_eq!(ids(session.newest(Limit::rows(2)).unwrap()), [4, 5], "{engine}");
-        for (rows, bytes, wanted) in [
-            (5, 999, (5, true)),
-            (4, 999, (4, false)),
-            (9, 14, (2, false)),
-            (9, 0, (1, false)),
-            (0, 0, (1, false)),
-        ] {
-            let batch = session.next(0, Limit { rows, bytes }).unwrap();
-            assert_eq!((batch.models.len(), batch.is_all), wanted, "{engine}, {rows} rows, {bytes} bytes");
-        }
-        assert_eq!(ids(session.next(i64::MAX, Limit::rows(9)).unwrap()), [0; 0], "{engine}");
-        assert_eq!(ids(session.before(Some(i64::MIN), Limit::rows(9)).unwrap()), [0; 0], "{engine}");
-    });
+fn models_are_read_in_both_directions_up_to_the_limit(engine: EngineKind) {
+    let (Opened { mut session, last_id, .. }, _, _folder) = engine.open();
+    assert_eq!((last_id, session.last_id().unwrap(), session.last_number().unwrap()), (0, 0, 0));
+    let empty = session.next(0, Limit::rows(9)).unwrap();
+    assert_eq!((empty.models.len(), empty.is_all), (0, true));
+    create(&mut *session, 5);
+    assert_eq!((session.last_id().unwrap(), session.last_number().unwrap()), (5, 5));
+    assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [1, 2, 3, 4, 5]);
+    assert_eq!(ids(session.next(3, Limit::rows(9)).unwrap()), [4, 5]);
+    assert_eq!(ids(session.before(None, Limit::rows(2)).unwrap()), [5, 4]);
+    assert_eq!(ids(session.before(Some(3), Limit::rows(9)).unwrap()), [2, 1]);
+    assert_eq!(ids(session.newest(Limit::rows(2)).unwrap()), [4, 5]);
+    for (rows, bytes, wanted) in [
+        (5, 999, (5, true)),
+        (4, 999, (4, false)),
+        (9, 14, (2, false)),
+        (9, 0, (1, false)),
+        (0, 0, (1, false)),
+    ] {
+        let batch = session.next(0, Limit { rows, bytes }).unwrap();
+        assert_eq!((batch.models.len(), batch.is_all), wanted, "{rows} rows, {bytes} bytes");
+    }
+    assert_eq!(ids(session.next(i64::MAX, Limit::rows(9)).unwrap()), [0; 0]);
+    assert_eq!(ids(session.before(Some(i64::MIN), Limit::rows(9)).unwrap()), [0; 0]);
 }
 
-#[test]
-fn a_time_slice_has_the_models_after_it_in_the_order_of_time_and_id() {
-    on_each_engine(|engine, Opened { mut session, .. }, _| {
-        let before = SystemTime::now() - Duration::from_secs(60);
-        create(&mut *session, 3);
-        let micros =
-            |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64;
-        let all = session.models_since((micros(before), i64::MAX), Limit::rows(9)).unwrap();
-        let second = micros(all.models[1].created_at);
-        assert_eq!(all.last_us, micros(all.models[2].created_at), "{engine}");
-        assert_eq!(ids(all), [1, 2, 3], "{engine}");
-        assert_eq!(ids(session.models_since((second, 2), Limit::rows(9)).unwrap()), [3], "{engine}");
-        assert_eq!(ids(session.models_since((second, 1), Limit::rows(9)).unwrap()), [2, 3], "{engine}");
-        for time in [i64::MIN, -1, i64::MAX] {
-            let found = session.models_since((time, 0), Limit::rows(9)).unwrap().models.len();
-            assert_eq!(found, if time < 0 { 3 } else { 0 }, "{engine}, {time}");
-        }
-    });
+fn a_time_slice_has_the_models_after_it_in_the_order_of_time_and_id(engine: EngineKind) {
+    let (Opened { mut session, .. }, _, _folder) = engine.open();
+    let before = SystemTime::now() - Duration::from_secs(60);
+    create(&mut *session, 3);
+    let micros = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros() as i64;
+    let all = session.models_since((micros(before), i64::MAX), Limit::rows(9)).unwrap();
+    let second = micros(all.models[1].created_at);
+    assert_eq!(all.last_us, micros(all.models[2].created_at));
+    assert_eq!(ids(all), [1, 2, 3]);
+    assert_eq!(ids(session.models_since((second, 2), Limit::rows(9)).unwrap()), [3]);
+    assert_eq!(ids(session.models_since((second, 1), Limit::rows(9)).unwrap()), [2, 3]);
+    for time in [i64::MIN, -1, i64::MAX] {
+        let found = session.models_since((time, 0), Limit::rows(9)).unwrap().models.len();
+        assert_eq!(found, if time < 0 { 3 } else { 0 }, "{time}");
+    }
 }
 
-#[test]
-fn a_name_is_read_as_it_was_created() {
-    on_each_engine(|engine, Opened { mut session, .. }, _| {
-        for name in ["a", "'; DROP TABLE models; --", "é🙂\r\n\u{1}\u{7f}\\\"", &"🙂".repeat(4_096)] {
-            let created = session.create(name, None).unwrap();
-            assert_eq!(&*created.name, name, "{engine}");
-            let read = session.newest(Limit { rows: 1, bytes: usize::MAX }).unwrap().models.remove(0);
-            // SQLite's session returns the time before it is rounded to microseconds.
-            assert_eq!((read.id, &read.name), (created.id, &created.name), "{engine}");
-            assert_eq!(read.created_at_iso8601(), created.created_at_iso8601(), "{engine}");
-        }
-    });
+fn a_name_is_read_as_it_was_created(engine: EngineKind) {
+    let (Opened { mut session, .. }, _, _folder) = engine.open();
+    for name in ["a", "'; DROP TABLE models; --", "é🙂\r\n\u{1}\u{7f}\\\"", &"🙂".repeat(4_096)] {
+        let created = session.create(name, None).unwrap();
+        assert_eq!(&*created.name, name);
+        let read = session.newest(Limit { rows: 1, bytes: usize::MAX }).unwrap().models.remove(0);
+        // SQLite's session returns the time before it is rounded to microseconds.
+        assert_eq!((read.id, &read.name), (created.id, &created.name));
+        assert_eq!(read.created_at_iso8601(), created.created_at_iso8601());
+    }
 }
 
-#[test]
-fn only_the_newest_models_are_kept_despite_gaps_in_their_ids_and_numbers_only_grow() {
-    on_each_engine(|engine, Opened { mut session, .. }, theirs| {
-        for _ in 0..5 {
-            session.create("ours", Some(3)).unwrap();
-        }
-        assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [3, 4, 5], "{engine}");
-        theirs.execute("DELETE FROM models WHERE id = 4");
+fn only_the_newest_models_are_kept_despite_gaps_in_their_ids_and_numbers_only_grow(engine: EngineKind) {
+    let (Opened { mut session, .. }, theirs, _folder) = engine.open();
+    for _ in 0..5 {
         session.create("ours", Some(3)).unwrap();
-        assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [3, 5, 6], "{engine}");
-        theirs.execute("DELETE FROM models");
-        assert_eq!(session.last_number().unwrap(), 6, "{engine}");
-        assert!(session.last_id().unwrap() <= 6, "{engine}");
-        assert_eq!(session.create("ours", None).unwrap().id, 7, "{engine}");
-    });
+    }
+    assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [3, 4, 5]);
+    theirs.execute("DELETE FROM models WHERE id = 4");
+    session.create("ours", Some(3)).unwrap();
+    assert_eq!(ids(session.next(0, Limit::rows(9)).unwrap()), [3, 5, 6]);
+    theirs.execute("DELETE FROM models");
+    assert_eq!(session.last_number().unwrap(), 6);
+    assert!(session.last_id().unwrap() <= 6);
+    assert_eq!(session.create("ours", None).unwrap().id, 7);
 }
 
-#[test]
-fn a_create_gives_up_waiting_for_another_writer_and_reads_do_not_wait() {
-    on_each_engine(|engine, Opened { adapter, mut session, .. }, theirs| {
-        session.create("ours", None).unwrap();
-        theirs.begin_to_write();
-        session.set_timeout(Duration::from_millis(300)).unwrap();
-        let failure = session.create("ours", None).unwrap_err();
-        // A slower server does not answer in time.
-        assert!(matches!(failure, Failure::Busy(_) | Failure::TimedOut(_)), "{engine}: {failure:?}");
-        let mut reader = adapter.connect().unwrap();
-        assert_eq!(ids(reader.next(0, Limit::rows(9)).unwrap()), [1], "{engine}");
-        assert_eq!(reader.last_id().unwrap(), 1, "{engine}");
-        theirs.execute("ROLLBACK");
-        let created = adapter.connect().unwrap().create("ours", None).unwrap().id;
-        assert!(created > 1, "{engine}");
-        assert_eq!(reader.last_id().unwrap(), created, "{engine}");
-    });
+fn a_create_gives_up_waiting_for_another_writer_and_reads_do_not_wait(engine: EngineKind) {
+    let (Opened { adapter, mut session, .. }, theirs, _folder) = engine.open();
+    session.create("ours", None).unwrap();
+    theirs.begin_to_write();
+    session.set_timeout(Duration::from_millis(300)).unwrap();
+    let failure = session.create("ours", None).unwrap_err();
+    // A slower server does not answer in time.
+    assert!(matches!(failure, Failure::Busy(_) | Failure::TimedOut(_)), "{failure:?}");
+    let mut reader = adapter.connect().unwrap();
+    assert_eq!(ids(reader.next(0, Limit::rows(9)).unwrap()), [1]);
+    assert_eq!(reader.last_id().unwrap(), 1);
+    theirs.execute("ROLLBACK");
+    let created = adapter.connect().unwrap().create("ours", None).unwrap().id;
+    assert!(created > 1);
+    assert_eq!(reader.last_id().unwrap(), created);
 }
 
-#[test]
-fn the_follower_finds_commits_of_others_and_an_old_hint_changes_nothing() {
-    on_each_engine(|engine, Opened { adapter, mut session, table, last_id }, _| {
-        let mut follower = adapter.follow().unwrap();
-        let mut known = Known { table, newest: last_id };
-        for wanted in 1..=3 {
-            session.create("theirs", None).unwrap();
-            wait_for("the commit", || {
-                match follower.look(known, &StopSignal::never()).unwrap() {
-                    Some(Change::Committed(last)) => known.newest = known.newest.max(last),
-                    None => {}
-                    other => panic!("{engine}: {other:?}"),
-                }
-                (known.newest == wanted).then_some(())
-            });
-        }
-    });
-}
-
-#[test]
-fn concurrent_sessions_create_each_number_once() {
-    on_each_engine(|engine, Opened { adapter, mut session, .. }, _| {
-        let created: Vec<i64> = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..4)
-                .map(|_| {
-                    let mut session = adapter.connect().unwrap();
-                    scope.spawn(move || {
-                        (0..10).map(|_| session.create("x", None).unwrap().id).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+fn the_follower_finds_commits_of_others_and_an_old_hint_changes_nothing(engine: EngineKind) {
+    let (Opened { adapter, mut session, table, last_id }, _, _folder) = engine.open();
+    let mut follower = adapter.follow().unwrap();
+    let mut known = Known { table, newest: last_id };
+    for wanted in 1..=3 {
+        session.create("theirs", None).unwrap();
+        wait_for("the commit", || {
+            match follower.look(known, &StopSignal::never()).unwrap() {
+                Some(Change::Committed(last)) => known.newest = known.newest.max(last),
+                None => {}
+                other => panic!("{other:?}"),
+            }
+            (known.newest == wanted).then_some(())
         });
-        assert_eq!(created.iter().collect::<BTreeSet<_>>().len(), 40, "{engine}");
-        let all = ids(session.next(0, Limit::rows(99)).unwrap());
-        assert_eq!(all, (1..=40).collect::<Vec<_>>(), "{engine}");
-    });
+    }
 }
 
-#[test]
-fn a_wait_for_another_writer_ends_at_an_interrupt_if_the_engine_supports_it() {
-    on_each_engine(|engine, Opened { mut session, .. }, theirs| {
-        if engine == "sqlite3" {
-            return;
-        }
-        theirs.begin_to_write();
-        let (interrupt, interrupted) = crossbeam_channel::bounded(0);
-        session.set_interrupt(Some(&interrupted));
-        drop(interrupt);
-        let failure = session.create("ours", None).unwrap_err();
-        assert!(matches!(failure, Failure::Interrupted), "{failure:?}");
-        // The session continues with a new connection.
-        session.set_interrupt(None);
-        assert_eq!(session.last_id().unwrap(), 0);
-        theirs.execute("ROLLBACK");
+fn concurrent_sessions_create_each_number_once(engine: EngineKind) {
+    let (Opened { adapter, mut session, .. }, _, _folder) = engine.open();
+    let created: Vec<i64> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut session = adapter.connect().unwrap();
+                scope
+                    .spawn(move || (0..10).map(|_| session.create("x", None).unwrap().id).collect::<Vec<_>>())
+            })
+            .collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
+    assert_eq!(created.iter().collect::<BTreeSet<_>>().len(), 40);
+    let all = ids(session.next(0, Limit::rows(99)).unwrap());
+    assert_eq!(all, (1..=40).collect::<Vec<_>>());
+}
+
+#[cfg(feature = "postgresql")]
+#[test]
+fn on_postgresql_a_wait_for_another_writer_ends_at_an_interrupt() {
+    let Some(engine) = crate::common::postgres::engine() else { return };
+    let (Opened { mut session, .. }, theirs, _folder) = EngineKind::Postgresql(engine).open();
+    theirs.begin_to_write();
+    let (interrupt, interrupted) = crossbeam_channel::bounded(0);
+    session.set_interrupt(Some(&interrupted));
+    drop(interrupt);
+    let failure = session.create("ours", None).unwrap_err();
+    assert!(matches!(failure, Failure::Interrupted), "{failure:?}");
+    // The session continues with a new connection.
+    session.set_interrupt(None);
+    assert_eq!(session.last_id().unwrap(), 0);
+    theirs.execute("ROLLBACK");
 }
 
 #[cfg(not(feature = "postgresql"))]

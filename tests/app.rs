@@ -1,13 +1,26 @@
 //! The app's answers: the page, the models, and the first bytes of a stream.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::{
-    self, Server, ask, call, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
+    self, Server, ask, call, create, get, json, open_stream, read_until, send, split, wait_for,
 };
 use serde_json::{Value, json};
+
+on_each_engine! {
+    the_page_shows_the_models_and_links_to_tabs_and_fixes,
+    models_json_has_the_models_after_an_id,
+    a_posted_model_is_created_or_refused_with_one_line,
+    only_the_newest_models_are_kept,
+    the_page_has_the_newest_models_and_links_to_the_older_ones,
+    a_client_that_follows_the_links_of_models_json_gets_every_model_once,
+    a_stream_begins_at_the_position_of_its_request,
+    a_gap_after_a_position_is_reported_in_the_stream_and_counted,
+    a_stream_begins_with_exactly_these_bytes,
+    a_stream_sends_created_models,
+}
 
 fn ids(models: &Value) -> Vec<i64> {
     models.as_array().unwrap().iter().map(|model| model["id"].as_i64().unwrap()).collect()
@@ -43,9 +56,8 @@ fn each_path_of_the_app_answers_with_its_status() {
     }
 }
 
-#[test]
-fn the_page_shows_the_models_and_links_to_tabs_and_fixes() {
-    let server = Server::start(&[]);
+fn the_page_shows_the_models_and_links_to_tabs_and_fixes(engine: EngineKind) {
+    let server = engine.server(&[]);
     create(server.app, "<script>alert('x')</script>");
     create(server.app, "second");
     let port = server.app.port();
@@ -108,9 +120,8 @@ fn the_first_sentence_of_the_page_follows_from_the_limits_in_force() {
     assert!(page.contains("3 threads, for at most 2.5 s. Open four; they take turns."), "{page}");
 }
 
-#[test]
-fn models_json_has_the_models_after_an_id() {
-    let server = Server::start(&[]);
+fn models_json_has_the_models_after_an_id(engine: EngineKind) {
+    let server = engine.server(&[]);
     for name in ["a", "b\"\n</script>", "ä🙂"] {
         assert_eq!(
             post(&server, "Content-Type: application/json\r\n", &json!({ "name": name }).to_string())
@@ -144,9 +155,8 @@ fn models_json_has_the_models_after_an_id() {
     );
 }
 
-#[test]
-fn a_posted_model_is_created_or_refused_with_one_line() {
-    let server = Server::start(&[]);
+fn a_posted_model_is_created_or_refused_with_one_line(engine: EngineKind) {
+    let server = engine.server(&[]);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let as_json = "Content-Type: application/json; charset=utf-8\r\n";
     let page = "Content-Type: application/x-www-form-urlencoded\r\nAccept: text/html,*/*;q=0.8\r\n";
@@ -276,21 +286,15 @@ fn a_foreign_host_gets_no_page() {
     }
 }
 
-#[test]
-fn only_the_newest_models_are_kept() {
-    for (flags, created, kept) in [(&["--keep-models", "3"][..], 5, 3..=5), (&[], 1003, 4..=1003)] {
-        let server = Server::start(flags);
-        let mut client = send(server.app, b"");
+fn only_the_newest_models_are_kept(engine: EngineKind) {
+    // The default is 1000. PostgreSQL then deletes older ones only at each hundredth id.
+    for (flags, theirs, created, kept) in
+        [(&["--keep-models", "3"][..], 0, 5, 3..=5), (&[], 1_090, 10, 101..=1_100)]
+    {
+        let server = engine.server(flags);
+        server.other_program().insert(theirs, "theirs");
         for n in 1..=created {
-            // A connection serves at most 999 requests.
-            if n % 900 == 0 {
-                client = send(server.app, b"");
-            }
-            let body = format!("name={n}");
-            let head =
-                format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
-            client.write_all(format!("{head}{body}").as_bytes()).unwrap();
-            assert_eq!(read_answer(&mut client).status, 201);
+            assert_eq!(create(server.app, &format!("model {n}")).0, 201);
         }
         let models = Value::Array(common::all_models(server.app));
         assert_eq!(ids(&models), kept.collect::<Vec<_>>(), "{flags:?}");
@@ -303,18 +307,10 @@ fn ids_of_page(page: &str) -> Vec<i64> {
     rows.filter_map(|row| row.split_once('<')?.0.parse().ok()).collect()
 }
 
-#[test]
-fn the_page_has_the_newest_models_and_links_to_the_older_ones() {
-    let server = Server::start(&[]);
-    let mut database = rusqlite::Connection::open(server.database()).unwrap();
-    let mut insert = |count: usize, bytes: usize| {
-        let transaction = database.transaction().unwrap();
-        for _ in 0..count {
-            let sql = "INSERT INTO models (name, created_at_us) VALUES (?, 1)";
-            transaction.execute(sql, ["x".repeat(bytes)]).unwrap();
-        }
-        transaction.commit().unwrap();
-    };
+fn the_page_has_the_newest_models_and_links_to_the_older_ones(engine: EngineKind) {
+    let server = engine.server(&[]);
+    let theirs = server.other_program();
+    let insert = |count: usize, bytes: usize| theirs.insert(count, &"x".repeat(bytes));
     assert!(!get(server.app, "/").1.contains("/?before="));
     insert(100, 10);
     assert!(!get(server.app, "/").1.contains("/?before="), "all 100 models fit on one page");
@@ -340,15 +336,14 @@ fn the_page_has_the_newest_models_and_links_to_the_older_ones() {
     assert_eq!(ids_of_page(&get(server.app, "/?before=-9223372036854775808").1), [0; 0]);
 }
 
-#[test]
-fn a_client_that_follows_the_links_of_models_json_gets_every_model_once() {
-    let server = Server::start(&[]);
-    let theirs = rusqlite::Connection::open(server.database()).unwrap();
-    theirs.busy_timeout(common::PATIENCE).unwrap();
-    for bytes in [10, 3_000_000, 16 * 1024, 1] {
-        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)
-            INSERT INTO models (name, created_at_us) SELECT CAST(zeroblob(?) AS TEXT), 1 FROM n";
-        theirs.execute(sql, [bytes]).unwrap();
+fn a_client_that_follows_the_links_of_models_json_gets_every_model_once(engine: EngineKind) {
+    let server = engine.server(&[]);
+    let theirs = server.other_program();
+    if !engine.is_sqlite3() {
+        theirs.execute("ALTER TABLE models DROP CONSTRAINT models_name_check");
+    }
+    for bytes in [10, engine.times(3_000_000, 50_000), 16 * 1024, 1] {
+        theirs.insert(30, &"x".repeat(bytes));
     }
     let models = common::all_models(server.app);
     let ids: Vec<_> = models.iter().map(|model| model["id"].as_i64().unwrap()).collect();
@@ -361,9 +356,8 @@ fn a_client_that_follows_the_links_of_models_json_gets_every_model_once() {
     assert!(!last.contains("\r\nlink: "), "{}", &last[..300]);
 }
 
-#[test]
-fn a_stream_begins_at_the_position_of_its_request() {
-    let server = Server::start(&["--update-rate", "50ms"]);
+fn a_stream_begins_at_the_position_of_its_request(engine: EngineKind) {
+    let server = engine.server(&["--update-rate", "50ms"]);
     for name in ["a", "b", "c"] {
         create(server.app, name);
     }
@@ -424,9 +418,8 @@ fn repeated_log_messages_are_limited_and_the_omitted_ones_are_counted() {
     }
 }
 
-#[test]
-fn a_gap_after_a_position_is_reported_in_the_stream_and_counted() {
-    let server = Server::start(&["--keep-models", "3"]);
+fn a_gap_after_a_position_is_reported_in_the_stream_and_counted(engine: EngineKind) {
+    let server = engine.server(&["--keep-models", "3"]);
     for n in 1..=10 {
         create(server.app, &format!("model {n}"));
     }
@@ -444,8 +437,7 @@ fn a_gap_after_a_position_is_reported_in_the_stream_and_counted() {
     }
 }
 
-#[test]
-fn a_stream_begins_with_exactly_these_bytes() {
+fn a_stream_begins_with_exactly_these_bytes(engine: EngineKind) {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
                 x-accel-buffering: no\r\nvary: origin\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
@@ -459,7 +451,7 @@ fn a_stream_begins_with_exactly_these_bytes() {
         (&["--loop", "faithful"], "data: []\n\n", "data: []\n\n"),
     ] {
         let flags = [flags, &["--update-rate", "200ms"]].concat();
-        let server = Server::start(&flags);
+        let server = engine.server(&flags);
         create(server.app, "before");
         let mut stream = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let wanted = format!("{head}{}{}", chunk(first), chunk(second));
@@ -469,10 +461,9 @@ fn a_stream_begins_with_exactly_these_bytes() {
     }
 }
 
-#[test]
-fn a_stream_sends_created_models() {
+fn a_stream_sends_created_models(engine: EngineKind) {
     for flags in [&[][..], &["--loop", "faithful"]] {
-        let server = Server::start(&[flags, &["--update-rate", "50ms"]].concat());
+        let server = engine.server(&[flags, &["--update-rate", "50ms"]].concat());
         let mut stream = open_stream(server.app);
         // The faithful loop queries in time slices, and loses models that are created between a query and the next
         // slice.

@@ -5,12 +5,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
 use crate::common::chromedriver::Browser;
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{assert_gapless, ids_there};
 use crate::common::{PATIENCE, Server, create, create_large, get, npm, read_head, send, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+on_each_engine! {
+    a_client_gets_a_welcome_and_each_model_as_a_message,
+    a_client_that_was_cut_off_subscribes_with_its_position_and_misses_no_model,
+}
 
 const CHANNEL: &str = r#"{"channel":"ModelsChannel"}"#;
 const V1: &str = "actioncable-v1-json";
@@ -125,9 +131,8 @@ fn the_handshake_matches_the_one_of_rails() {
     assert!(read_head(&mut send(app, elsewhere.as_bytes())).starts_with("HTTP/1.1 403 "));
 }
 
-#[test]
-fn a_client_gets_a_welcome_and_each_model_as_a_message() {
-    let server = Server::start(&["--threads", "1:1"]);
+fn a_client_gets_a_welcome_and_each_model_as_a_message(engine: EngineKind) {
+    let server = engine.server(&["--threads", "1:1"]);
     let mut socket = connect(server.app);
     command(&mut socket, "subscribe", CHANNEL);
     assert_eq!(text(&mut socket), answer(CHANNEL, "confirm_subscription"));
@@ -194,22 +199,21 @@ fn pings_carry_the_time() {
     assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + 2), "{times:?}");
 }
 
-#[test]
-fn a_client_that_was_cut_off_subscribes_with_its_position_and_misses_no_model() {
-    const CUTS: usize = 250;
-    let server = Server::start_with("--produce-every 3ms --keep-models 1000000");
+fn a_client_that_was_cut_off_subscribes_with_its_position_and_misses_no_model(engine: EngineKind) {
+    let cuts = engine.times(250, 40);
+    let server = engine.server_with("--produce-every 3ms --keep-models 1000000");
     thread::scope(|scope| {
         for n in 0..4 {
             let server = &server;
             scope.spawn(move || {
                 let mut all: Vec<i64> = Vec::new();
-                for cut in 0..=CUTS {
+                for cut in 0..=cuts {
                     let mut socket = connect(server.app);
                     let since = all.last().copied().unwrap_or(0);
                     let identifier = json!({ "channel": "ModelsChannel", "since": since }).to_string();
                     command(&mut socket, "subscribe", &identifier);
                     assert_eq!(text(&mut socket), answer(&identifier, "confirm_subscription"));
-                    let newest = if cut == CUTS { *ids_there(server).last().unwrap() } else { 0 };
+                    let newest = if cut == cuts { *ids_there(server).last().unwrap() } else { 0 };
                     let mut left = fastrand::usize(0..8);
                     while left > 0 || all.last().is_none_or(|last| *last < newest) {
                         all.push(model(&mut socket).1);

@@ -4,9 +4,17 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{STREAM, open_tab};
 use crate::common::{PATIENCE, Server, get, json as ask_control, open_stream, read_to_end, read_until, send};
 use serde_json::json;
+
+on_each_engine! {
+    the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200,
+    the_sixth_tab_reconnects_and_waits_until_another_tab_closes,
+    with_a_lease_per_query_all_eight_tabs_stream,
+    a_resize_after_a_reset_keeps_connections_that_are_checked_out,
+}
 
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(3);
 const FIVE_CONNECTIONS: &str = "--db-pool 5 --db-checkout-timeout 3s --update-rate 100ms";
@@ -18,9 +26,8 @@ fn ask(server: &Server, path: &str) -> TcpStream {
     )
 }
 
-#[test]
-fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
-    let server = Server::start_with(FIVE_CONNECTIONS);
+fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200(engine: EngineKind) {
+    let server = engine.server_with(FIVE_CONNECTIONS);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let full = json!({ "size": 5, "busy": 5, "waiting": 0, "checkout_timeouts": 0 });
     assert_eq!(server.stats()["database"], full);
@@ -64,9 +71,8 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     assert_eq!(get(server.app, "/").0, 200);
 }
 
-#[test]
-fn the_sixth_tab_reconnects_and_waits_until_another_tab_closes() {
-    let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
+fn the_sixth_tab_reconnects_and_waits_until_another_tab_closes(engine: EngineKind) {
+    let server = engine.server_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
     let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let sixth = open_tab(&server, "tab 6", "");
     let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("the sixth tab reconnects");
@@ -77,9 +83,8 @@ fn the_sixth_tab_reconnects_and_waits_until_another_tab_closes() {
     sixth.wait_for(|tab| tab.events > 0, PATIENCE).expect("a connection is free");
 }
 
-#[test]
-fn with_a_lease_per_query_all_eight_tabs_stream() {
-    let server = Server::start_with(&format!("{FIVE_CONNECTIONS} --db-lease query"));
+fn with_a_lease_per_query_all_eight_tabs_stream(engine: EngineKind) {
+    let server = engine.server_with(&format!("{FIVE_CONNECTIONS} --db-lease query"));
     let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     for tab in &mut tabs {
         read_until(tab, "data: []");
@@ -89,9 +94,8 @@ fn with_a_lease_per_query_all_eight_tabs_stream() {
     assert_eq!((&stats["database"]["size"], &stats["database"]["checkout_timeouts"]), (&5.into(), &0.into()));
 }
 
-#[test]
-fn a_resize_after_a_reset_keeps_connections_that_are_checked_out() {
-    let server = Server::start_with("--threads 2 --update-rate 100ms");
+fn a_resize_after_a_reset_keeps_connections_that_are_checked_out(engine: EngineKind) {
+    let server = engine.server_with("--threads 2 --db-pool auto --update-rate 100ms");
     let order = |path: &str| assert_eq!(ask_control(server.control, "POST", path).0, 200, "{path}");
     order("/resize?max=8");
     let tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();

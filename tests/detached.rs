@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::chromedriver::Browser;
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{self, assert_gapless, ids, ids_there, open_tab_at, received_as};
 use crate::common::{
     PATIENCE, Server, ask, create, create_large, get, npm, open_stream, proc_status, read_answer, read_head,
@@ -22,6 +23,17 @@ use ninetabs_server::services::Services;
 use ninetabs_server::{Request, Response};
 use rusqlite::Connection;
 use rustix::process::Signal;
+
+on_each_engine! {
+    a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change,
+    a_listener_begins_like_a_stream_and_resumes_after_its_last_event_id,
+    an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one,
+    listeners_miss_and_repeat_no_model_over_many_cuts,
+    answers_that_are_cut_off_are_requested_again_and_no_model_is_lost,
+    a_long_poll_holds_no_thread_and_misses_no_model,
+    rows_of_another_program_and_of_a_second_server_reach_listeners,
+    a_stop_makes_listeners_reconnect_and_they_miss_no_model,
+}
 
 const PUSH: &str = "/fixes/push/stream";
 /// The control server starts its threads on demand.
@@ -62,9 +74,8 @@ fn listeners(server: &Server, open: u64) {
     server.wait_for_stats("listeners", |stats| stats["listeners"]["open"] == open);
 }
 
-#[test]
-fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change() {
-    let server = Server::start(&["--threads", "2:2"]);
+fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change(engine: EngineKind) {
+    let server = engine.server(&["--threads", "2:2"]);
     let threads = proc_status(server.child.id(), "Threads");
     let mut all: Vec<_> = (0..100).map(|_| listen(server.app, PUSH, "")).collect();
     listeners(&server, 100);
@@ -86,9 +97,8 @@ fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change() {
     listeners(&server, 0);
 }
 
-#[test]
-fn a_listener_begins_like_a_stream_and_resumes_after_its_last_event_id() {
-    let server = Server::start(&["--retry", "1500ms", "--keep-models", "100000"]);
+fn a_listener_begins_like_a_stream_and_resumes_after_its_last_event_id(engine: EngineKind) {
+    let server = engine.server(&["--retry", "1500ms", "--keep-models", "100000"]);
     for n in 1..=120 {
         assert_eq!(create(server.app, &format!("<b>{n}</b> %26 co")).0, 201);
     }
@@ -118,9 +128,8 @@ fn a_listener_begins_like_a_stream_and_resumes_after_its_last_event_id() {
     assert!(html.contains("<turbo-stream action=\"prepend\" target=\"models\"><template>"), "{html}");
 }
 
-#[test]
-fn an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one() {
-    let server = Server::start(&[]);
+fn an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one(engine: EngineKind) {
+    let server = engine.server(&[]);
     let mut all: Vec<_> = (0..5).map(|_| listen(server.app, PUSH, "")).collect();
     assert_eq!(say(server.app, "hello", ""), 202);
     for listener in &mut all {
@@ -177,10 +186,9 @@ fn memory_stays_within_the_buffer_with_many_stalled_readers() {
     drop(stopped);
 }
 
-#[test]
-fn listeners_miss_and_repeat_no_model_over_two_thousand_cuts() {
-    const CUTS: u64 = 500;
-    let server = Server::start_with("--produce-every 3ms --retry 10ms --keep-models 1000000");
+fn listeners_miss_and_repeat_no_model_over_many_cuts(engine: EngineKind) {
+    let cuts = engine.times(500, 30) as u64;
+    let server = engine.server_with("--produce-every 3ms --retry 10ms --keep-models 1000000");
     thread::scope(|scope| {
         for (path, ids) in [(PUSH, ids as fn(&str) -> Vec<i64>), (PARTIALS, rows)] {
             for n in 0..2 {
@@ -190,7 +198,7 @@ fn listeners_miss_and_repeat_no_model_over_two_thousand_cuts() {
                     wait_for("the last of the cuts", || {
                         thread::sleep(Duration::from_millis(fastrand::u64(0..30)));
                         tab.cut();
-                        (tab.progress().opened > CUTS).then_some(())
+                        (tab.progress().opened > cuts).then_some(())
                     });
                     let newest = *ids_there(server).last().unwrap();
                     let mut all = Vec::new();
@@ -221,10 +229,9 @@ fn ask_or_leave(app: SocketAddr, path: &str, since: i64) -> Option<String> {
     Some(split(&answer).1)
 }
 
-#[test]
-fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost() {
-    const CUTS: usize = 1_000;
-    let server = Server::start_with("--produce-every 3ms --keep-models 1000000 --threads 16:16");
+fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost(engine: EngineKind) {
+    let enough = engine.times(1_000, 60);
+    let server = engine.server_with("--produce-every 3ms --keep-models 1000000 --threads 16:16");
     let events = |text: &str| -> Vec<i64> {
         let mut parser = ninetabs::lab::event_stream::Parser::default();
         let mut all = Vec::new();
@@ -240,14 +247,14 @@ fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost() {
             let app = server.app;
             scope.spawn(move || {
                 let (mut all, mut cuts) = (Vec::new(), 0);
-                while cuts < CUTS {
+                while cuts < enough {
                     match ask_or_leave(app, path, all.last().copied().unwrap_or(0)) {
                         Some(answer) => all.extend(ids(&answer)),
                         None => cuts += 1,
                     }
                 }
                 assert_gapless(&all, 1, path);
-                assert!(all.len() > 100, "{path}: {}", all.len());
+                assert!(all.len() > enough / 10, "{path}: {}", all.len());
             });
         }
     });
@@ -264,9 +271,8 @@ fn a_head_request_for_a_long_poll_is_answered_immediately() {
     assert!(answer.contains("content-type: application/json; charset=utf-8\r\n"), "{answer}");
 }
 
-#[test]
-fn a_long_poll_holds_no_thread_and_misses_no_model() {
-    let server = Server::start(&["--threads", "1:1", "--keep-models", "1000000"]);
+fn a_long_poll_holds_no_thread_and_misses_no_model(engine: EngineKind) {
+    let server = engine.server(&["--threads", "1:1", "--keep-models", "1000000"]);
     let waiting: Vec<_> = (0..9)
         .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         .collect();
@@ -297,16 +303,16 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
         "one query creates the model, and one reads it"
     );
 
-    let done = AtomicBool::new(false);
+    let (done, more) = (AtomicBool::new(false), engine.times(300, 60));
     thread::scope(|scope| {
         scope.spawn(|| {
-            for n in 0..300 {
+            for n in 0..more {
                 assert_eq!(create(server.app, &format!("model {n}")).0, 201);
             }
             done.store(true, Ordering::Release);
         });
         let mut all = vec![1, 2];
-        while !done.load(Ordering::Acquire) || all.len() < 302 {
+        while !done.load(Ordering::Acquire) || all.len() < 2 + more {
             let since = all.last().unwrap();
             let (status, body) = get(server.app, &format!("/fixes/long-poll/poll?since={since}"));
             assert_eq!(status, 200, "{body}");
@@ -316,19 +322,16 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
     });
 }
 
-#[test]
-fn rows_of_the_sqlite_shell_and_of_a_second_server_reach_listeners() {
-    let first = Server::start(&[]);
+fn rows_of_another_program_and_of_a_second_server_reach_listeners(engine: EngineKind) {
+    let first = engine.server(&[]);
     let second = first.beside(&[]);
     let mut at_first = listen(first.app, PUSH, "");
     let mut at_second = listen(second.app, PUSH, "");
     assert_eq!(create(first.app, "of the first").0, 201);
     assert_eq!(create(second.app, "of the second").0, 201);
-    let theirs = Connection::open(first.database()).unwrap();
-    theirs.busy_timeout(PATIENCE).unwrap();
-    theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('of the shell', 0)", []).unwrap();
+    first.other_program().insert(1, "of the other program");
     for listener in [&mut at_first, &mut at_second] {
-        let all = read_until(listener, "of the shell");
+        let all = read_until(listener, "of the other program");
         let data = all.lines().filter_map(|line| line.strip_prefix("data: "));
         let whole: Vec<_> = data.filter(|data| data.ends_with(']')).flat_map(ids).collect();
         assert_gapless(&whole, 1, &all);
@@ -354,9 +357,8 @@ fn a_query_on_a_locked_database_is_retried() {
     read_until(&mut listener, "behind");
 }
 
-#[test]
-fn a_stop_makes_listeners_reconnect_and_they_miss_no_model() {
-    let mut server = Server::start(&["--retry", "700ms"]);
+fn a_stop_makes_listeners_reconnect_and_they_miss_no_model(engine: EngineKind) {
+    let mut server = engine.server(&["--retry", "700ms"]);
     let mut listener = listen(server.app, PUSH, "");
     let mut poll = send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     listeners(&server, 2);

@@ -1,10 +1,14 @@
 //! A model whose creation was answered with 201 still exists after the process was killed.
 
+use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::engines::{EngineKind, on_each_engine};
+#[cfg(feature = "postgresql")]
+use crate::common::postgres::Engine;
 use crate::common::{self, Server, create, json, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
@@ -13,19 +17,27 @@ use tempfile::TempDir;
 /// The total number of answers to all writers before each kill.
 const ANSWERED_BEFORE_KILL: usize = 200;
 const WRITERS: usize = 4;
+const ROUNDS: usize = 3;
+const FLAGS: [&str; 2] = ["--keep-models", "1000000"];
 
-fn start(folder: &tempfile::TempDir) -> Server {
-    let path = folder.path().join("models.sqlite3");
-    Server::start(&["--database", path.to_str().unwrap(), "--keep-models", "1000000"])
+on_each_engine! {
+    every_model_that_was_answered_with_201_survives_kill_9,
 }
 
-/// Creates models until the server has been killed, and records each one that was answered with 201.
-fn write_until_it_is_gone(server: &Server, writer: usize, answered: &Mutex<Vec<(i64, String)>>) {
+/// The models that were answered with 201, each with its name.
+type Answered = Mutex<Vec<(i64, String)>>;
+
+/// Creates models until something has been killed, and records each one that was answered with 201.
+fn write_until_a_kill(server: &Server, writer: usize, answered: &Answered) {
     for n in 0.. {
         let name = format!("writer {writer} model {n}");
         let body = serde_json::json!({ "name": name }).to_string();
         let url = server.url("/models");
         let Ok(answer) = http::post(&url, "application/json", body, common::PATIENCE) else { return };
+        // The engine of the database was killed, and it is unknown whether the model exists.
+        if answer.status() == 503 {
+            return;
+        }
         assert_eq!(answer.status(), 201, "{}", answer.text());
         // An answer that the kill cut off does not count.
         let Ok(model) = answer.json() else { return };
@@ -33,42 +45,55 @@ fn write_until_it_is_gone(server: &Server, writer: usize, answered: &Mutex<Vec<(
     }
 }
 
-#[test]
-fn every_model_that_was_answered_with_201_survives_kill_9() {
-    let folder = tempfile::tempdir().unwrap();
-    let answered = Mutex::new(Vec::new());
-    for round in 1..=3 {
-        let mut server = start(&folder);
-        thread::scope(|scope| {
-            let writers: Vec<_> = (0..WRITERS)
-                .map(|writer| {
-                    scope.spawn({
-                        let (server, answered) = (&server, &answered);
-                        move || write_until_it_is_gone(server, round * WRITERS + writer, answered)
-                    })
-                })
-                .collect();
-            wait_for("the answers", || {
-                (answered.lock().unwrap().len() >= round * ANSWERED_BEFORE_KILL).then_some(())
-            });
-            // Kills the server at a random moment.
-            thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
-            server.signal(Signal::KILL);
-            writers.into_iter().for_each(|writer| writer.join().unwrap());
-        });
-        assert!(!server.wait_for_exit().success());
-        drop(server);
-
-        let server = start(&folder);
-        let there = common::all_models(server.app);
-        let there: std::collections::HashMap<i64, &str> = there
-            .iter()
-            .map(|model| (model["id"].as_i64().unwrap(), model["name"].as_str().unwrap()))
-            .collect();
-        let answered = answered.lock().unwrap();
-        for (id, name) in answered.iter() {
-            assert_eq!(there.get(id), Some(&name.as_str()), "model {id} is missing after round {round}");
+/// Four writers create models until `kill`, which is called at a random moment of a round.
+fn write_and_kill(server: &Server, round: usize, answered: &Answered, kill: impl FnOnce()) {
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            scope.spawn(move || write_until_a_kill(server, round * WRITERS + writer, answered));
         }
+        wait_for("the answers", || {
+            (answered.lock().unwrap().len() >= round * ANSWERED_BEFORE_KILL).then_some(())
+        });
+        thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
+        kill();
+    });
+}
+
+/// Each model that was answered is in the table. Because their names differ, no id was assigned twice.
+fn assert_all_are_there(server: &Server, round: usize, answered: &Answered) {
+    let there = common::all_models(server.app);
+    let there: HashMap<i64, &str> =
+        there.iter().map(|model| (model["id"].as_i64().unwrap(), model["name"].as_str().unwrap())).collect();
+    for (id, name) in answered.lock().unwrap().iter() {
+        assert_eq!(there.get(id), Some(&name.as_str()), "model {id} is missing after round {round}");
+    }
+}
+
+fn every_model_that_was_answered_with_201_survives_kill_9(engine: EngineKind) {
+    let answered = Answered::default();
+    // The folder of the first server may contain the database.
+    let mut servers = vec![engine.server(&FLAGS)];
+    for round in 1..=ROUNDS {
+        let server = &mut servers[round - 1];
+        write_and_kill(server, round, &answered, || server.signal(Signal::KILL));
+        assert!(!server.wait_for_exit().success());
+        servers.push(servers[0].beside(&FLAGS));
+        assert_all_are_there(&servers[round], round, &answered);
+    }
+}
+
+#[cfg(feature = "postgresql")]
+#[test]
+fn every_model_that_was_answered_with_201_survives_kill_9_of_postgresql() {
+    let Some(engine) = Engine::start() else { return };
+    let database = engine.database();
+    let answered = Answered::default();
+    let server = database.server(&[&FLAGS[..], &["--threads", "4"]].concat());
+    for round in 1..=ROUNDS {
+        write_and_kill(&server, round, &answered, || engine.kill());
+        engine.launch();
+        wait_for("an answer", || (common::get(server.app, "/models.json").0 == 200).then_some(()));
+        assert_all_are_there(&server, round, &answered);
     }
 }
 

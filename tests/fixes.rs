@@ -9,12 +9,22 @@ use std::time::Duration;
 
 use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, SCHEMES};
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{assert_gapless, ids, open_tab};
 use crate::common::{
     FRONTS, PATIENCE, Server, ask, call, create, get, open_stream, read_until, send, split, wait_for,
 };
 use ninetabs::lab::event_stream::Parser;
 use serde_json::json;
+
+on_each_engine! {
+    a_poll_gets_each_model_once_however_many_there_are,
+    on_the_third_rung_nine_tabs_cost_one_query_per_change,
+    concurrent_polls_share_one_query,
+    concurrent_polls_wait_once_for_a_database_that_does_not_answer,
+    a_row_that_another_program_writes_is_found,
+    a_short_stream_ends_with_a_retry_and_loses_no_model,
+}
 
 pub const NAMES: [&str; 13] = [
     "reaper",
@@ -99,10 +109,9 @@ fn each_fix_has_a_page_and_an_entry_in_the_list() {
     }
 }
 
-#[test]
-fn a_poll_gets_each_model_once_however_many_there_are() {
-    for front in FRONTS {
-        let server = Server::on(front, &["--keep-models", "100000"]);
+fn a_poll_gets_each_model_once_however_many_there_are(engine: EngineKind) {
+    for &front in engine.fronts() {
+        let server = engine.server_on(front, &["--keep-models", "100000"]);
         for rung in RUNGS {
             assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are no models");
         }
@@ -119,10 +128,9 @@ fn a_poll_gets_each_model_once_however_many_there_are() {
     }
 }
 
-#[test]
-fn on_the_third_rung_nine_tabs_cost_one_query_per_change() {
-    for front in FRONTS {
-        let server = Server::on(front, &[]);
+fn on_the_third_rung_nine_tabs_cost_one_query_per_change(engine: EngineKind) {
+    for &front in engine.fronts() {
+        let server = engine.server_on(front, &[]);
         for (rung, unchanged, changed) in [("naive", 9, 9), ("etag", 9, 18), ("shared", 0, 1)] {
             assert_eq!(create(server.app, "one").0, 201);
             let (_, tag) = poll_all(server.app, rung, 0);
@@ -140,9 +148,8 @@ fn on_the_third_rung_nine_tabs_cost_one_query_per_change() {
     }
 }
 
-#[test]
-fn concurrent_polls_share_one_query() {
-    let server = Server::start(&["--threads", "16:16"]);
+fn concurrent_polls_share_one_query(engine: EngineKind) {
+    let server = engine.server(&["--threads", "16:16"]);
     for round in 1..=20 {
         assert_eq!(create(server.app, "one").0, 201);
         let before = queries(&server);
@@ -158,16 +165,13 @@ fn concurrent_polls_share_one_query() {
     }
 }
 
-#[test]
-fn concurrent_polls_wait_once_for_a_database_that_does_not_answer() {
-    let server = Server::start(&["--db-pool", "1", "--db-checkout-timeout", "5"]);
+fn concurrent_polls_wait_once_for_a_database_that_does_not_answer(engine: EngineKind) {
+    let server = engine.server(&["--db-pool", "1", "--db-checkout-timeout", "5"]);
     assert_eq!(create(server.app, "one").0, 201);
     assert_eq!(poll_all(server.app, "shared", 0).0, [1]);
     // A stream holds the only database connection, and another program writes a model.
     let stream = open_stream(server.app);
-    let theirs = rusqlite::Connection::open(server.database()).unwrap();
-    theirs.busy_timeout(PATIENCE).unwrap();
-    theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
+    server.other_program().insert(1, "theirs");
     let answers: Vec<_> = wait_for("polls that notice the write", || {
         let polls: Vec<_> = thread::scope(|scope| {
             let all: Vec<_> = (0..6).map(|_| scope.spawn(|| poll(server.app, "shared", 0, ""))).collect();
@@ -186,15 +190,12 @@ fn concurrent_polls_wait_once_for_a_database_that_does_not_answer() {
     });
 }
 
-#[test]
-fn a_row_that_another_program_writes_is_found() {
-    for front in FRONTS {
-        let server = Server::on(front, &[]);
+fn a_row_that_another_program_writes_is_found(engine: EngineKind) {
+    for &front in engine.fronts() {
+        let server = engine.server_on(front, &[]);
         assert_eq!(create(server.app, "ours").0, 201);
         let (_, tag) = poll_all(server.app, "shared", 0);
-        let theirs = rusqlite::Connection::open(server.database()).unwrap();
-        theirs.busy_timeout(PATIENCE).unwrap();
-        theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
+        server.other_program().insert(1, "theirs");
         wait_for("the model of the other program", || {
             let (status, _, body) = poll(server.app, "shared", 1, &tag);
             (status == 200).then(|| assert_eq!(ids(&body), [2]))
@@ -291,10 +292,9 @@ fn the_page_of_the_cap_shows_how_an_eventsource_reacts_to_each_refusal() {
     assert_eq!(browser.eval(&tab, &says("blunt", "refused; gave up")), true);
 }
 
-#[test]
-fn a_short_stream_ends_with_a_retry_and_loses_no_model() {
-    for front in FRONTS {
-        let server = Server::on(front, &["--keep-models", "100000"]);
+fn a_short_stream_ends_with_a_retry_and_loses_no_model(engine: EngineKind) {
+    for &front in engine.fronts() {
+        let server = engine.server_on(front, &["--keep-models", "100000"]);
         let visit = |last_event_id: &str| {
             let answer = ask(
                 server.app,

@@ -4,11 +4,22 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::ids;
 use crate::common::{PATIENCE, Server, ask, create, get, read_to_end, read_until, send, split, wait_for};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+on_each_engine! {
+    a_position_means_the_same_to_every_list,
+    a_position_means_the_same_to_every_stream,
+    a_position_means_the_same_to_a_long_poll,
+    a_gap_that_appears_during_a_stream_is_reported_and_counted,
+    a_gap_between_two_events_of_a_client_that_catches_up_is_reported_and_counted,
+    a_position_means_the_same_to_the_cable,
+    an_invalid_or_unknown_position_is_logged_but_not_for_each_request,
+    a_tag_does_not_match_another_table_with_the_same_ids,
+}
 
 /// Positions as a client sends them, and which of the models 1, 2 and 3 it then receives from a list and from a
 /// stream. Five models were created, and the last two were deleted.
@@ -25,27 +36,20 @@ const CASES: [(Option<&str>, &[i64], &[i64]); 10] = [
     (Some("abc"), &[1, 2, 3], &[]),
 ];
 
-fn theirs(server: &Server) -> Connection {
-    let db = Connection::open(server.database()).unwrap();
-    db.busy_timeout(PATIENCE).unwrap();
-    db
-}
-
 /// Creates the table that `CASES` describes.
 fn make_table(server: &Server) {
     for n in 1..=5 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
     }
-    theirs(server).execute("DELETE FROM models WHERE id > 3", []).unwrap();
+    server.other_program().execute("DELETE FROM models WHERE id > 3");
 }
 
 fn query(name: &str, position: Option<&str>) -> String {
     position.map(|id| format!("{name}={id}")).unwrap_or_default()
 }
 
-#[test]
-fn a_position_means_the_same_to_every_list() {
-    let server = Server::start(&["--produce-every", "off"]);
+fn a_position_means_the_same_to_every_list(engine: EngineKind) {
+    let server = engine.server(&["--produce-every", "off"]);
     make_table(&server);
     // The cases are checked twice: with the last id as the server remembers it, and as it reads the id from the
     // database when it starts.
@@ -87,9 +91,8 @@ fn ids_of_rows(text: &str) -> Vec<i64> {
     text.split("<li id=\"model_").skip(1).filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()
 }
 
-#[test]
-fn a_position_means_the_same_to_every_stream() {
-    let server = Server::start(&["--threads", "80:80", "--update-rate", "50ms"]);
+fn a_position_means_the_same_to_every_stream(engine: EngineKind) {
+    let server = engine.server(&["--threads", "80:80", "--db-lease", "query", "--update-rate", "50ms"]);
     make_table(&server);
     let mut open = Vec::new();
     for (position, _, wanted) in CASES {
@@ -152,9 +155,8 @@ fn a_position_means_the_same_to_every_stream() {
     }
 }
 
-#[test]
-fn a_position_means_the_same_to_a_long_poll() {
-    let server = Server::start(&[]);
+fn a_position_means_the_same_to_a_long_poll(engine: EngineKind) {
+    let server = engine.server(&[]);
     make_table(&server);
     let mut waiting = Vec::new();
     for (position, _, wanted) in CASES {
@@ -176,9 +178,8 @@ fn a_position_means_the_same_to_a_long_poll() {
     }
 }
 
-#[test]
-fn a_gap_that_appears_during_a_stream_is_reported_and_counted() {
-    let server = Server::start(&["--update-rate", "50ms"]);
+fn a_gap_that_appears_during_a_stream_is_reported_and_counted(engine: EngineKind) {
+    let server = engine.server(&["--update-rate", "50ms"]);
     let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {
         let mut stream =
             send(server.app, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
@@ -186,13 +187,10 @@ fn a_gap_that_appears_during_a_stream_is_reported_and_counted() {
         (path, stream)
     });
     // This has the same effect as creating more models between two queries than the table keeps.
-    theirs(&server)
-        .execute_batch(
-            "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
-             INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n;
-             DELETE FROM models WHERE id < 8; COMMIT",
-        )
-        .unwrap();
+    let theirs = server.other_program();
+    theirs.execute("BEGIN");
+    theirs.insert(10, "theirs");
+    theirs.execute("DELETE FROM models WHERE id < 8; COMMIT");
     let streams = streams.map(|(path, mut stream)| {
         let text = read_until(&mut stream, "id: 10\n");
         assert!(text.contains(": the table has no models with ids from 1 to 7\n"), "{path}: {text}");
@@ -207,16 +205,12 @@ fn a_gap_that_appears_during_a_stream_is_reported_and_counted() {
     assert_eq!(server.stats()["gaps"], 2);
 }
 
-#[test]
-fn a_gap_between_two_events_of_a_client_that_catches_up_is_reported_and_counted() {
-    let server = Server::start(&[]);
-    theirs(&server)
-        .execute_batch(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70)
-             INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n;
-             DELETE FROM models WHERE id > 50 AND id < 61",
-        )
-        .unwrap();
+fn a_gap_between_two_events_of_a_client_that_catches_up_is_reported_and_counted(engine: EngineKind) {
+    let server = engine.server(&[]);
+    let theirs = server.other_program();
+    theirs.execute("BEGIN");
+    theirs.insert(70, "theirs");
+    theirs.execute("DELETE FROM models WHERE id > 50 AND id < 61; COMMIT");
     for (n, path) in
         ["/models/live_stream", "/fixes/short-stream/stream", "/fixes/push/stream"].iter().enumerate()
     {
@@ -260,9 +254,8 @@ fn message(socket: &mut WebSocket<TcpStream>) -> Value {
     }
 }
 
-#[test]
-fn a_position_means_the_same_to_the_cable() {
-    let server = Server::start(&[]);
+fn a_position_means_the_same_to_the_cable(engine: EngineKind) {
+    let server = engine.server(&[]);
     make_table(&server);
     let mut open = Vec::new();
     for (position, _, wanted) in CASES {
@@ -284,9 +277,8 @@ fn a_position_means_the_same_to_the_cable() {
     }
 }
 
-#[test]
-fn an_invalid_or_unknown_position_is_logged_but_not_for_each_request() {
-    let server = Server::start(&[]);
+fn an_invalid_or_unknown_position_is_logged_but_not_for_each_request(engine: EngineKind) {
+    let server = engine.server(&[]);
     make_table(&server);
     for _ in 0..200 {
         for position in ["99", "abc"] {
@@ -309,9 +301,8 @@ fn poll(server: &Server, rung: &str, since: i64, tag: &str) -> (u16, String, Vec
     (status, tag, if status == 200 { ids(&body) } else { Vec::new() })
 }
 
-#[test]
-fn a_tag_does_not_match_another_table_with_the_same_ids() {
-    let (one, other) = (Server::start(&[]), Server::start(&[]));
+fn a_tag_does_not_match_another_table_with_the_same_ids(engine: EngineKind) {
+    let (one, other) = (engine.server(&[]), engine.server(&[]));
     for server in [&one, &other] {
         assert_eq!(create(server.app, "a model").0, 201);
     }
@@ -325,7 +316,7 @@ fn a_tag_does_not_match_another_table_with_the_same_ids() {
     let one = one.restart(&[]);
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
     // Deleting the last models does not change the tag, but creating another one does.
-    theirs(&one).execute("DELETE FROM models", []).unwrap();
+    one.other_program().execute("DELETE FROM models");
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
     assert_eq!(create(one.app, "a model").0, 201);
     assert_eq!(poll(&one, "shared", 1, &tag), (200, poll(&one, "etag", 0, "").1, vec![2]));
@@ -342,15 +333,14 @@ fn connected_clients_receive_every_row_of_a_table_whose_ids_restart() {
         stream
     });
     let (_, tag, _) = poll(&server, "shared", 3, "");
-    theirs(&server)
-        .execute_batch(
-            "BEGIN; DELETE FROM models; DELETE FROM sqlite_sequence;
+    let theirs = server.other_program();
+    theirs.execute(
+        "BEGIN; DELETE FROM models; DELETE FROM sqlite_sequence;
              INSERT INTO models (name, created_at_us) VALUES ('new 1', 1), ('new 2', 2), ('new 3', 3),
              ('new 4', 4), ('new 5', 5); COMMIT",
-        )
-        .unwrap();
+    );
     assert_eq!(create(server.app, "new 6").0, 201);
-    theirs(&server).execute_batch("DELETE FROM models; DELETE FROM sqlite_sequence").unwrap();
+    theirs.execute("DELETE FROM models; DELETE FROM sqlite_sequence");
     wait_for("the log line about the restarted ids", || {
         server.log().contains("restarted the ids of the table").then_some(())
     });

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{
     self, STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
 };
@@ -13,18 +14,23 @@ use ninetabs::lab::zombies::Zombie;
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
+on_each_engine! {
+    twelve_tabs_on_eight_threads_take_turns_and_miss_no_model,
+    the_reaper_ends_a_wait_for_a_database_connection,
+}
+
 /// By how many seconds a slow machine may exceed a promised age.
 const SCHEDULING_DELAY: f64 = 10.0;
 /// A write counts as blocked if nothing is sent and no pool thread runs for this long.
 const STILL: Duration = Duration::from_millis(1500);
 /// A number of 16 KiB models that is too large for any pair of send and receive buffers.
-const LARGE_MODELS: u32 = 400;
+const LARGE_MODELS: usize = 400;
 
 /// Runs twelve tabs on eight threads until each has had this many turns, with a maximum age in seconds.
-fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
-    let server = Server::start_with(&format!(
+fn twelve_tabs_take_turns(engine: EngineKind, max_age: f64, turns: u64, patience: Duration) {
+    let server = engine.server_with(&format!(
         "--max-stream-age {max_age} --reap-every 100ms --retry 100ms \
-         --produce-every 20ms --update-rate 50ms --keep-models 100000"
+         --produce-every 20ms --update-rate 50ms --keep-models 100000 --db-pool 8"
     ));
     let tabs: Vec<_> = (1..=12).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
     let deadline = Instant::now() + patience;
@@ -51,12 +57,11 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
     );
 }
 
-#[test]
-fn twelve_tabs_on_eight_threads_take_turns_and_miss_no_model() {
+fn twelve_tabs_on_eight_threads_take_turns_and_miss_no_model(engine: EngineKind) {
     // If the variable is set, the same code runs for a minute, with turns of 5 s.
     match std::env::var_os("NINETABS_TEST_A_MINUTE") {
-        Some(_) => twelve_tabs_take_turns(5.0, 6, 8 * PATIENCE),
-        None => twelve_tabs_take_turns(1.0, 5, 2 * PATIENCE),
+        Some(_) => twelve_tabs_take_turns(engine, 5.0, 6, 8 * PATIENCE),
+        None => twelve_tabs_take_turns(engine, 1.0, engine.times(5, 3) as u64, 2 * PATIENCE),
     }
 }
 
@@ -229,9 +234,8 @@ fn a_blocked_write_ends_at_its_timeout() {
     }
 }
 
-#[test]
-fn the_reaper_ends_a_wait_for_a_database_connection() {
-    let server = Server::start_with(
+fn the_reaper_ends_a_wait_for_a_database_connection(engine: EngineKind) {
+    let server = engine.server_with(
         "--front tiny-http --db-pool 1 --db-checkout-timeout 60s --reap-every 100ms --write-timeout 120s --retry 1500ms",
     );
     // An action holds the only database connection, and cannot return because its write is blocked.

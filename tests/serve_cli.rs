@@ -6,11 +6,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::{
     self, Server, as_another_user, create, hear, json, names, open_stream, read_until, send, set_mode,
     start_and_hear,
 };
 use rustix::process::Signal;
+
+on_each_engine! {
+    the_start_up_message_counts_the_rows_of_earlier_runs,
+}
 
 /// A command that runs the program in this folder. A server that starts although it should have refused ends
 /// immediately with status 0, because its standard input is empty.
@@ -1147,16 +1152,18 @@ fn every_address_in_the_start_up_message_is_served() {
     }
 }
 
-#[test]
-fn the_start_up_message_counts_the_rows_of_earlier_runs() {
-    let mut server = Server::start(&[]);
+fn the_start_up_message_counts_the_rows_of_earlier_runs(engine: EngineKind) {
+    let mut server = engine.server(&[]);
     for _ in 0..3 {
         create(server.app, "a row");
     }
-    let database = server.database();
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));
-    let (_server, _stdout, said) =
-        start_and_hear(&["--database", database.to_str().unwrap()], "Ctrl-C stops.");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = server.command_beside(folder.path());
+    command.stdout(Stdio::piped());
+    let mut server = Server::spawn(command, folder);
+    let mut stdout = BufReader::new(server.child.stdout.take().unwrap());
+    let said = hear(&mut stdout, "Ctrl-C stops.");
     assert!(said.contains("kept; 3 rows from earlier runs"), "{said}");
 }

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{
     self, assert_gapless, ids, ids_there, open_tab, received, wait_for_disconnect, wait_for_id, writes,
 };
@@ -14,16 +15,25 @@ use crate::common::{
 };
 use ninetabs::lab::tab::Happens;
 
+on_each_engine! {
+    a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut,
+    after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping,
+    a_stream_by_id_loses_no_model_under_the_load_at_which_the_original_loop_does,
+    the_original_loop_loses_models,
+    a_stream_resumes_after_the_last_event_id,
+    an_action_that_fails_before_its_first_write_sends_an_empty_200,
+    a_reaped_tab_reconnects_with_its_last_event_id,
+}
+
 /// Models are created four times as often as the streams query for them.
 const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";
 
 const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-#[test]
-fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut() {
-    const OPENED: u64 = 60;
+fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut(engine: EngineKind) {
+    let opened = engine.times(60, 15) as u64;
     // A stream whose connection was cut holds its thread until its second write.
-    let server = Server::start_with(&format!("{LOAD} --threads 16:16"));
+    let server = engine.server_with(&format!("{LOAD} --threads 16:16 --db-pool 16"));
     let tabs: Vec<_> = (0..4).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
     let cuts: u32 = thread::scope(|scope| {
         let cutters: Vec<_> = tabs
@@ -34,7 +44,7 @@ fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut
                     wait_for("the last cut", || {
                         thread::sleep(Duration::from_millis(fastrand::u64(0..40)));
                         cuts += u32::from(tab.cut());
-                        (tab.progress().opened >= OPENED).then_some(())
+                        (tab.progress().opened >= opened).then_some(())
                     });
                     cuts
                 })
@@ -42,11 +52,11 @@ fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut
             .collect();
         cutters.into_iter().map(|cutter| cutter.join().unwrap()).sum()
     });
-    assert!(cuts >= 4 * (OPENED as u32 - 1), "{cuts} cuts");
+    assert!(u64::from(cuts) >= 4 * (opened - 1), "{cuts} cuts");
     let newest = *ids_there(&server).last().unwrap();
     for (n, tab) in tabs.iter().enumerate() {
         wait_for_id(&server, tab, newest);
-        assert!(tab.progress().connections >= OPENED);
+        assert!(tab.progress().connections >= opened);
         let received = received(tab);
         assert_gapless(&received, 1, &format!("tab {n}"));
         assert!(received.len() as i64 >= newest);
@@ -54,9 +64,8 @@ fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut
 }
 
 /// A single event with all rows since a long absence would have to arrive completely within the stream's maximum age.
-#[test]
-fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping() {
-    let server = Server::start(&["--update-rate", "600"]);
+fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping(engine: EngineKind) {
+    let server = engine.server(&["--update-rate", "600"]);
     for n in 0..120 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
     }
@@ -73,22 +82,21 @@ fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping()
     assert_eq!(sizes, [50, 50, 20]);
 }
 
-#[test]
-fn a_stream_by_id_loses_no_model_under_the_load_at_which_the_original_loop_does() {
-    let server = Server::start_with(LOAD);
+fn a_stream_by_id_loses_no_model_under_the_load_at_which_the_original_loop_does(engine: EngineKind) {
+    let server = engine.server_with(LOAD);
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
-    wait_for("500 models", || {
+    let enough = engine.times(500, 150);
+    wait_for("enough models", || {
         got.extend(received(&tab));
-        (got.len() >= 500).then_some(())
+        (got.len() >= enough).then_some(())
     });
     assert_gapless(&got, got[0], "tab");
     assert_eq!(tab.progress().connections, 1);
 }
 
-#[test]
-fn the_original_loop_loses_models() {
-    let server = Server::start_with(&format!("{LOAD} --loop faithful"));
+fn the_original_loop_loses_models(engine: EngineKind) {
+    let server = engine.server_with(&format!("{LOAD} --loop faithful"));
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
     // Once a later model has arrived, a missing one never will, because the loop has moved past its time slice.
@@ -101,9 +109,8 @@ fn the_original_loop_loses_models() {
     assert_eq!((progress.connections, progress.last_event_id.as_str(), progress.retry), (1, "", None));
 }
 
-#[test]
-fn a_stream_resumes_after_the_last_event_id() {
-    let server = Server::start_with("--update-rate 20ms");
+fn a_stream_resumes_after_the_last_event_id(engine: EngineKind) {
+    let server = engine.server_with("--update-rate 20ms");
     for n in 1..=5 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
     }
@@ -169,9 +176,8 @@ fn the_first_write_detects_a_closed_client_that_left_bytes_unread() {
     }
 }
 
-#[test]
-fn an_action_that_fails_before_its_first_write_sends_an_empty_200() {
-    let server = Server::start_with("--db-pool 1 --db-checkout-timeout 200ms --update-rate 50ms");
+fn an_action_that_fails_before_its_first_write_sends_an_empty_200(engine: EngineKind) {
+    let server = engine.server_with("--db-pool 1 --db-checkout-timeout 200ms --update-rate 50ms");
     let _holder = open_stream(server.app);
     let answer = read_until(&mut send(server.app, REQUEST), "\r\n0\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -200,9 +206,8 @@ fn a_reaped_stream_sends_a_retry_and_ends_cleanly() {
     }
 }
 
-#[test]
-fn a_reaped_tab_reconnects_with_its_last_event_id() {
-    let server = Server::start_with("--update-rate 20ms --retry 700ms");
+fn a_reaped_tab_reconnects_with_its_last_event_id(engine: EngineKind) {
+    let server = engine.server_with("--update-rate 20ms --retry 700ms");
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
     for round in 1..=3 {

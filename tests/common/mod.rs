@@ -8,6 +8,7 @@ pub mod case_bytes;
 pub mod cases;
 pub mod chromedriver;
 pub mod cuts;
+pub mod engines;
 pub mod models;
 pub mod npm;
 #[cfg(feature = "postgresql")]
@@ -34,6 +35,7 @@ use ninetabs::lab::http;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use engines::{DatabasePlace, OtherProgram};
 pub use raw::{
     ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, send_with_small_buffer,
     split,
@@ -51,12 +53,14 @@ pub struct Server {
     pub app: SocketAddr,
     pub control: SocketAddr,
     pub folder: TempDir,
+    place: DatabasePlace,
 }
 
 /// A server that was stopped, to be started again.
 pub struct Stopped {
     folder: TempDir,
     app: SocketAddr,
+    place: DatabasePlace,
 }
 
 impl Stopped {
@@ -64,6 +68,7 @@ impl Stopped {
     pub fn start_again(self, flags: &[&str]) -> Server {
         let mut command = Server::command_on(&self.app.to_string(), self.folder.path());
         command.args(flags);
+        self.place.use_in(&mut command);
         Server::spawn(command, self.folder)
     }
 }
@@ -107,9 +112,16 @@ impl Server {
     /// Starts another server on the same database.
     pub fn beside(&self, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Server::command(folder.path());
-        command.args(flags).env("NINETABS_DATABASE", self.database());
+        let mut command = self.command_beside(folder.path());
+        command.args(flags);
         Server::spawn(command, folder)
+    }
+
+    /// The command that starts another server on the same database.
+    pub fn command_beside(&self, folder: &Path) -> Command {
+        let mut command = Server::command(folder);
+        self.place.use_in(&mut command);
+        command
     }
 
     /// Stops the server, and starts it again with these flags on the same database and address.
@@ -122,7 +134,7 @@ impl Server {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.wait_for_exit().success(), "{}", self.log());
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Stopped { folder, app: self.app }
+        Stopped { folder, app: self.app, place: self.place.clone() }
     }
 
     /// Like `start`, with the flags in one string, separated by spaces.
@@ -165,6 +177,7 @@ impl Server {
         // The bodies of the probe tests mostly wait. If each of them began only when libtest reached its test, they
         // would block all test threads while the processors are idle.
         crate::probe::BATCH.begin();
+        let place = DatabasePlace::of(&command);
         let mut child = command.spawn().unwrap();
         let state = folder.path().join("state");
         let text = wait_for("the state file", || {
@@ -178,7 +191,7 @@ impl Server {
             line.trim().trim_start_matches("tcp://").parse().unwrap()
         };
         let (app, control) = (address("bind:"), address("control_url:"));
-        Server { child, app, control, folder }
+        Server { child, app, control, folder, place }
     }
 
     pub fn pid(&self) -> rustix::process::Pid {
@@ -187,6 +200,11 @@ impl Server {
 
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("models.sqlite3")
+    }
+
+    /// Another program's connection to the database.
+    pub fn other_program(&self) -> OtherProgram {
+        self.place.other_program()
     }
 
     /// The server's log so far. A separate thread writes the log, so this waits until nothing more arrives.

@@ -82,16 +82,10 @@ pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     });
 }
 
-/// Creates models of the maximum size in one transaction, so that each stream gets them in one event. The models
+/// Creates models of the maximum size in one statement, so that each stream gets them in one event. The models
 /// are written directly to the database, which does not need a pool thread.
-pub fn create_large_models(server: &Server, count: u32) {
-    let database = rusqlite::Connection::open(server.database()).unwrap();
-    database.busy_timeout(PATIENCE).unwrap();
-    let sql = "WITH RECURSIVE number(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM number WHERE n < ?)
-        INSERT INTO models (name, created_at_us) SELECT hex(zeroblob(?)), 0 FROM number";
-    // `hex` produces two digits per byte.
-    let created = database.execute(sql, (count, MAX_NAME_BYTES as u32 / 2)).unwrap();
-    assert_eq!(created, count as usize);
+pub fn create_large_models(server: &Server, count: usize) {
+    server.other_program().insert(count, &"x".repeat(MAX_NAME_BYTES));
 }
 
 /// All moments of the timeline.
