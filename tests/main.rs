@@ -51,6 +51,8 @@ mod postgresql_failover;
 mod postgresql_faults;
 #[cfg(feature = "postgresql")]
 mod postgresql_servers;
+#[cfg(feature = "postgresql")]
+mod postgresql_writers;
 mod probe;
 mod probe_cli;
 mod probe_http2;
