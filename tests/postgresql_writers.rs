@@ -31,7 +31,7 @@ fn rows_to_write() -> usize {
 
 fn servers(database: &TestDatabase<'_>) -> Vec<Server> {
     // A stream whose connection was cut holds its thread until its second write.
-    let flags = "--db-pool 3 --db-lease query --update-rate 50ms --keep-models 1000000";
+    let flags = "--db-pool 3 --db-lease query --db-query-timeout 60 --update-rate 50ms --keep-models 1000000";
     let flags: Vec<_> = flags.split(' ').collect();
     (0..SERVERS).map(|_| database.server(&flags)).collect()
 }

@@ -20,6 +20,9 @@ use crate::common::{FRONTS, PATIENCE, Server};
 /// is a process of the engine, which is slow to start.
 #[cfg(feature = "postgresql")]
 const DB_POOL: &str = "3";
+/// Maximum time of a query, in seconds. The default is too short for a connection to be accepted on a busy machine.
+#[cfg(feature = "postgresql")]
+const DB_QUERY_TIMEOUT: &str = "60";
 
 /// Turns each function into two tests, `NAME::sqlite3` and `NAME::postgresql`. The second one prints a message and
 /// passes if PostgreSQL is not installed. With `CI` set, it fails instead.
@@ -123,7 +126,7 @@ impl DatabasePlace {
         command.env("NINETABS_DATABASE", &self.0);
         #[cfg(feature = "postgresql")]
         if self.url().is_some() {
-            command.env("NINETABS_DB_POOL", DB_POOL);
+            command.env("NINETABS_DB_POOL", DB_POOL).env("NINETABS_DB_QUERY_TIMEOUT", DB_QUERY_TIMEOUT);
         }
     }
 
