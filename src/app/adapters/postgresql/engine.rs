@@ -14,7 +14,7 @@ use super::PgSettings;
 use super::config::configs;
 use super::connection::{CallLimit, PgConnection, in_ms};
 use super::history::{CurrentHistory, History, HistoryNumber};
-use super::hosts::Hosts;
+use super::hosts::DatabaseHosts;
 use crate::app::table::Table;
 use ninetabs_server::log_limit::limited;
 
@@ -47,9 +47,9 @@ const HOLDER: &str = "SELECT pid, usename::text, application_name, state, xact_s
 /// The database.
 #[derive(Debug)]
 pub(super) struct PgEngine {
-    hosts: Hosts,
+    hosts: DatabaseHosts,
     /// The hosts to listen at.
-    cable: Hosts,
+    cable: DatabaseHosts,
     history: CurrentHistory,
     pub query_timeout: Duration,
     /// The table's identity at the start.
@@ -94,7 +94,7 @@ pub(super) struct Greeted {
 }
 
 /// The answer to [`GREET`].
-struct Greeting {
+struct HistoryAnswer {
     cluster: String,
     timeline: Option<i32>,
     is_known: bool,
@@ -102,11 +102,11 @@ struct Greeting {
     word: Option<i32>,
 }
 
-impl Greeting {
-    fn of(connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<Greeting, Failure> {
+impl HistoryAnswer {
+    fn of(connection: &mut PgConnection, limit: &CallLimit<'_>) -> Result<HistoryAnswer, Failure> {
         let rows = connection.query(GREET, &[], limit)?;
         let row = only(&rows)?;
-        Ok(Greeting {
+        Ok(HistoryAnswer {
             cluster: row.try_get(0)?,
             timeline: row.try_get(1)?,
             is_known: row.try_get(2)?,
@@ -119,7 +119,7 @@ impl Greeting {
 impl PgEngine {
     pub fn new(settings: &PgSettings) -> Result<PgEngine, Failure> {
         let PgSettings { database, cable, query_timeout, application_name } = settings;
-        let of = |url| configs(url, application_name, *query_timeout).map(Hosts::new);
+        let of = |url| configs(url, application_name, *query_timeout).map(DatabaseHosts::new);
         let (events, events_waiting) = channel(EVENTS_WAITING);
         Ok(PgEngine {
             hosts: of(database)?,
@@ -165,7 +165,7 @@ impl PgEngine {
         self.connect_to(&self.cable, limit)
     }
 
-    fn connect_to(&self, hosts: &Hosts, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
+    fn connect_to(&self, hosts: &DatabaseHosts, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
         hosts.first_that_works(limit, |config, limit| self.greet(PgConnection::open(config, limit)?, limit))
     }
 
@@ -182,7 +182,7 @@ impl PgEngine {
     /// Checks the history of the database over a new connection. Begins an epoch if the history is new, or if the
     /// database has lost numbers that this process has seen. Refuses a standby and a former primary.
     fn greet(&self, mut connection: PgConnection, limit: &CallLimit<'_>) -> Result<Greeted, Failure> {
-        let greeting = Greeting::of(&mut connection, limit)?;
+        let greeting = HistoryAnswer::of(&mut connection, limit)?;
         let Some(timeline) = greeting.timeline else {
             return Err(Failure::Lost("it is a standby, which cannot be written to".into()));
         };
@@ -192,7 +192,7 @@ impl PgEngine {
         if has_lost_numbers || !greeting.is_known {
             let wait = if has_lost_numbers { limit.lock_wait() } else { limit.lock_wait().min(EPOCH_WAIT) };
             match self.begin_epoch(&mut connection, wait, limit) {
-                Ok(()) => word = Greeting::of(&mut connection, limit)?.word,
+                Ok(()) => word = HistoryAnswer::of(&mut connection, limit)?.word,
                 // Another transaction has the lock. Models can be read meanwhile, and the trigger begins the epoch before
                 // it assigns a number.
                 Err(Failure::Busy(_)) if !has_lost_numbers => {}

@@ -13,19 +13,19 @@ use super::connection::CallLimit;
 
 /// One configuration per host.
 #[derive(Debug)]
-pub(super) struct Hosts {
+pub(super) struct DatabaseHosts {
     configs: Vec<Config>,
     /// The index of the host that worked last.
     last: AtomicUsize,
 }
 
-impl Hosts {
+impl DatabaseHosts {
     /// The hosts in the given order, or with `load_balance_hosts=random`, in a random order.
-    pub fn new(mut configs: Vec<Config>) -> Hosts {
+    pub fn new(mut configs: Vec<Config>) -> DatabaseHosts {
         if configs.iter().any(|it| it.get_load_balance_hosts() == LoadBalanceHosts::Random) {
             fastrand::shuffle(&mut configs);
         }
-        Hosts { configs, last: AtomicUsize::new(0) }
+        DatabaseHosts { configs, last: AtomicUsize::new(0) }
     }
 
     /// Whether only a host that accepts writes is wanted.
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn hosts_are_tried_from_the_one_that_worked_last_and_each_gets_a_share_of_the_time() {
-        let hosts = Hosts::new(each(&"host=a,b,c".parse().unwrap()));
+        let hosts = DatabaseHosts::new(each(&"host=a,b,c".parse().unwrap()));
         let tried = RefCell::new(Vec::new());
         let first = |works: &'static str, failure: fn() -> Failure| {
             tried.take();
