@@ -1,16 +1,20 @@
 //! `compare --servers`: fixes on several servers that share one database, one of which is killed.
 
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
+use ninetabs::lab::cluster::haproxy::HaProxy;
 #[cfg(feature = "postgresql")]
 use ninetabs::lab::cluster::postgres::installed;
+use ninetabs::lab::http;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{hear, names, program, set_mode, wait_for};
+use crate::common::{PATIENCE, hear, names, program, set_mode, wait_for};
 
 /// The command, with its temporary files in this folder.
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {
@@ -131,4 +135,39 @@ fn a_build_without_postgresql_refuses_that_engine_before_anything_is_started() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("this build does not support PostgreSQL"), "{said}");
+}
+
+/// A server that answers what `answer` returns for the first line of a request, or closes the connection.
+fn server(answer: fn(&str) -> Option<&'static str>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut first = String::new();
+            // A connection without a request has nothing to be answered.
+            if matches!(stream.read_line(&mut first), Ok(1..))
+                && let Some(answer) = answer(&first)
+            {
+                let _ = stream.get_mut().write_all(answer.as_bytes());
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn haproxy_repeats_a_get_that_a_server_did_not_answer_and_does_not_repeat_a_post() {
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    if program("haproxy").is_none() {
+        return;
+    }
+    // It answers only the checks of HAProxy.
+    let silent = server(|first| first.starts_with("GET /up ").then_some(ANSWER));
+    let haproxy = HaProxy::start(&[silent, server(|_| Some(ANSWER))]).unwrap().unwrap();
+    let url = format!("{}/stream", haproxy.url());
+    let gets: Vec<u16> = (0..6).map(|_| http::get(&url, PATIENCE).unwrap().status()).collect();
+    assert_eq!(gets, [200; 6]);
+    let posts = (0..6).map(|_| http::post(&url, "text/plain", String::new(), PATIENCE).unwrap().status());
+    assert!(posts.collect::<Vec<_>>().contains(&502), "no POST reached the server that does not answer");
 }
