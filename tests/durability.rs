@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::common::engines::{EngineKind, on_each_engine};
 #[cfg(feature = "postgresql")]
 use crate::common::postgres::Engine;
+use crate::common::small_disk::SmallDisk;
 use crate::common::{self, Server, create, json, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 /// The total number of answers to all writers before each kill.
 const ANSWERED_BEFORE_KILL: usize = 200;
@@ -97,44 +97,12 @@ fn every_model_that_was_answered_with_201_survives_kill_9_of_postgresql() {
     }
 }
 
-/// A file system of one megabyte. Unmounted when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// Mounts the file system. If this user may not do that, prints a message and returns `None`.
-    fn mount() -> Option<SmallDisk> {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = |options: &str| {
-            let mut command = Command::new("mount");
-            command.args(["-t", "tmpfs", "-o", options, "none"]).arg(folder.path());
-            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-        };
-        if !mount("size=1m") {
-            eprintln!("skipped: this user may not mount a file system");
-            return None;
-        }
-        Some(SmallDisk(folder))
-    }
-
-    fn grow(&self) {
-        let mut command = Command::new("mount");
-        let status = command.args(["-o", "remount,size=8m"]).arg(self.0.path()).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn with_a_full_disk_only_creates_fail_until_space_is_freed() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount("1m") else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
-    command.env("NINETABS_DATABASE", disk.0.path().join("models.sqlite3"));
+    command.env("NINETABS_DATABASE", disk.path().join("models.sqlite3"));
     let server = Server::spawn(command, folder);
     let name = "x".repeat(16_000);
     let statuses: Vec<u16> = (0..120).map(|_| create(server.app, &name).0).collect();
@@ -144,10 +112,10 @@ fn with_a_full_disk_only_creates_fail_until_space_is_freed() {
     assert_eq!(common::get(server.app, "/up").0, 200);
     assert_eq!(common::get(server.app, "/").0, 200);
     drop(common::open_stream(server.app));
-    disk.grow();
+    disk.grow("8m");
     assert_eq!(create(server.app, "space is available again").0, 201);
     let kept = statuses.iter().filter(|status| **status == 201).count();
-    let database = rusqlite::Connection::open(disk.0.path().join("models.sqlite3")).unwrap();
+    let database = rusqlite::Connection::open(disk.path().join("models.sqlite3")).unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, kept as i64 + 1, "every answer of 201 is in the table");
 }

@@ -474,7 +474,7 @@ fn streams_on_another_server_hold_no_thread_of_this_one() {
     }
 }
 
-/// Answers every connection to this address with 502, like a proxy whose server is down.
+/// Answers connections to this address with 502 and 503 in turn, like nginx and HAProxy when all servers are down.
 struct BadGateway {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<usize>,
@@ -497,8 +497,9 @@ impl BadGateway {
                 client.set_nonblocking(false).unwrap();
                 client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
                 let _ = client.read(&mut [0; 4096]);
-                let _ = client
-                    .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let status = ["502 Bad Gateway", "503 Service Unavailable"][refused % 2];
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = client.write_all(answer.as_bytes());
                 refused += 1;
             }
             refused

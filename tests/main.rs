@@ -50,6 +50,8 @@ mod postgresql_failover;
 #[cfg(feature = "postgresql")]
 mod postgresql_faults;
 #[cfg(feature = "postgresql")]
+mod postgresql_network;
+#[cfg(feature = "postgresql")]
 mod postgresql_servers;
 #[cfg(feature = "postgresql")]
 mod postgresql_writers;

@@ -236,7 +236,7 @@ fn a_password_is_never_shown() {
 }
 
 /// The error message of a start that is refused, which is one line.
-fn refused(flags: &[&str]) -> String {
+pub fn refused(flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(Server::command(folder.path()).get_program());
     command.args(["serve", "--bind", "tcp://127.0.0.1:0", "--control-url", "tcp://127.0.0.1:0"]);

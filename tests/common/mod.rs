@@ -9,14 +9,22 @@ pub mod cases;
 pub mod chromedriver;
 pub mod cuts;
 pub mod engines;
+#[cfg(feature = "postgresql")]
+pub mod listeners;
 pub mod models;
+#[cfg(all(feature = "postgresql", target_os = "linux"))]
+pub mod names;
+pub mod network;
 pub mod npm;
 #[cfg(feature = "postgresql")]
 pub mod postgres;
 pub mod probed;
 pub mod puma;
 mod raw;
+#[cfg(feature = "postgresql")]
+pub mod relay;
 pub mod scripted;
+pub mod small_disk;
 #[cfg(feature = "postgresql")]
 pub mod standby;
 pub mod stopped;

@@ -4,8 +4,10 @@
 //! this process closes, however this process ends. The engine refuses to run as root, so if the tests run as root, it
 //! runs as the user `postgres`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -67,6 +69,8 @@ pub struct Engine {
     pub(super) programs: PathBuf,
     /// Settings that differ from [`SETTINGS`].
     settings: Vec<&'static str>,
+    /// The words before the command that starts the engine, such as those of `nsenter`.
+    prefix: Vec<String>,
     databases: AtomicU32,
     /// The shell, whose standard input is the pipe.
     _end: Child,
@@ -98,7 +102,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// A command that runs this program as a user that is allowed to run the engine.
-pub(super) fn as_user(program: &Path) -> Command {
+pub fn as_user(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
@@ -115,7 +119,13 @@ impl Engine {
 
     /// The same with additional settings.
     pub fn start_with(settings: &[&'static str]) -> Option<Engine> {
-        let engine = Engine::in_new_folder(programs()?, settings);
+        Engine::start_behind(Vec::new(), settings)
+    }
+
+    /// The same with these words before the command that starts the engine.
+    pub fn start_behind(prefix: Vec<String>, settings: &[&'static str]) -> Option<Engine> {
+        let mut engine = Engine::in_new_folder(programs()?, settings);
+        engine.prefix = prefix;
         engine.create_files();
         engine.launch();
         engine.admin("postgres").execute("CREATE ROLE ninetabs LOGIN");
@@ -130,7 +140,14 @@ impl Engine {
         end.args(["-c", END, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0);
         let end = end.spawn().unwrap();
         set_mode(&folder, 0o777);
-        Engine { folder, programs, settings: settings.to_vec(), databases: AtomicU32::new(0), _end: end }
+        Engine {
+            folder,
+            programs,
+            settings: settings.to_vec(),
+            prefix: Vec::new(),
+            databases: AtomicU32::new(0),
+            _end: end,
+        }
     }
 
     fn create_files(&self) {
@@ -148,13 +165,17 @@ impl Engine {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let rules = data.join("pg_hba.conf");
         let others = fs::read_to_string(&rules).unwrap();
-        fs::write(&rules, format!("local all {WITH_PASSWORD} scram-sha-256\n{others}")).unwrap();
+        let ours = format!("local all {WITH_PASSWORD} scram-sha-256\nhost all all samenet trust\n");
+        fs::write(&rules, ours + &others).unwrap();
     }
 
     /// Starts the engine, and waits until it accepts connections.
     pub fn launch(&self) {
-        let mut command = as_user(&self.programs.join("postgres"));
-        command.arg("-D").arg(self.folder.join("data"));
+        let plain = as_user(&self.programs.join("postgres"));
+        let prefix = self.prefix.iter().map(OsStr::new);
+        let mut words = prefix.chain([plain.get_program()]).chain(plain.get_args());
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg("-D").arg(self.folder.join("data"));
         // A later setting replaces an earlier one.
         for setting in SETTINGS.iter().chain(&self.settings) {
             command.args(["-c", setting]);
@@ -297,6 +318,16 @@ impl TestDatabase<'_> {
     /// The URL for the role that owns the database.
     pub fn url(&self) -> String {
         self.engine.url_of("ninetabs", &self.name)
+    }
+
+    /// The URL through this address instead of the socket.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("postgresql://ninetabs@{address}/{}", self.name)
+    }
+
+    /// The engine's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.engine.folder.join(".s.PGSQL.5432")
     }
 
     /// The URL through a pooler.
