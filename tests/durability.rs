@@ -1,7 +1,6 @@
 //! A model whose creation was answered with 201 still exists after the process was killed.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
