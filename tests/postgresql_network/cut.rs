@@ -8,26 +8,27 @@ use crate::common::listeners::{cable_client, discard, listener};
 use crate::common::models::{self, STREAM, open_tab_at};
 use crate::common::names::{NameServer, with_names};
 use crate::common::network::{THERE, There, with_another_machine};
-use crate::common::postgres::{Engine, EngineOptions, TestDatabase};
+use crate::common::postgres::{Engine, TestDatabase};
 use crate::common::{Server, create, get, read_until, wait_for};
 
 /// An address of the other machine that does not stay.
 const VANISHES: &str = "10.99.0.9";
 /// Connections of servers on this machine to PostgreSQL on the other one.
 const CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL";
-/// The settings by which PostgreSQL ends the connections of a machine that has vanished, idle ones included.
-const ENDS_HALF_OPEN_CONNECTIONS: [&str; 4] =
-    ["tcp_user_timeout=2s", "tcp_keepalives_idle=1", "tcp_keepalives_interval=1", "tcp_keepalives_count=2"];
+/// PostgreSQL listens there, and ends the connections of a machine that has vanished, idle ones included.
+const SETTINGS: [&str; 5] = [
+    "listen_addresses=10.99.0.2",
+    "tcp_user_timeout=2s",
+    "tcp_keepalives_idle=1",
+    "tcp_keepalives_interval=1",
+    "tcp_keepalives_count=2",
+];
 
 #[test]
 fn a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves() {
     let name = "postgresql_network::cut::a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves";
     with_another_machine(name, |there| {
-        let mut settings = ENDS_HALF_OPEN_CONNECTIONS.map(str::to_owned).to_vec();
-        settings.push(format!("listen_addresses={THERE}"));
-        let Some(engine) = Engine::start_with(EngineOptions { settings, prefix: there.prefix() }) else {
-            return;
-        };
+        let Some(engine) = Engine::start_behind(there.prefix(), &SETTINGS) else { return };
         partition(&there, &engine.database());
         vanished_host(&there, &engine.database());
         names(&engine.database());
