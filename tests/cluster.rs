@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::heavy::{HeavyPlace, heavy_place};
 use crate::common::{PATIENCE, hear, names, program, set_mode, wait_for};
 
 /// The command, with its temporary files in a folder of its own.
@@ -22,6 +23,7 @@ pub(crate) struct Running {
     stdout: Option<BufReader<ChildStdout>>,
     folder: TempDir,
     said: String,
+    _place: HeavyPlace,
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -33,6 +35,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 fn output(arguments: &[&str]) -> (Output, TempDir) {
+    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     (command(folder.path(), arguments).output().unwrap(), folder)
 }
@@ -51,10 +54,11 @@ fn wait_until_empty(folder: &TempDir) {
 
 impl Running {
     pub fn start(arguments: &[&str]) -> Running {
+        let place = heavy_place();
         let folder = tempfile::tempdir().unwrap();
         let mut child = command(folder.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
-        Running { child, stdout, folder, said: String::new() }
+        Running { child, stdout, folder, said: String::new(), _place: place }
     }
 
     /// Reads until a line with these words, and returns the process that the line names.
@@ -370,8 +374,9 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
     if !is_installed() {
         return;
     }
-    // PostgreSQL admits 97 connections of an ordinary role.
-    let (output, folder) = output(&["--servers", "2", "--", "--threads", "1:60", "--db-pool", "60"]);
+    // PostgreSQL admits 97 connections of an ordinary role. Each server needs 3 besides its pool.
+    let flags = ["--", "--threads", "1:47", "--db-pool", "47"];
+    let (output, folder) = output(&[&["--servers", "2"], &flags[..]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with("ninetabs: server 2: ") && said.contains("accepted only"), "{said}");
     assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
@@ -382,6 +387,7 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
 fn reproduce(act: &str, arguments: &[&str]) -> (Output, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o711);
+    let _place = heavy_place();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["reproduce", "--fast", "--act", act]).args(arguments);
     command.env("TMPDIR", folder.path()).env_remove("CI");
@@ -459,6 +465,7 @@ fn a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind() {
     if !is_installed() || program("pgbouncer").is_none() {
         return;
     }
+    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o711);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::heavy::heavy_place;
 use crate::common::{PATIENCE, hear, names, program, set_mode, wait_for};
 
 /// The command, with its temporary files in this folder.
@@ -27,6 +28,7 @@ fn command(folder: &TempDir, arguments: &[&str]) -> Command {
 
 /// Runs the command, and waits until its temporary files are removed.
 fn output(arguments: &[&str]) -> Output {
+    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     let output = command(&folder, arguments).output().unwrap();
     expect_nothing_left(&folder);
@@ -97,6 +99,7 @@ fn tabs_of_servers_on_postgresql_lose_and_repeat_nothing_when_one_is_killed() {
 
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
+    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["--servers", "2", "--engine", "sqlite3", "--only", "push"];
     let mut child = command(&folder, &arguments).stderr(Stdio::piped()).spawn().unwrap();

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod chromedriver;
 pub mod cuts;
 pub mod engines;
+pub mod heavy;
 #[cfg(feature = "postgresql")]
 pub mod listeners;
 pub mod models;
