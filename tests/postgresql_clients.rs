@@ -173,7 +173,7 @@ fn other_programs_get_each_model_once_and_in_order_while_everything_is_killed_an
         Client::node("actioncable with a position", packages, &with_position, url),
     ];
     let mut plain = Client::node("actioncable", packages, &format!("{CABLE}{WITHOUT_POSITION}"), url);
-    let newest = |database: &str| *table(database).last().unwrap();
+    let newest = |database: &str| wait_for("a model", || table(database).last().copied());
     let wait_for_all = |clients: &mut [Client]| {
         let newest = newest(&database);
         clients.iter_mut().for_each(|client| client.wait_for(newest));

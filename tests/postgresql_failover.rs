@@ -15,7 +15,7 @@ use crate::common::postgres::{Engine, Sql, engine};
 use crate::common::{PATIENCE, Server, get, wait_for};
 
 const PUSH: &str = "/fixes/push/stream";
-const FLAGS: [&str; 6] = ["--threads", "2", "--db-query-timeout", "1", "--update-rate", "50ms"];
+const FLAGS: [&str; 6] = ["--threads", "2", "--db-query-timeout", "3", "--update-rate", "50ms"];
 /// By how much numbers jump after a failover.
 const JUMP: i64 = 1_000_000;
 const SYNCHRONOUS: &str = "synchronous_standby_names";

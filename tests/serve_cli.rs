@@ -5,11 +5,12 @@ use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::{
-    self, Server, as_another_user, create, hear, json, names, open_stream, read_until, send, set_mode,
-    start_and_hear,
+    self, PATIENCE, Server, as_another_user, create, hear, json, names, open_stream, read_until, send,
+    set_mode, start_and_hear,
 };
 use rustix::process::Signal;
 
@@ -41,7 +42,17 @@ fn copy_command(from: &Command, to: &mut Command) {
 }
 
 fn serve(folder: &Path, args: &[&str]) -> Output {
-    ninetabs(folder, &[&["serve"], args].concat()).output().unwrap()
+    let mut command = ninetabs(folder, &[&["serve"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A server whose standard input is closed may stop before it has refused to start. One that starts by mistake ends
+    // when this is closed.
+    let stdin = child.stdin.take();
+    thread::spawn(move || {
+        thread::sleep(PATIENCE);
+        drop(stdin);
+    });
+    child.wait_with_output().unwrap()
 }
 
 /// Checks the exit status, and that stderr is a single line with these words.

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::measured::WaitPlace;
-use super::sockets::{self, CLOSE_WAIT, ESTABLISHED, Ends, SYN_RECV, SYN_SENT};
+use super::sockets::{self, CLOSE_WAIT, ESTABLISHED, SYN_RECV, SYN_SENT, SocketEnds};
 
 /// Where the requests from these addresses to `server` wait. `None` for a request whose place cannot be determined.
 /// Blocks for as long as [`sockets::ends`].
@@ -27,7 +27,7 @@ pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
     Some(ends.iter().filter_map(|ends| Some(ends.server?.unsent)).sum())
 }
 
-fn place_of(ends: &Ends) -> WaitPlace {
+fn place_of(ends: &SocketEnds) -> WaitPlace {
     let Some(socket) = ends.server else {
         let is_connecting = ends.client.is_some_and(|socket| socket.state == SYN_SENT);
         // On loopback, the kernel drops a SYN only if the accept queue is full.
@@ -67,14 +67,14 @@ mod tests {
             (SYN_RECV, 0, 0, WaitPlace::AcceptQueueFull),
             (TIME_WAIT, 0, 0, WaitPlace::Refused),
         ] {
-            let found = place_of(&Ends { server: socket(state, unread, inode), client: None });
+            let found = place_of(&SocketEnds { server: socket(state, unread, inode), client: None });
             assert_eq!(found, place, "{state} {unread} {inode}");
         }
     }
 
     #[test]
     fn without_a_servers_end_a_connection_is_still_being_made_or_has_ended() {
-        let ends = |client| Ends { server: None, client };
+        let ends = |client| SocketEnds { server: None, client };
         assert_eq!(place_of(&ends(socket(SYN_SENT, 0, 9))), WaitPlace::AcceptQueueFull);
         assert_eq!(place_of(&ends(socket(ESTABLISHED, 0, 9))), WaitPlace::Refused);
         assert_eq!(place_of(&ends(None)), WaitPlace::Refused);

@@ -35,7 +35,7 @@ pub(super) const LISTEN: u8 = 0x0a;
 
 /// The sockets at the two ends of a connection, as far as they exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
+pub(super) struct SocketEnds {
     pub(super) server: Option<TcpSocket>,
     /// Looked up only if the server has no end of its own.
     pub(super) client: Option<TcpSocket>,
@@ -43,7 +43,7 @@ pub(super) struct Ends {
 
 /// The ends of the connections from these addresses to `server`, in the same order. `None` if the kernel does not show
 /// its sockets. Blocks for microseconds, or for milliseconds if it must read the whole list.
-pub(super) fn ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<Ends>> {
+pub(super) fn ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<SocketEnds>> {
     exact_ends(server, ours).or_else(|| {
         let sockets = with_port(server)?;
         Some(ours.iter().map(|ours| ends_among(&sockets, server, *ours)).collect())
@@ -53,21 +53,21 @@ pub(super) fn ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<Ends>>
 /// `None` if one of the connections has no end. This also happens if the kernel lacks the module that finds TCP
 /// sockets, because its answer is the same.
 #[cfg(target_os = "linux")]
-fn exact_ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<Ends>> {
+fn exact_ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<SocketEnds>> {
     let kernel = exact::Kernel::open().ok()?;
     let find = |ours: &SocketAddr| {
-        let found = Ends { server: kernel.connection(server, *ours).ok()?, client: None };
+        let found = SocketEnds { server: kernel.connection(server, *ours).ok()?, client: None };
         if found.server.is_some() {
             return Some(found);
         }
         let client = kernel.connection(*ours, server).ok()?;
-        client.is_some().then_some(Ends { client, ..found })
+        client.is_some().then_some(SocketEnds { client, ..found })
     };
     ours.iter().map(find).collect()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn exact_ends(_server: SocketAddr, _ours: &[SocketAddr]) -> Option<Vec<Ends>> {
+fn exact_ends(_server: SocketAddr, _ours: &[SocketAddr]) -> Option<Vec<SocketEnds>> {
     None
 }
 
@@ -77,14 +77,14 @@ pub(super) fn with_port(server: SocketAddr) -> Option<Vec<TcpSocket>> {
     if cfg!(target_os = "linux") { table::with_port(server) } else { None }
 }
 
-fn ends_among(sockets: &[TcpSocket], server: SocketAddr, ours: SocketAddr) -> Ends {
+fn ends_among(sockets: &[TcpSocket], server: SocketAddr, ours: SocketAddr) -> SocketEnds {
     let has = |one: SocketAddr, other: SocketAddr| {
         one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
     };
     let find =
         |local, remote| sockets.iter().find(|it| has(it.local, local) && has(it.remote, remote)).copied();
     let found = find(server, ours);
-    Ends { server: found, client: if found.is_none() { find(ours, server) } else { None } }
+    SocketEnds { server: found, client: if found.is_none() { find(ours, server) } else { None } }
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     /// Compares the exact answer with the list.
-    fn expect_same(server: SocketAddr, ours: SocketAddr) -> Ends {
+    fn expect_same(server: SocketAddr, ours: SocketAddr) -> SocketEnds {
         let exact = exact_ends(server, &[ours]).expect("an exact answer")[0];
         let sockets = with_port(server).unwrap();
         assert_eq!(exact, ends_among(&sockets, server, ours));
@@ -139,7 +139,7 @@ mod tests {
         // The kernel answers with the listening socket if no connection has these addresses.
         assert_eq!(exact_ends(server, &[SocketAddr::from(([127, 0, 0, 1], 1))]), None);
         let ends = ends(server, &[SocketAddr::from(([127, 0, 0, 1], 1))]).unwrap();
-        assert_eq!(ends, [Ends { server: None, client: None }]);
+        assert_eq!(ends, [SocketEnds { server: None, client: None }]);
     }
 
     #[test]
