@@ -246,8 +246,8 @@ mod tests {
             ("reproduce --tabs nine", "--tabs 'nine': give a number from 1 to 100"),
             ("reproduce --tabs 0", "--tabs '0': give a number from 1 to 100"),
             ("tab --events 0 http://localhost/", "--events '0': give 1 or more"),
-            ("reproduce --act 12", "--act '12': give an act from 1 to 9"),
-            ("reproduce 12", "'12': give an act from 1 to 9"),
+            ("reproduce --act 12", "--act '12': give an act from 1 to 10"),
+            ("reproduce 12", "'12': give an act from 1 to 10"),
             (
                 "serve --fix push",
                 "--fix 'push': this fix needs no flag; it runs on every server at /fixes/push. \
