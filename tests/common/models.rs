@@ -8,7 +8,7 @@ use ninetabs::lab::tab::{Happens, Settings, Tab};
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
-use crate::common::{self, PATIENCE, Server};
+use crate::common::{self, Server};
 
 pub const STREAM: &str = "/models/live_stream";
 
@@ -58,7 +58,7 @@ pub fn received_as(tab: &Tab, ids: impl Fn(&str) -> Vec<i64>) -> Vec<i64> {
 #[cfg(feature = "postgresql")]
 pub fn expect_ids(tab: &Tab, wanted: &[i64], who: &str) {
     let mut got = received(tab);
-    let all = common::poll(PATIENCE, || {
+    let all = common::poll(common::PATIENCE, || {
         got.extend(received(tab));
         (got.len() >= wanted.len()).then_some(())
     });
