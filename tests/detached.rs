@@ -17,6 +17,7 @@ use crate::common::{
     read_to_end, read_until, send, split, wait_for,
 };
 use crossbeam_channel::Receiver;
+use ninetabs::lab::event_stream::Parser;
 use ninetabs::lab::tab::Happens;
 use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::services::Services;
@@ -439,6 +440,34 @@ fn a_quiet_stream_has_a_heartbeat() {
     assert_eq!(events, 1, "the greeting: {happened:?}");
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.read(&mut [0; 9]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+}
+
+#[test]
+fn a_heartbeat_is_an_event_on_request_and_changes_no_position() {
+    let server = Server::start(&[]);
+    assert_eq!(create(server.app, "first").0, 201);
+    let open = |path: &str, kind: &str| {
+        let path = format!("{path}?last_event_id=0&heartbeat={kind}");
+        let mut stream =
+            send(server.app, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        assert!(read_head(&mut stream).starts_with("HTTP/1.1 200 "), "{path}");
+        stream
+    };
+    let streams = [PUSH, PARTIALS].map(|path| ["event", "beat"].map(|kind| open(path, kind)));
+    for [mut asked, mut invalid] in streams {
+        let read = read_until(&mut asked, "event: heartbeat\ndata: 5\n\n");
+        assert!(!read.contains("\n:\n\n"), "{read}");
+        let (mut parser, mut events) = (Parser::default(), Vec::new());
+        parser.feed(read.as_bytes(), |event| events.push(event)).unwrap();
+        let last = events.pop().unwrap();
+        assert_eq!((last.event_type.as_str(), last.data.as_str()), ("heartbeat", "5"));
+        assert_eq!(last.last_event_id, "1", "the position is that of the last model");
+        let read = read_until(&mut invalid, "\n:\n\n");
+        assert!(!read.contains("heartbeat"), "{read}");
+    }
+    let log = server.log();
+    let line = "\"beat\" is not a kind of heartbeat (comment or event); the stream sends comments";
+    assert_eq!(log.matches(line).count(), 2, "{log}");
 }
 
 /// Stores rows as other programs may write them, with times and names of every type and size.

@@ -19,6 +19,7 @@ use http::StatusCode;
 use ninetabs_server::Event;
 use ninetabs_server::event;
 use ninetabs_server::event_loop::{FELL_BEHIND, NextPiece, Peer};
+use ninetabs_server::log_limit::limited;
 use ninetabs_server::streams::drawn_retry;
 use ninetabs_server::{Request, Response};
 
@@ -47,6 +48,43 @@ fn next_heartbeat(now: Instant) -> Instant {
     now + HEARTBEAT.mul_f64(1.0 - HEARTBEAT_JITTER * fastrand::f64())
 }
 
+/// How a stream sends its heartbeats. The parameter `heartbeat` of its address selects this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heartbeat {
+    /// An EventSource discards comments, so the page's script does not see these heartbeats.
+    Comment,
+    /// An event, from which a script can tell a server that has nothing to send from one that has stopped. Its
+    /// data is the longest pause before the next one, in seconds; an EventSource discards events without data. It
+    /// is sent without an id, which would change the client's position.
+    Event,
+}
+
+impl Heartbeat {
+    /// Text that is not a kind of heartbeat counts as absent and is logged, as text that is not a position is.
+    fn of(request: &Request) -> Heartbeat {
+        match request.param("heartbeat").as_deref().map(str::trim) {
+            None | Some("" | "comment") => Heartbeat::Comment,
+            Some("event") => Heartbeat::Event,
+            Some(text) => {
+                limited!(
+                    Warn,
+                    "{text:?} is not a kind of heartbeat (comment or event); the stream sends comments"
+                );
+                Heartbeat::Comment
+            }
+        }
+    }
+
+    fn bytes(self) -> Rc<[u8]> {
+        let mut text = String::new();
+        match self {
+            Heartbeat::Comment => text.push_str(":\n\n"),
+            Heartbeat::Event => Event::data(HEARTBEAT.as_secs()).kind("heartbeat").encode(&mut text),
+        }
+        text.into_bytes().into()
+    }
+}
+
 /// The format in which a stream sends models. Each announcement is formatted once for all listeners.
 pub(super) struct PushShape {
     pub name: &'static str,
@@ -64,7 +102,8 @@ pub(super) fn listen(fixes: &Fixes, request: &Request, shape: PushShape) -> Resp
     // Taken before the head is sent: a model that the client creates after seeing the head is sent to it.
     let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let listener = PushListener::new(since, shape, fixes.live.retry(), Instant::now());
+    let heartbeat = Heartbeat::of(request);
+    let listener = PushListener::new(since, shape, heartbeat, fixes.live.retry(), Instant::now());
     Response::detach(move |detached| broadcaster.join(detached, Box::new(listener)))
         .with_header("content-type", "text/event-stream")
         .with_header("cache-control", "no-cache")
@@ -104,14 +143,21 @@ struct PushListener {
     shape: PushShape,
     /// The pause before its client reconnects.
     retry: Duration,
+    heartbeat: Heartbeat,
     /// When it gets its next heartbeat, unless something is sent earlier.
-    heartbeat: Instant,
+    next_heartbeat: Instant,
 }
 
 impl PushListener {
-    fn new(since: i64, shape: PushShape, retry: Duration, now: Instant) -> PushListener {
-        let heartbeat = next_heartbeat(now);
-        PushListener { reading: ListenerPosition::After(since), is_greeted: false, shape, retry, heartbeat }
+    fn new(
+        since: i64,
+        shape: PushShape,
+        heartbeat: Heartbeat,
+        retry: Duration,
+        now: Instant,
+    ) -> PushListener {
+        let (reading, next_heartbeat) = (ListenerPosition::After(since), next_heartbeat(now));
+        PushListener { reading, is_greeted: false, shape, retry, heartbeat, next_heartbeat }
     }
 
     /// The first block of every stream. It is a single block, since some clients mistake a block with only a `retry:`
@@ -147,7 +193,7 @@ impl Peer<Announcements> for PushListener {
             false if feed.settle(cursor) => {
                 let cursor = *cursor;
                 self.is_greeted = true;
-                self.heartbeat = next_heartbeat(now);
+                self.next_heartbeat = next_heartbeat(now);
                 return NextPiece::Send(self.greeting(cursor, feed.listeners()).into());
             }
             // The position at which it continues is not known yet.
@@ -156,12 +202,12 @@ impl Peer<Announcements> for PushListener {
         };
         match news {
             Ok(Some(announcement)) => {
-                self.heartbeat = next_heartbeat(now);
+                self.next_heartbeat = next_heartbeat(now);
                 NextPiece::Send(announcement.shaped(self.shape.name, |news| self.encode(news)))
             }
-            Ok(None) if now >= self.heartbeat => {
-                self.heartbeat = next_heartbeat(now);
-                NextPiece::Send(Rc::from(&b":\n\n"[..]))
+            Ok(None) if now >= self.next_heartbeat => {
+                self.next_heartbeat = next_heartbeat(now);
+                NextPiece::Send(self.heartbeat.bytes())
             }
             Ok(None) => NextPiece::Wait,
             Err(FellBehind) => NextPiece::Cut(FELL_BEHIND),
@@ -214,7 +260,7 @@ mod tests {
         let (base, began) = (Duration::from_secs(3), Instant::now());
         let shape = || PushShape { name: "none", make: Box::new(|_| String::new()) };
         let mut all: Vec<PushListener> =
-            (0..LISTENERS).map(|_| PushListener::new(0, shape(), base, began)).collect();
+            (0..LISTENERS).map(|_| PushListener::new(0, shape(), Heartbeat::Comment, base, began)).collect();
         // One of them claims a model that requires a query of the blocked database.
         all[0].reading = ListenerPosition::After(7);
         let (mut retries, mut beats) = (Vec::new(), Vec::new());
@@ -253,7 +299,8 @@ mod tests {
     fn a_stream_begins_with_one_block_that_has_its_retry_and_its_id() {
         let mut feed = blocked_feed();
         let shape = PushShape { name: "none", make: Box::new(|_| "[]".to_owned()) };
-        let mut listener = PushListener::new(0, shape, Duration::from_millis(1_500), Instant::now());
+        let retry = Duration::from_millis(1_500);
+        let mut listener = PushListener::new(0, shape, Heartbeat::Comment, retry, Instant::now());
         let NextPiece::Send(greeting) = listener.next(&mut feed, Instant::now()) else {
             panic!("no greeting")
         };
@@ -262,9 +309,33 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_is_a_comment_or_on_request_an_event_without_an_id() {
+        let retry = Duration::from_secs(3);
+        for (address, wanted) in [
+            ("/fixes/push/stream", ":\n\n"),
+            ("/fixes/push/stream?heartbeat=", ":\n\n"),
+            ("/fixes/push/stream?heartbeat=comment", ":\n\n"),
+            ("/fixes/push/stream?heartbeat=EVENT", ":\n\n"),
+            ("/fixes/push/stream?tab=1&heartbeat=event", "event: heartbeat\ndata: 5\n\n"),
+        ] {
+            let heartbeat = Heartbeat::of(&crate::test_request::with_fields(address, &[]));
+            let (mut feed, began) = (blocked_feed(), Instant::now());
+            let shape = PushShape { name: "none", make: Box::new(|_| "[]".to_owned()) };
+            let mut listener = PushListener::new(0, shape, heartbeat, retry, began);
+            assert!(matches!(listener.next(&mut feed, began), NextPiece::Send(_)), "no greeting");
+            assert!(matches!(listener.next(&mut feed, began), NextPiece::Wait), "{address}");
+            let NextPiece::Send(piece) = listener.next(&mut feed, began + HEARTBEAT) else {
+                panic!("{address}: no heartbeat")
+            };
+            assert_eq!(str::from_utf8(&piece).unwrap(), wanted, "{address}");
+        }
+    }
+
+    #[test]
     fn a_piece_takes_at_most_its_bytes_when_it_is_sent_whatever_its_names_contain() {
         let templates = Arc::new(Templates::new(partials::PARTIALS.to_vec(), None).unwrap());
-        let listener = |shape| PushListener::new(0, shape, Duration::ZERO, Instant::now());
+        let listener =
+            |shape| PushListener::new(0, shape, Heartbeat::Comment, Duration::ZERO, Instant::now());
         let listeners = [listener(as_json()), listener(partials::as_html(&templates))];
         let mut db = theirs::in_memory();
         for byte in (0..=0x7f).filter(|byte: &u8| !byte.is_ascii_alphanumeric()).chain([b'x', 0xff]) {
