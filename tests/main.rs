@@ -68,6 +68,7 @@ mod request_properties;
 mod screenshots;
 mod serve_cli;
 mod serve_stop;
+mod silence;
 mod simulate;
 mod slowhttptest;
 mod smoke;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{PATIENCE, Server, get, json, program};
+use rustix::process::Signal;
 use serde_json::json as object;
 
 const SIZES: [(u32, u32); 4] = [(1280, 720), (1920, 1080), (1024, 768), (390, 844)];
@@ -310,6 +311,23 @@ fn app_and_the_fixes(schemes: &'static [&'static str]) {
         camera.take_whole(&format!("fix-{fix}"));
         camera.print(&format!("fix-{fix}"));
     }
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_a_page_whose_server_is_stopped() {
+    let Some(camera) = Camera::new(COLORED) else { return };
+    let server = server();
+    camera.open(&server.url("/fixes/push"));
+    camera.wait("document.getElementById('stream-state').textContent === 'streams'");
+    server.signal(Signal::STOP);
+    camera.wait("document.getElementById('stream-state').textContent.startsWith('silent')");
+    // Keeps this state, which otherwise lasts for about a second.
+    camera.browser.run(
+        &camera.tab,
+        "const last = setTimeout(() => {}); for (let timer = 1; timer <= last; timer++) clearTimeout(timer);",
+    );
+    camera.take_whole("fix-push-silent");
 }
 
 #[test]
