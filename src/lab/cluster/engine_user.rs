@@ -1,10 +1,27 @@
 //! The user that runs the private PostgreSQL if this process runs as root.
 
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::postgres::{PostgresError, USER};
+use thiserror::Error;
+
+/// The name of the user, which the packages of PostgreSQL create. The superuser of the private engine has the same name.
+pub(super) const USER: &str = "postgres";
+
+/// Why the user cannot run PostgreSQL.
+#[derive(Debug, Error)]
+pub enum EngineUserError {
+    #[error(
+        "cannot run PostgreSQL as root, and the user {USER} does not exist: create it, or run this as an ordinary user"
+    )]
+    NoUser,
+    #[error(
+        "cannot find the ids of the user {USER}: cannot run id: {0}; add the folder that contains id to PATH"
+    )]
+    NoIds(io::Error),
+}
 
 /// The ids of the user.
 #[derive(Debug, Clone, Copy)]
@@ -15,14 +32,14 @@ pub(super) struct EngineUser {
 
 impl EngineUser {
     /// Asks the program `id`, because the user may come from a directory service.
-    pub fn find() -> Result<EngineUser, PostgresError> {
+    pub fn find() -> Result<EngineUser, EngineUserError> {
         let number = |flag: &str| {
             let output = Command::new("id").args([flag, USER]).stderr(Stdio::null()).output();
-            let output = output.map_err(PostgresError::NoIds)?;
+            let output = output.map_err(EngineUserError::NoIds)?;
             String::from_utf8(output.stdout)
                 .ok()
                 .and_then(|it| it.trim().parse().ok())
-                .ok_or(PostgresError::NoUser)
+                .ok_or(EngineUserError::NoUser)
         };
         Ok(EngineUser { user: number("-u")?, group: number("-g")? })
     }

@@ -23,7 +23,7 @@ use super::super::interrupt::{Interrupt, Interrupted};
 use super::super::program::{Program, find};
 use super::super::scratch::{Scratch, ScratchError};
 use super::engine_end::{END, processes};
-use super::engine_user::EngineUser;
+use super::engine_user::{EngineUser, EngineUserError, USER};
 
 /// How long `initdb` or the engine may take to start. After a crash, the engine first replays its log.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -33,8 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Packages install each version in a subfolder of one of these, with its programs in `bin`.
 const FOLDERS: [&str; 4] = ["/usr/lib/postgresql", "/usr", "/usr/local", "/opt/homebrew/opt"];
-/// The user that runs the engine if this process runs as root.
-pub(super) const USER: &str = "postgres";
 /// The role of the servers, which is not a superuser, and its database.
 pub(super) const ROLE: &str = "ninetabs";
 pub(super) const DATABASE: &str = "models";
@@ -72,14 +70,8 @@ pub enum PostgresError {
     NoFolder(#[from] ScratchError),
     #[error("cannot prepare the folder of PostgreSQL: {0}")]
     Prepare(io::Error),
-    #[error(
-        "cannot run PostgreSQL as root, and the user {USER} does not exist: create it, or run this as an ordinary user"
-    )]
-    NoUser,
-    #[error(
-        "cannot find the ids of the user {USER}: cannot run id: {0}; add the folder that contains id to PATH"
-    )]
-    NoIds(io::Error),
+    #[error(transparent)]
+    User(#[from] EngineUserError),
     #[error(
         "the user {USER}, which runs PostgreSQL, cannot enter {}: set TMPDIR to a folder that it can enter, such as /tmp",
         .0.display()

@@ -13,7 +13,8 @@ use ninetabs_server::threads;
 
 use super::super::interrupt::Interrupt;
 use super::super::program::Program;
-use super::postgres::{DATABASE, PostgresError, PrivatePostgres, ROLE, USER, last_words};
+use super::engine_user::USER;
+use super::postgres::{DATABASE, PostgresError, PrivatePostgres, ROLE, last_words};
 
 /// How long a statement may take.
 const STATEMENT_WITHIN: Duration = Duration::from_secs(60);
