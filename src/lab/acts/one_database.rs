@@ -17,7 +17,7 @@ const SERVERS: usize = 3;
 const KILLED: usize = 2;
 const CREATES: [usize; 2] = [1, 3];
 /// The minimum of the maximum time of a query, so that the servers can start on a busy machine.
-const LEAST_QUERY: Duration = Duration::from_secs(2);
+const LEAST_QUERY: Duration = Duration::from_secs(4);
 /// Cuts all connections of the servers, including those that wait for notifications.
 const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'ninetabs'";
 

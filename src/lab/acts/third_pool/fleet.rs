@@ -18,6 +18,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The servers have a connection for their producers, but these produce nothing: an hour.
 const PRODUCE_EVERY: &str = "3600";
+/// The act counts connections and measures no times, so a server may take its time to open them.
+const QUERY_TIMEOUT: &str = "30";
 /// The stream of the tabs. It does not hold a thread.
 const STREAM: &str = "/fixes/push/stream";
 /// The stream that holds a thread.
@@ -52,6 +54,7 @@ impl<'a> Fleet<'a> {
             ("--produce-every", PRODUCE_EVERY.to_owned()),
             ("--update-rate", in_seconds(plan.pace.update_rate)),
             ("--retry", in_seconds(plan.pace.retry)),
+            ("--db-query-timeout", QUERY_TIMEOUT.to_owned()),
         ];
         let ours = ours.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let flags: Vec<String> = ours.chain(flags.iter().cloned()).collect();
