@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, SCHEMES, Tab};
+use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{self, Server, ask, json, send, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -343,10 +343,7 @@ fn axe_finds_nothing_serious_on_two_walls_and_nothing_overflows() {
     let wall = open(&browser, &server, "?beside=push");
     browser.wait_for(&wall, &format!("{RIGHT}.streaming === 9"));
     browser.wait_for(&wall, "document.querySelectorAll('.tab[data-state=\"streaming\"]').length === 8");
-    for scheme in SCHEMES {
-        browser.prefer(&wall, scheme);
-        assert_eq!(axe.serious(&browser, &wall), [""; 0], "{scheme}");
-    }
+    axe.expect_nothing_serious(&browser, &wall, "the two walls");
     for (width, height) in [(1280, 720), (1024, 768), (1920, 1080), (390, 844)] {
         browser.devtools(
             &wall,

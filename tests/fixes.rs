@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, SCHEMES};
+use crate::common::chromedriver::Browser;
 use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::models::{assert_gapless, ids, open_tab};
 use crate::common::{
@@ -417,10 +417,7 @@ fn each_page_shows_its_fix_at_work_and_is_accessible() {
 
     for page in ["/fixes".to_owned()].into_iter().chain(NAMES.map(|name| format!("/fixes/{name}"))) {
         browser.goto(&tab, &server.url(&page));
-        for scheme in SCHEMES {
-            browser.prefer(&tab, scheme);
-            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{page}, {scheme}");
-        }
+        axe.expect_nothing_serious(&browser, &tab, &page);
         for width in [280, 390, 1280] {
             browser.devtools(
                 &tab,

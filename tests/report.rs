@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, SCHEMES};
+use crate::common::chromedriver::Browser;
 use crate::common::{
     self, Server, call, get, json, names, read_head, read_to_end, send, wait_for, with_two_threads,
 };
@@ -157,10 +157,7 @@ fn a_report_is_accessible_and_fits_a_phone() {
         assert_eq!(browser.eval(&tab, fits), true, "{width}");
         let box_is_wider = "(it => it.scrollWidth > it.clientWidth)(document.querySelector('.box'))";
         assert_eq!(browser.eval(&tab, box_is_wider), Value::Bool(lanes_move), "{width}");
-        for scheme in SCHEMES {
-            browser.prefer(&tab, scheme);
-            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
-        }
+        axe.expect_nothing_serious(&browser, &tab, &format!("{width}"));
     }
     let loaded = browser.eval(&tab, "performance.getEntriesByType('resource').length");
     assert_eq!(loaded, 0);
@@ -389,10 +386,7 @@ fn a_saved_report_is_accessible_fits_a_phone_and_prints_on_a4() {
         size(width);
         let fits = "(it => it.scrollWidth <= it.clientWidth)(document.documentElement)";
         assert_eq!(browser.eval(&tab, fits), true, "{width}");
-        for scheme in SCHEMES {
-            browser.prefer(&tab, scheme);
-            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
-        }
+        axe.expect_nothing_serious(&browser, &tab, &format!("{width}"));
     }
     // A4 without its margins, at 96 pixels per inch.
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &object!({ "media": "print" }));

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, LOOK_EVERY, SCHEMES, Tab};
+use crate::common::chromedriver::{Browser, LOOK_EVERY, Tab};
 use crate::common::{self, Server, json, wait_for};
 use crate::tour::{begin_step, start_tour, wait_until_as_expected};
 use serde_json::{Value, json as object};
@@ -292,10 +292,7 @@ fn axe_finds_nothing_serious_on_the_wall_and_nothing_overflows() {
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     let look = |state: &str| {
-        for scheme in SCHEMES {
-            browser.prefer(&wall, scheme);
-            assert_eq!(axe.serious(&browser, &wall), [""; 0], "{state}, {scheme}");
-        }
+        axe.expect_nothing_serious(&browser, &wall, state);
     };
     look("one host");
     start_tour(&browser, &wall);

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use super::chromedriver::{Browser, Tab};
+use super::chromedriver::{Browser, SCHEMES, Tab};
 use super::npm;
 
 /// The version whose rules the pages follow.
@@ -24,17 +24,28 @@ impl Axe {
         source.as_deref().map(|source| Axe { source })
     }
 
-    /// The current serious and critical findings in a tab's page: each rule with the elements that violate
-    /// it.
-    pub fn serious(&self, browser: &Browser, tab: &Tab) -> Vec<String> {
-        let begin = "window.found = undefined;
-            axe.run(document, { resultTypes: ['violations'] }).then(
-              results => { window.found = { violations: results.violations, passes: results.passes.length } },
-              error => { window.found = { failed: String(error) } });";
+    /// Checks that a tab's page has no serious and no critical problem in any color scheme. The rules that do not depend
+    /// on colors are checked in one scheme.
+    pub fn expect_nothing_serious(&self, browser: &Browser, tab: &Tab, what: &str) {
+        for (n, scheme) in SCHEMES.into_iter().enumerate() {
+            browser.prefer(tab, scheme);
+            let rules = if n == 0 { "" } else { ", runOnly: ['color-contrast', 'link-in-text-block']" };
+            assert_eq!(self.serious(browser, tab, rules), [""; 0], "{what}, {scheme}");
+        }
+    }
+
+    /// The current findings: each rule with the elements that violate it.
+    fn serious(&self, browser: &Browser, tab: &Tab, rules: &str) -> Vec<String> {
+        let begin = format!(
+            "window.found = undefined;
+            axe.run(document, {{ resultTypes: ['violations']{rules} }}).then(
+              results => {{ window.found = {{ violations: results.violations, passes: results.passes.length }} }},
+              error => {{ window.found = {{ failed: String(error) }} }});"
+        );
         if browser.eval(tab, "typeof axe") != "object" {
             browser.run(tab, self.source);
         }
-        browser.run(tab, begin);
+        browser.run(tab, &begin);
         browser.wait_for(tab, "found !== undefined");
         let found = browser.eval(tab, "found");
         let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe failed: {found}"));
