@@ -78,7 +78,7 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
         let greedy: Vec<_> =
             (0..GREEDY).map(|_| scope.spawn(|| be_greedy(server.app, &is_over, &answers))).collect();
         let (mut waits, mut seen) = (Vec::new(), 0);
-        wait_for("ten visits", || {
+        wait_for("five visits", || {
             // Waits until the greedy clients are active.
             let before = answers.load(Ordering::Relaxed);
             wait_for("an answer to a greedy client", || {
@@ -87,7 +87,7 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
             let mut visitor = send(server.app, PAGE);
             assert_eq!(read_answer(&mut visitor).body, "up\n");
             waits.extend(begun_before(&server, visitor.local_addr().unwrap().port(), &mut seen));
-            (waits.len() >= 10).then_some(())
+            (waits.len() >= 5).then_some(())
         });
         is_over.store(true, Ordering::Relaxed);
         greedy.into_iter().for_each(|client| client.join().unwrap());

@@ -1,16 +1,15 @@
 //! `ninetabs serve` as a command: its error messages, its environment variables, its output, and its files.
 
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::thread;
 
 use crate::common::engines::{EngineKind, on_each_engine};
 use crate::common::{
-    self, PATIENCE, Server, as_another_user, create, hear, json, names, open_stream, read_until, send,
-    set_mode, start_and_hear,
+    self, Server, as_another_user, create, hear, json, names, open_stream, read_until, send, set_mode,
+    start_and_hear,
 };
 use rustix::process::Signal;
 
@@ -41,18 +40,20 @@ fn copy_command(from: &Command, to: &mut Command) {
     to.args(from.get_args()).envs(from.get_envs().filter_map(|(key, value)| Some((key, value?))));
 }
 
+/// Runs a server that is expected to refuse to start, or to start and then to stop without an error.
 fn serve(folder: &Path, args: &[&str]) -> Output {
     let mut command = ninetabs(folder, &[&["serve"], args].concat());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A server whose standard input is closed may stop before it has refused to start. One that starts by mistake ends
-    // when this is closed.
+    // A server whose standard input is closed may stop before it has refused to start. So this is closed only after a
+    // server has described itself.
     let stdin = child.stdin.take();
-    thread::spawn(move || {
-        thread::sleep(PATIENCE);
-        drop(stdin);
-    });
-    child.wait_with_output().unwrap()
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    while stdout.read_until(b'\n', &mut said).unwrap() > 0 && !said.ends_with(b"Ctrl-C stops.\n") {}
+    drop(stdin);
+    stdout.read_to_end(&mut said).unwrap();
+    Output { stdout: said, ..child.wait_with_output().unwrap() }
 }
 
 /// Checks the exit status, and that stderr is a single line with these words.

@@ -34,6 +34,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const SCHEMES: [&str; 3] = ["light", "dark", "forced"];
 /// The pause between two checks. Each check costs the browser some time as well.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The longest pause. What has not happened within seconds need not be noticed at once.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
 
 /// Every browser prefers reduced motion. The wall and the dashboard then draw only once per second, which saves a
 /// seventh to a quarter of their processor time, and new rows on the page of models do not fade.
@@ -252,16 +254,16 @@ impl Browser {
 
     /// Waits until an expression is true in a tab's page.
     pub fn wait_for(&self, tab: &Tab, expression: &str) {
-        let end = Instant::now() + PATIENCE;
+        let began = Instant::now();
         while self.eval(tab, expression) != Value::Bool(true) {
-            if Instant::now() > end {
+            if began.elapsed() > PATIENCE {
                 let page = self.eval(tab, "location.href + document.documentElement.outerHTML");
                 panic!(
                     "{expression} did not become true within {PATIENCE:?}: {page}\n{:?}",
                     self.console(tab)
                 );
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep((began.elapsed() / 8).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY));
         }
     }
 
