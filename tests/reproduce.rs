@@ -190,7 +190,9 @@ fn every_act_fits_on_a_screen_of_24_rows() {
         };
         terminal.wait_for("the verdict", is_over);
         let text = terminal.text();
-        if act < 7 {
+        // On a busy machine, a run that is repeated adds a line about the first one.
+        let was_repeated = text.contains("is opened again");
+        if act < 7 && !was_repeated {
             for part in
                 [format!("Act {act} of 7:"), "Expected".into(), "✓".into(), "Why".into(), "0 s ".into()]
             {
@@ -230,7 +232,7 @@ fn output_is_ascii_without_utf_8_or_on_a_dumb_terminal_and_no_color_disables_col
     let arguments = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
     for (variables, is_colored) in [(&[("NO_COLOR", "1")][..], false), (&[], true)] {
         let Some(terminal) = Terminal::start(&arguments, variables, (80, 24)) else { return };
-        terminal.wait_for("the end of the run", |screen| screen.contains("See it live"));
+        terminal.wait_for("the end of the run", |screen| screen.contains("claims held in"));
         assert_eq!(terminal.has_colors(), is_colored, "{variables:?}");
     }
 }
