@@ -8,9 +8,7 @@ mod app;
 mod beside;
 mod cable;
 mod chromium;
-mod cluster;
 mod compare;
-mod compare_servers;
 mod control;
 mod ctl;
 mod dashboard;
@@ -44,17 +42,7 @@ mod positions;
 #[cfg(feature = "postgresql")]
 mod postgresql;
 #[cfg(feature = "postgresql")]
-mod postgresql_clients;
-#[cfg(feature = "postgresql")]
-mod postgresql_failover;
-#[cfg(feature = "postgresql")]
-mod postgresql_faults;
-#[cfg(feature = "postgresql")]
-mod postgresql_network;
-#[cfg(feature = "postgresql")]
 mod postgresql_servers;
-#[cfg(feature = "postgresql")]
-mod postgresql_writers;
 mod probe;
 mod probe_cli;
 mod probe_http2;
@@ -68,6 +56,7 @@ mod request_properties;
 mod screenshots;
 mod serve_cli;
 mod serve_stop;
+mod several;
 mod silence;
 mod simulate;
 mod slowhttptest;

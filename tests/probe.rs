@@ -32,8 +32,10 @@ use crate::common::poll;
 use crate::common::scripted::{Client, GAP, Request, Scripted, Slots};
 
 /// A run takes up to half a minute, or one to two minutes for the two that are listed. It sleeps most of the time.
+/// It measures another program while the machine also runs other tests, so a body that fails is tried again.
 pub static BATCH: Batch = Batch::new(
     12,
+    3,
     &["slots_that_never_return", "a_slot_that_returns_late_does_not_blame_compression"],
     &[
         bodies::BODIES,

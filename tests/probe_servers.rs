@@ -10,7 +10,7 @@ use crate::common::batch::{Batch, batch};
 use crate::common::probed::Probed;
 
 // Each run takes up to a minute, and sleeps most of the time.
-static BATCH: Batch = Batch::new(13, &[], &[BODIES]);
+static BATCH: Batch = Batch::new(13, 3, &[], &[BODIES]);
 
 batch! { super::BATCH:
     an_event_loop_has_no_limit,

@@ -4,16 +4,11 @@
 //! The first test of a batch to run starts the bodies of all tests of the batch that the command line selects,
 //! unless [`Batch::begin`] has already done so. To see where a body panicked, run its test alone.
 //!
-//! The bodies measure other programs while the machine also runs other tests, so a body that fails is tried again.
-
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
-
-/// Maximum number of attempts per body.
-const ATTEMPTS: usize = 3;
 
 /// A test: its full path and its body.
 pub type Body = (&'static str, fn());
@@ -26,6 +21,8 @@ pub struct Batch {
     longest: &'static [&'static str],
     /// Maximum number of bodies that run at the same time.
     width: usize,
+    /// Maximum number of attempts per body.
+    attempts: usize,
     started: Mutex<Option<HashMap<&'static str, JoinHandle<()>>>>,
     running: Mutex<usize>,
     ended: Condvar,
@@ -34,6 +31,7 @@ pub struct Batch {
 impl Batch {
     pub const fn new(
         width: usize,
+        attempts: usize,
         longest: &'static [&'static str],
         bodies: &'static [&'static [Body]],
     ) -> Batch {
@@ -41,6 +39,7 @@ impl Batch {
             bodies,
             longest,
             width,
+            attempts,
             started: Mutex::new(None),
             running: Mutex::new(0),
             ended: Condvar::new(),
@@ -85,7 +84,7 @@ impl Batch {
         for attempt in 1.. {
             match catch_unwind(body) {
                 Ok(()) => return,
-                Err(panic) if attempt < ATTEMPTS => {
+                Err(panic) if attempt < self.attempts => {
                     eprintln!("trying again after: {}", message(&*panic));
                 }
                 Err(panic) => resume_unwind(panic),
@@ -142,12 +141,13 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 /// Turns each of these functions into a test, and lists the functions as `BODIES` for the batch, which runs them in
 /// parallel.
 macro_rules! batch {
-    ($batch:path: $($name:ident),* $(,)?) => {
+    ($batch:path: $($(#[$attribute:meta])* $name:ident),* $(,)?) => {
         pub const BODIES: &[crate::common::batch::Body] =
-            &[$((concat!(module_path!(), "::at_once::", stringify!($name)), $name as fn())),*];
+            &[$($(#[$attribute])* (concat!(module_path!(), "::at_once::", stringify!($name)), $name as fn())),*];
 
         mod at_once {
             $(
+                $(#[$attribute])*
                 #[test]
                 fn $name() {
                     $batch.run(concat!(module_path!(), "::", stringify!($name)));

@@ -9,7 +9,6 @@ pub mod cases;
 pub mod chromedriver;
 pub mod cuts;
 pub mod engines;
-pub mod heavy;
 #[cfg(feature = "postgresql")]
 pub mod listeners;
 pub mod models;
@@ -183,9 +182,10 @@ impl Server {
     }
 
     pub fn spawn(mut command: Command, folder: TempDir) -> Server {
-        // The bodies of the probe tests mostly wait. If each of them began only when libtest reached its test, they
-        // would block all test threads while the processors are idle.
+        // The bodies of these tests mostly wait. If each of them began only when libtest reached its test, they would
+        // block all test threads while the processors are idle.
         crate::probe::BATCH.begin();
+        crate::several::BATCH.begin();
         let place = DatabasePlace::of(&command);
         let mut child = command.spawn().unwrap();
         let state = folder.path().join("state");

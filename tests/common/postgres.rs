@@ -20,7 +20,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client, NoTls, Row};
 
-use crate::common::heavy::{HeavyPlace, heavy_place};
 use crate::common::{PATIENCE, Server, program, set_mode, wait_for};
 
 /// Where Debian, Fedora and other distributions install the programs of each version.
@@ -75,8 +74,6 @@ pub struct Engine {
     databases: AtomicU32,
     /// The shell, whose standard input is the pipe.
     _end: Child,
-    /// `None` for the shared engine and for standbys.
-    _place: Option<HeavyPlace>,
 }
 
 /// A database of one test, owned by the ordinary role `ninetabs`.
@@ -89,7 +86,7 @@ pub struct TestDatabase<'a> {
 /// `None`.
 pub fn engine() -> Option<&'static Engine> {
     static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::start_shared(Vec::new(), &[])).as_ref()
+    ENGINE.get_or_init(Engine::start).as_ref()
 }
 
 /// The folder of the programs of the newest version that is installed.
@@ -127,13 +124,6 @@ impl Engine {
 
     /// The same with these words before the command that starts the engine.
     pub fn start_behind(prefix: Vec<String>, settings: &[&'static str]) -> Option<Engine> {
-        let place = heavy_place();
-        let mut engine = Engine::start_shared(prefix, settings)?;
-        engine._place = Some(place);
-        Some(engine)
-    }
-
-    fn start_shared(prefix: Vec<String>, settings: &[&'static str]) -> Option<Engine> {
         let mut engine = Engine::in_new_folder(programs()?, settings);
         engine.prefix = prefix;
         engine.create_files();
@@ -157,7 +147,6 @@ impl Engine {
             prefix: Vec::new(),
             databases: AtomicU32::new(0),
             _end: end,
-            _place: None,
         }
     }
 

@@ -4,12 +4,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use super::PUSH;
+use crate::common::batch::batch;
 use crate::common::listeners::{cable_client, discard, listener};
 use crate::common::models::{self, STREAM, open_tab_at};
 use crate::common::names::{NameServer, with_names};
 use crate::common::network::{THERE, There, with_another_machine};
 use crate::common::postgres::{Engine, TestDatabase};
 use crate::common::{Server, create, get, read_until, wait_for};
+
+batch! {
+    crate::several::BATCH:
+    a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves,
+}
 
 /// An address of the other machine that does not stay.
 const VANISHES: &str = "10.99.0.9";
@@ -24,9 +30,12 @@ const SETTINGS: [&str; 5] = [
     "tcp_keepalives_count=2",
 ];
 
-#[test]
 fn a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves() {
-    let name = "postgresql_network::cut::a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves";
+    let path = concat!(
+        module_path!(),
+        "::at_once::a_cut_link_and_a_silent_name_server_cost_only_503_answers_and_servers_recover_by_themselves"
+    );
+    let (_, name) = path.split_once("::").unwrap();
     with_another_machine(name, |there| {
         let Some(engine) = Engine::start_behind(there.prefix(), &SETTINGS) else { return };
         partition(&there, &engine.database());
@@ -45,7 +54,7 @@ fn listens(server: &Server, wanted: bool) {
 
 /// A server behind the cable and one beside PostgreSQL, whose socket needs no network.
 fn partition(there: &There, database: &TestDatabase<'_>) {
-    let flags = ["--threads", "3", "--db-query-timeout", "1", "--update-rate", "100ms"];
+    let flags = ["--threads", "3", "--db-query-timeout", "4", "--update-rate", "100ms"];
     let cut = database.server(&[&flags[..], &["--database", &database.url_at(address())]].concat());
     let beside = database.server(&flags);
     listens(&cut, true);

@@ -10,12 +10,22 @@ use ninetabs::lab::tab::Tab;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::common::batch::batch;
 use crate::common::models::{self, open_tab_at};
 use crate::common::postgres::{Engine, Sql, engine};
 use crate::common::{PATIENCE, Server, get, wait_for};
 
+batch! {
+    crate::several::BATCH:
+    after_an_asynchronous_failover_models_may_be_lost_and_no_number_is_assigned_twice,
+    with_a_synchronous_standby_every_answered_model_survives_and_without_it_creates_wait,
+    servers_leave_a_primary_that_becomes_read_only_or_hangs_and_never_return_to_it,
+    a_restored_copy_of_the_files_and_crashes_without_synchronous_commit_assign_no_number_twice,
+    a_database_that_is_read_only_for_a_while_serves_pages_and_answers_creates_with_503,
+}
+
 const PUSH: &str = "/fixes/push/stream";
-const FLAGS: [&str; 6] = ["--threads", "2", "--db-query-timeout", "3", "--update-rate", "50ms"];
+const FLAGS: [&str; 6] = ["--threads", "2", "--db-query-timeout", "6", "--update-rate", "50ms"];
 /// By how much numbers jump after a failover.
 const JUMP: i64 = 1_000_000;
 const SYNCHRONOUS: &str = "synchronous_standby_names";
@@ -88,7 +98,6 @@ fn wait_for_a_page(server: &Server) {
     wait_for("a page", || (get(server.app, "/").0 == 200).then_some(()));
 }
 
-#[test]
 fn after_an_asynchronous_failover_models_may_be_lost_and_no_number_is_assigned_twice() {
     let Some(primary) = Engine::start_primary() else { return };
     let standby = primary.start_standby();
@@ -148,7 +157,6 @@ fn after_an_asynchronous_failover_models_may_be_lost_and_no_number_is_assigned_t
     assert_eq!((confirmed, lost.len()), (4, 6));
 }
 
-#[test]
 fn with_a_synchronous_standby_every_answered_model_survives_and_without_it_creates_wait() {
     let Some(primary) = Engine::start_primary() else { return };
     // The standby inherits the setting with the files.
@@ -235,7 +243,6 @@ fn with_a_synchronous_standby_every_answered_model_survives_and_without_it_creat
     }
 }
 
-#[test]
 fn servers_leave_a_primary_that_becomes_read_only_or_hangs_and_never_return_to_it() {
     let Some(first) = Engine::start_primary() else { return };
     let second = first.start_standby();
@@ -295,7 +302,6 @@ fn create_at_once(servers: &[Server], answered: &mut Answered) {
     }
 }
 
-#[test]
 fn a_restored_copy_of_the_files_and_crashes_without_synchronous_commit_assign_no_number_twice() {
     let Some(engine) = Engine::start() else { return };
     let database = engine.database();
@@ -337,7 +343,6 @@ fn a_restored_copy_of_the_files_and_crashes_without_synchronous_commit_assign_no
     assert_eq!(epochs(&sql), 1);
 }
 
-#[test]
 fn a_database_that_is_read_only_for_a_while_serves_pages_and_answers_creates_with_503() {
     let Some(engine) = engine() else { return };
     let database = engine.database();

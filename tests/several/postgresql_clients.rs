@@ -10,9 +10,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::cluster::{Running, is_installed, signal_all, with_children};
+use super::cluster::{Running, is_installed, signal_all, with_children};
+use crate::common::batch::batch;
 use crate::common::postgres::Sql;
 use crate::common::{models, npm, program, wait_for};
+
+batch! {
+    crate::several::BATCH:
+    other_programs_get_each_model_once_and_in_order_while_everything_is_killed_and_stopped,
+}
 
 /// Requests the stream again whenever it ends, and at least every five seconds, with the id of the last complete event.
 /// An incomplete event is discarded, as by an EventSource.
@@ -146,7 +152,6 @@ fn table(url: &str) -> Vec<i64> {
     sql.numbers("SELECT id FROM models ORDER BY id")
 }
 
-#[test]
 fn other_programs_get_each_model_once_and_in_order_while_everything_is_killed_and_stopped() {
     if !is_installed() {
         return;
@@ -156,7 +161,7 @@ fn other_programs_get_each_model_once_and_in_order_while_everything_is_killed_an
     let Some(packages) = npm::install(&packages) else { return };
     let packages = packages.path();
 
-    let flags = ["--produce-every", "0.5", "--retry", "1", "--update-rate", "0.2", "--db-query-timeout", "1"];
+    let flags = ["--produce-every", "0.5", "--retry", "1", "--update-rate", "0.2", "--db-query-timeout", "2"];
     let mut cluster = Running::start(&[&["--tabs", "0", "--"][..], &flags].concat());
     let postgres = cluster.hear("PostgreSQL ");
     let servers = [1, 2, 3].map(|n| cluster.hear(&format!("Server {n} (process")));

@@ -13,8 +13,29 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::heavy::{HeavyPlace, heavy_place};
+use crate::common::batch::batch;
 use crate::common::{PATIENCE, hear, names, program, set_mode, wait_for};
+
+batch! {
+    crate::several::BATCH:
+    one_command_shows_three_servers_nine_tabs_and_each_model_once,
+    sqlite_needs_nothing_that_is_installed,
+    tabs_get_each_model_once_while_a_server_and_the_engine_are_killed_and_stopped,
+    tabs_of_a_stopped_server_move_and_a_killed_haproxy_starts_again_on_its_port,
+    nothing_is_left_after_an_interrupt_or_a_kill_at_any_step,
+    a_closed_pipe_ends_everything_without_an_error,
+    a_folder_a_limit_or_a_program_that_is_missing_is_named_in_one_line,
+    a_server_that_does_not_start_ends_the_command_with_its_reason,
+    act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped,
+    act_9_of_reproduce_holds_and_without_postgresql_it_is_skipped,
+    act_10_of_reproduce_holds_and_without_postgresql_it_is_skipped,
+    the_claims_of_act_10_fail_if_the_servers_open_fewer_connections,
+    a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind,
+    the_claims_of_act_9_fail_if_numbers_are_assigned_without_the_lock,
+    arguments_that_do_not_fit_are_wrong_usage,
+    #[cfg(feature = "postgresql")]
+    an_existing_database_keeps_its_models,
+}
 
 /// The command, with its temporary files in a folder of its own.
 pub(crate) struct Running {
@@ -23,7 +44,6 @@ pub(crate) struct Running {
     stdout: Option<BufReader<ChildStdout>>,
     folder: TempDir,
     said: String,
-    _place: HeavyPlace,
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -35,7 +55,6 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
 }
 
 fn output(arguments: &[&str]) -> (Output, TempDir) {
-    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     (command(folder.path(), arguments).output().unwrap(), folder)
 }
@@ -54,11 +73,10 @@ fn wait_until_empty(folder: &TempDir) {
 
 impl Running {
     pub fn start(arguments: &[&str]) -> Running {
-        let place = heavy_place();
         let folder = tempfile::tempdir().unwrap();
         let mut child = command(folder.path(), arguments).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().map(BufReader::new);
-        Running { child, stdout, folder, said: String::new(), _place: place }
+        Running { child, stdout, folder, said: String::new() }
     }
 
     /// Reads until a line with these words, and returns the process that the line names.
@@ -161,7 +179,6 @@ fn expect_each_model_once(report: &Value, servers: u64, tabs: usize) {
     }
 }
 
-#[test]
 fn one_command_shows_three_servers_nine_tabs_and_each_model_once() {
     if !is_installed() {
         return;
@@ -175,7 +192,6 @@ fn one_command_shows_three_servers_nine_tabs_and_each_model_once() {
     wait_until_empty(&folder);
 }
 
-#[test]
 fn sqlite_needs_nothing_that_is_installed() {
     let arguments = ["--engine", "sqlite3", "--servers", "2", "--tabs", "3", "--for", "2", "--json"];
     let (output, folder) = output(&[&arguments[..], &["--", "--produce-every", "0.1"]].concat());
@@ -184,7 +200,6 @@ fn sqlite_needs_nothing_that_is_installed() {
     wait_until_empty(&folder);
 }
 
-#[test]
 fn tabs_get_each_model_once_while_a_server_and_the_engine_are_killed_and_stopped() {
     if !is_installed() {
         return;
@@ -226,7 +241,6 @@ fn listeners(controls: &[String]) -> u64 {
     controls.iter().map(open).sum()
 }
 
-#[test]
 fn tabs_of_a_stopped_server_move_and_a_killed_haproxy_starts_again_on_its_port() {
     if program("haproxy").is_none() {
         return;
@@ -268,7 +282,6 @@ fn tabs_of_a_stopped_server_move_and_a_killed_haproxy_starts_again_on_its_port()
     running.expect_nothing_left();
 }
 
-#[test]
 fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
     if !is_installed() {
         return;
@@ -309,7 +322,6 @@ fn nothing_is_left_after_an_interrupt_or_a_kill_at_any_step() {
     assert_eq!((ended, theirs.wait().unwrap().success()), (None, false));
 }
 
-#[test]
 fn a_closed_pipe_ends_everything_without_an_error() {
     let arguments = ["--engine", "sqlite3", "--servers", "1", "--tabs", "1"];
     let mut running = Running::start(&arguments);
@@ -320,7 +332,6 @@ fn a_closed_pipe_ends_everything_without_an_error() {
     running.expect_nothing_left();
 }
 
-#[test]
 fn a_folder_a_limit_or_a_program_that_is_missing_is_named_in_one_line() {
     if !is_installed() {
         return;
@@ -369,7 +380,6 @@ fn a_folder_a_limit_or_a_program_that_is_missing_is_named_in_one_line() {
     });
 }
 
-#[test]
 fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
     if !is_installed() {
         return;
@@ -387,7 +397,6 @@ fn a_server_that_does_not_start_ends_the_command_with_its_reason() {
 fn reproduce(act: &str, arguments: &[&str]) -> (Output, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o711);
-    let _place = heavy_place();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["reproduce", "--fast", "--act", act]).args(arguments);
     command.env("TMPDIR", folder.path()).env_remove("CI");
@@ -411,17 +420,14 @@ fn holds_or_is_skipped(act: &str) {
     wait_until_empty(&folder);
 }
 
-#[test]
 fn act_8_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
     holds_or_is_skipped("8");
 }
 
-#[test]
 fn act_9_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
     holds_or_is_skipped("9");
 }
 
-#[test]
 fn act_10_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
     // Without it, a part of the act is skipped.
     program("pgbouncer");
@@ -431,7 +437,6 @@ fn act_10_of_reproduce_holds_and_without_postgresql_it_is_skipped() {
 /// The arguments with which a server needs nearly all connections, so that act 10 starts only two servers at a time.
 const FEW_SERVERS: [&str; 4] = ["--threads", "90:90", "--tabs", "2"];
 
-#[test]
 fn the_claims_of_act_10_fail_if_the_servers_open_fewer_connections() {
     if !is_installed() {
         return;
@@ -460,12 +465,10 @@ fn the_claims_of_act_10_fail_if_the_servers_open_fewer_connections() {
     wait_until_empty(&folder);
 }
 
-#[test]
 fn a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind() {
     if !is_installed() || program("pgbouncer").is_none() {
         return;
     }
-    let _place = heavy_place();
     let folder = tempfile::tempdir().unwrap();
     set_mode(folder.path(), 0o711);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -484,7 +487,6 @@ fn a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind() {
     wait_for("the end of every process", || (parts("") == 0).then_some(()));
 }
 
-#[test]
 fn the_claims_of_act_9_fail_if_numbers_are_assigned_without_the_lock() {
     let Some(programs) = installed().filter(|_| is_installed()) else { return };
     let without_lock = "CREATE OR REPLACE FUNCTION number_model() RETURNS trigger LANGUAGE plpgsql AS \
@@ -522,7 +524,6 @@ exec '{ninetabs}' "$@"
     wait_until_empty(&folder);
 }
 
-#[test]
 fn arguments_that_do_not_fit_are_wrong_usage() {
     for (arguments, remedy) in [
         (&["--database", "models.sqlite3"][..], "give a URL such as postgresql://"),
@@ -541,7 +542,6 @@ fn arguments_that_do_not_fit_are_wrong_usage() {
 }
 
 #[cfg(feature = "postgresql")]
-#[test]
 fn an_existing_database_keeps_its_models() {
     let Some(engine) = crate::common::postgres::engine() else { return };
     let database = engine.database();

@@ -12,6 +12,7 @@ use ninetabs::lab::event_stream::Parser;
 use ninetabs::lab::http;
 use rustix::process::Signal;
 
+use crate::common::batch::batch;
 use crate::common::listeners::{cable_client, discard, listener};
 use crate::common::models::{self, STREAM, open_tab_at};
 use crate::common::postgres::{Engine, as_user, engine};
@@ -20,6 +21,17 @@ use crate::common::{
     PATIENCE, Server, create, get, json, read_head, read_to_end, read_until, send, wait_for,
 };
 use crate::postgresql_servers::refused;
+
+batch! {
+    crate::several::BATCH:
+    a_killed_or_stopped_engine_causes_only_503_answers_and_servers_recover_by_themselves,
+    a_model_whose_create_was_answered_survives_a_kill_of_server_and_engine,
+    with_a_full_disk_creates_are_answered_503_and_pages_200_until_space_is_freed,
+    if_connections_are_used_up_the_next_server_does_not_start_and_the_others_continue,
+    tabs_of_a_server_that_was_stopped_continue_and_get_each_model_once,
+    neither_a_transaction_in_another_database_nor_notifications_of_another_role_affect_models,
+    a_client_that_is_cut_200_times_and_reconnects_to_another_server_gets_each_model_once,
+}
 
 const PUSH: &str = "/fixes/push/stream";
 
@@ -37,11 +49,10 @@ impl Drop for Continued<'_> {
     }
 }
 
-#[test]
 fn a_killed_or_stopped_engine_causes_only_503_answers_and_servers_recover_by_themselves() {
     let Some(engine) = Engine::start() else { return };
     let database = engine.database();
-    let flags = "--threads 3 --db-pool 2 --db-query-timeout 1 --update-rate 100ms";
+    let flags = "--threads 3 --db-pool 2 --db-query-timeout 2 --update-rate 100ms";
     let server = database.server(&flags.split(' ').collect::<Vec<_>>());
     server.wait_for_stats("notifications", |stats| stats["engine"]["listening"] == true);
     let tab = open_tab_at(&server, PUSH, "tab 1", "0");
@@ -125,7 +136,6 @@ fn a_killed_or_stopped_engine_causes_only_503_answers_and_servers_recover_by_the
     assert!(server.log().contains("listening for commits of other programs again"), "{}", server.log());
 }
 
-#[test]
 fn a_model_whose_create_was_answered_survives_a_kill_of_server_and_engine() {
     let Some(engine) = Engine::start() else { return };
     let database = engine.database();
@@ -154,7 +164,6 @@ fn listens(server: &Server) {
     server.wait_for_stats("notifications", |stats| stats["engine"]["listening"] == true);
 }
 
-#[test]
 fn with_a_full_disk_creates_are_answered_503_and_pages_200_until_space_is_freed() {
     let Some(engine) = engine() else { return };
     let Some(disk) = SmallDisk::mount("32m") else { return };
@@ -191,7 +200,6 @@ fn with_a_full_disk_creates_are_answered_503_and_pages_200_until_space_is_freed(
     admin.execute("DROP TABLESPACE small");
 }
 
-#[test]
 fn if_connections_are_used_up_the_next_server_does_not_start_and_the_others_continue() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
@@ -199,7 +207,7 @@ fn if_connections_are_used_up_the_next_server_does_not_start_and_the_others_cont
     // Each server has two connections for its threads, one to listen and one to read.
     admin.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 9; GRANT ALL ON SCHEMA public TO crowd");
     let url = database.url().replace("ninetabs@", "crowd@");
-    let flags = ["--threads", "2", "--db-query-timeout", "1", "--database", &url];
+    let flags = ["--threads", "2", "--db-query-timeout", "2", "--database", &url];
     let servers = [database.server(&flags), database.server(&flags)];
     let tabs = servers.each_ref().map(|server| open_tab_at(server, PUSH, "tab 1", "0"));
     servers.iter().for_each(listens);
@@ -227,7 +235,6 @@ fn if_connections_are_used_up_the_next_server_does_not_start_and_the_others_cont
     admin.execute("DROP OWNED BY crowd; DROP ROLE crowd");
 }
 
-#[test]
 fn tabs_of_a_server_that_was_stopped_continue_and_get_each_model_once() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
@@ -255,7 +262,6 @@ fn tabs_of_a_server_that_was_stopped_continue_and_get_each_model_once() {
     assert_eq!(create(stopped.app, "by itself").0, 201);
 }
 
-#[test]
 fn neither_a_transaction_in_another_database_nor_notifications_of_another_role_affect_models() {
     let Some(engine) = engine() else { return };
     let elsewhere = engine.database();
@@ -278,7 +284,6 @@ fn neither_a_transaction_in_another_database_nor_notifications_of_another_role_a
     transaction.execute("COMMIT");
 }
 
-#[test]
 fn a_client_that_is_cut_200_times_and_reconnects_to_another_server_gets_each_model_once() {
     let Some(engine) = engine() else { return };
     let database = engine.database();

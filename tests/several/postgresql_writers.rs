@@ -11,9 +11,16 @@ use std::time::Duration;
 use fastrand::Rng;
 use ninetabs::lab::tab::{Happens, Tab};
 
+use crate::common::batch::batch;
 use crate::common::models::{self, STREAM, expect_ids, open_tab_at};
 use crate::common::postgres::{TestDatabase, engine};
 use crate::common::{Server, create, wait_for};
+
+batch! {
+    crate::several::BATCH:
+    nine_tabs_on_three_servers_get_each_row_of_sixteen_writers_and_a_naive_reader_does_not,
+    a_tab_whose_connection_is_cut_continues_on_another_server_and_misses_no_model,
+}
 
 const PUSH: &str = "/fixes/push/stream";
 const SERVERS: usize = 3;
@@ -72,7 +79,6 @@ fn script(writer: u64, at_least: usize) -> (String, usize) {
     (script, committed)
 }
 
-#[test]
 fn nine_tabs_on_three_servers_get_each_row_of_sixteen_writers_and_a_naive_reader_does_not() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
@@ -152,7 +158,6 @@ fn change_servers(servers: &[Server], first: usize, path: &str, at_least: usize)
     (cuts, all)
 }
 
-#[test]
 fn a_tab_whose_connection_is_cut_continues_on_another_server_and_misses_no_model() {
     let Some(engine) = engine() else { return };
     let database = engine.database();

@@ -1,18 +1,23 @@
 //! The network between servers and PostgreSQL: a link that is cut, a slow one, and a name server that does not answer.
 
 #[cfg(target_os = "linux")]
-mod cut;
+pub mod cut;
 
 use std::time::Duration;
 
+use crate::common::batch::batch;
 use crate::common::create;
 use crate::common::models::{self, open_tab_at};
 use crate::common::postgres::engine;
 use crate::common::relay::Relay;
 
+batch! {
+    crate::several::BATCH:
+    over_a_slow_link_each_model_arrives_once_and_in_order_and_one_check_serves_many_notifications,
+}
+
 const PUSH: &str = "/fixes/push/stream";
 
-#[test]
 fn over_a_slow_link_each_model_arrives_once_and_in_order_and_one_check_serves_many_notifications() {
     let Some(engine) = engine() else { return };
     let database = engine.database();
