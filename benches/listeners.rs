@@ -3,7 +3,9 @@
 //! `listeners SERVERS KIND LISTENERS ROUNDS PID` opens LISTENERS connections to a server, publishes a
 //! message ROUNDS times, and records when each listener receives it. It prints the median and the p99 in
 //! milliseconds (each the median over the rounds), how long the publisher waits for its answer, and how many
-//! KB each listener costs the server process PID. SERVERS is HOST:PORT. For several servers on one database, it is
+//! KB each listener costs the server process PID. For the kind `hold`, nothing is published: it prints the time of a
+//! page, the server's processor time while it is idle (percent of a core), the memory, and how many seconds the
+//! listeners took to connect, one after the other. SERVERS is HOST:PORT. For several servers on one database, it is
 //! HOST:PORT/HOST:PORT,HOST:PORT…: the server that gets the messages, and those whose listeners receive them.
 //! `listeners --serve PORT` is a minimal server to compare with: a loop of `write` over all sockets.
 //! benches/listeners.sh and benches/servers.sh run both; without arguments, as under `cargo bench`, the program does
@@ -28,6 +30,8 @@ const STOPPED: f64 = 0.1;
 const STOPPED_BUFFER: usize = 4 * 1024;
 /// How many pages are requested while listeners are connected.
 const PAGES: usize = 200;
+/// For `hold`: how long the server's processor time is measured while nothing is published.
+const IDLE: Duration = Duration::from_secs(20);
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -95,13 +99,19 @@ fn measure(servers: &Servers, kind: &str, listeners: usize, rounds: usize, pid: 
         })
         .collect();
     let address = |n: usize| servers.heard[n % servers.heard.len()];
+    let began = Instant::now();
     let mut all: Vec<TcpStream> = (stopped..listeners).map(|n| listen(address(n), kind)).collect();
+    let joined = began.elapsed();
     thread::sleep(PAUSE);
     let each = (resident(pid) - before) / listeners as f64;
     if kind == "hold" {
         let mut pages: Vec<f64> = (0..PAGES).map(|_| page(servers.published)).collect();
         pages.sort_by(f64::total_cmp);
-        return println!("{:.2} {:.2} - {each:.2}", at(&pages, 0.5), at(&pages, 0.99));
+        let before = processor_time(pid);
+        thread::sleep(IDLE);
+        let idle = (processor_time(pid) - before) / IDLE.as_secs_f64() * 100.0;
+        let joined = joined.as_secs_f64();
+        return println!("{:.2} {:.2} {idle:.2} {each:.2} {joined:.2}", at(&pages, 0.5), at(&pages, 0.99));
     }
     let mut poll = Poll::new().expect("a poll");
     for (n, stream) in all.iter().enumerate() {
@@ -232,6 +242,15 @@ fn tell_all(
 
 fn at(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+/// The processor time in seconds that a process has used. The kernel counts it in hundredths of a second.
+fn processor_time(pid: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the process, in parentheses, may contain spaces. User and system time are the 12th and the 13th
+    // value after it.
+    let after = stat.rsplit(") ").next().unwrap_or_default();
+    after.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Resident memory in KB of a process and its children: nginx has workers.

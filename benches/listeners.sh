@@ -130,4 +130,5 @@ row "memory per listener, KB resident" 4
 echo
 echo "With messages of 8 KB, with and without a tenth of stalled readers, ms: p99 of the other listeners $(median stopped 2) and $(median large 2)"
 echo "($(awk -v a="$(median stopped 2)" -v b="$(median large 2)" 'BEGIN { printf "%.2f", a / b }') times); the publisher waits $(median stopped 3) and $(median large 3)."
-awk -v n="$((2 * listeners))" '{ printf "With %d listeners connected, a page takes %s ms (p99 %s); each listener costs %s KB.\n", n, $1, $2, $4 }' held
+awk -v n="$((2 * listeners))" '{ printf "%d listeners connect one after the other within %s s. Then a page takes %s ms (p99 %s), each listener\n", n, $5, $1, $2
+    printf "costs %s KB, and an idle server takes %s percent of a core.\n", $4, $3 }' held
