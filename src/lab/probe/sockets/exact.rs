@@ -26,6 +26,16 @@ const ANY_COOKIE: [u8; 8] = [0xff; 8];
 /// A connection to the kernel.
 pub(super) struct Kernel(OwnedFd);
 
+/// What the kernel knows about the socket that connects two addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KernelAnswer {
+    Socket(TcpSocket),
+    /// There is none, and a program of this machine listens at the local address. The kernel answers with that listener.
+    OnlyListener,
+    /// The kernel knows none, or it lacks the module that finds TCP sockets: its answer is the same.
+    Nothing,
+}
+
 impl Kernel {
     pub(super) fn open() -> io::Result<Kernel> {
         let socket = socket_with(
@@ -37,23 +47,29 @@ impl Kernel {
         Ok(Kernel(socket))
     }
 
-    /// The socket that connects these addresses, if there is one.
+    /// The socket that connects these addresses.
     ///
     /// # Errors
     ///
     /// If the kernel refuses the question, or if its answer cannot be read. Does not block: the kernel has answered
     /// before `send` returns.
-    pub(super) fn connection(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<TcpSocket>> {
+    pub(super) fn connection(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<KernelAnswer> {
         send(&self.0, &question(local, remote), SendFlags::empty())?;
         let mut answer = [0; ANSWER];
         let (length, _) = recv(&self.0, &mut answer, RecvFlags::DONTWAIT)?;
         let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&answer[..length]);
         match answer.map_err(io::Error::other)?.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => {
-                // If no connection has these addresses, the kernel answers with the socket that listens for it.
-                Ok(Some(TcpSocket::from(&found.header)).filter(|it| it.state != LISTEN))
+                let found = TcpSocket::from(&found.header);
+                Ok(if found.state == LISTEN {
+                    KernelAnswer::OnlyListener
+                } else {
+                    KernelAnswer::Socket(found)
+                })
             }
-            NetlinkPayload::Error(error) if error.raw_code() == -Errno::NOENT.raw_os_error() => Ok(None),
+            NetlinkPayload::Error(error) if error.raw_code() == -Errno::NOENT.raw_os_error() => {
+                Ok(KernelAnswer::Nothing)
+            }
             NetlinkPayload::Error(error) => Err(error.to_io()),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }

@@ -1,15 +1,18 @@
 //! The TCP sockets of this machine, as the kernel shows them to every user.
 //!
 //! The server's end of a loopback connection is a socket of this machine, so its state shows where a request waits. On
-//! Linux, the kernel can be asked for one socket by its two addresses ([`exact`]). If it cannot, or if it does not know
-//! the socket, the list of all sockets is read instead ([`table`]), which takes a hundred times as long. On other
-//! systems, no socket is found.
+//! Linux, the kernel can be asked for one socket by its two addresses ([`exact`]). If it cannot, or if it knows neither
+//! the socket nor one that listens for it, the list of all sockets is read instead ([`table`]), which takes a hundred
+//! times as long. On other systems, no socket is found.
 
 #[cfg(target_os = "linux")]
 mod exact;
 mod table;
 
 use std::net::SocketAddr;
+
+#[cfg(target_os = "linux")]
+use exact::KernelAnswer;
 
 /// A socket of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +53,21 @@ pub(super) fn ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<Socket
     })
 }
 
-/// `None` if one of the connections has no end. This also happens if the kernel lacks the module that finds TCP
-/// sockets, because its answer is the same.
+/// `None` if one of the connections has no end and no program of this machine listens at the server's address.
 #[cfg(target_os = "linux")]
 fn exact_ends(server: SocketAddr, ours: &[SocketAddr]) -> Option<Vec<SocketEnds>> {
     let kernel = exact::Kernel::open().ok()?;
     let find = |ours: &SocketAddr| {
-        let found = SocketEnds { server: kernel.connection(server, *ours).ok()?, client: None };
-        if found.server.is_some() {
-            return Some(found);
+        let at_server = kernel.connection(server, *ours).ok()?;
+        if let KernelAnswer::Socket(socket) = at_server {
+            return Some(SocketEnds { server: Some(socket), client: None });
         }
-        let client = kernel.connection(*ours, server).ok()?;
-        client.is_some().then_some(SocketEnds { client, ..found })
+        match kernel.connection(*ours, server).ok()? {
+            KernelAnswer::Socket(socket) => Some(SocketEnds { server: None, client: Some(socket) }),
+            // The kernel finds TCP sockets, because it found the listener.
+            _ if at_server == KernelAnswer::OnlyListener => Some(SocketEnds { server: None, client: None }),
+            _ => None,
+        }
     };
     ours.iter().map(find).collect()
 }
@@ -128,6 +134,8 @@ mod tests {
             assert!(held.inode != 0 && held.unread == 3, "{listen}: {held:?}");
             drop(accepted);
             // The unread bytes made the server's end reset the connection, so no end is left.
+            assert_eq!(expect_same(server, ours), SocketEnds { server: None, client: None }, "{listen}");
+            drop(listener);
             assert_eq!(exact_ends(server, &[ours]), None, "{listen}");
         }
     }
@@ -137,9 +145,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         // The kernel answers with the listening socket if no connection has these addresses.
-        assert_eq!(exact_ends(server, &[SocketAddr::from(([127, 0, 0, 1], 1))]), None);
-        let ends = ends(server, &[SocketAddr::from(([127, 0, 0, 1], 1))]).unwrap();
-        assert_eq!(ends, [SocketEnds { server: None, client: None }]);
+        let ends = expect_same(server, SocketAddr::from(([127, 0, 0, 1], 1)));
+        assert_eq!(ends, SocketEnds { server: None, client: None });
     }
 
     #[test]
