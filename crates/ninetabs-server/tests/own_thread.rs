@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ninetabs_server::action_threads::ActionThreadStats;
@@ -15,7 +15,10 @@ use ninetabs_server::streams::StreamInterrupt;
 use ninetabs_server::timeline::{Timeline, What};
 use ninetabs_server::{ActionsOn, Dialect, Event, Handle, Request, Response, Server, Stream};
 
+/// How long a condition may take to become true, and an action to answer.
 const LONG: Duration = Duration::from_secs(60);
+/// A write that has not progressed for this long is blocked.
+const STILL: Duration = Duration::from_millis(500);
 /// More than the kernel buffers on loopback.
 const LARGE: usize = 16 << 20;
 
@@ -89,15 +92,27 @@ impl Subject {
     }
 
     fn await_idle_pool(&self) {
-        while self.server.glance().pool.busy_threads > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until("the pool is idle", || self.server.glance().pool.busy_threads == 0);
     }
 
     fn await_end_of_actions(&self) {
-        while self.stats().running > 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until("all actions have ended", || self.stats().running == 0);
+    }
+
+    /// Waits until the only stream is blocked: the pool thread in a write to the client, and the action in a write to
+    /// the full queue. Unsent bytes alone are not enough, because every write has some at its beginning.
+    fn await_blocked_write(&self) {
+        let (mut last, mut since) = (None, Instant::now());
+        wait_until("a write is blocked", || {
+            let sent = self.server.threads().iter().find_map(|thread| Some(thread.request.as_ref()?.bytes));
+            let written =
+                self.server.action_threads().iter().find_map(|thread| Some(thread.action.as_ref()?.writes));
+            let now = (sent, written, self.server.glance().unsent_bytes);
+            if last != Some(now) {
+                (last, since) = (Some(now), Instant::now());
+            }
+            now.2 > 0 && since.elapsed() > STILL
+        });
     }
 
     fn whats(&self) -> Vec<What> {
@@ -117,6 +132,15 @@ fn obey(stream: &mut Stream<'_>, (ordered, tell): &Line) {
         if tell.send(result).is_err() {
             return;
         }
+    }
+}
+
+/// Blocks until the condition is true. Panics if this takes too long.
+fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not true within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -218,9 +242,9 @@ fn the_second_write_after_a_close_frees_the_pool_thread_and_the_third_fails_in_t
     drop(client);
     // The kernel accepts the first write after the close.
     action.does(Order::Write).unwrap();
-    while subject.whats().iter().filter(|what| matches!(what, What::Wrote { .. })).count() < 2 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until("the second write is finished", || {
+        subject.whats().iter().filter(|what| matches!(what, What::Wrote { .. })).count() == 2
+    });
     assert_eq!((subject.server.glance().pool.busy_threads, subject.stats().attached), (1, 1));
     // The second write fails on the pool thread, but the action does not get the error.
     action.does(Order::Write).unwrap();
@@ -322,10 +346,7 @@ fn a_client_that_does_not_read_blocks_both_threads_until_it_closes() {
     let subject = Subject::start(|server| server.write_timeout(Duration::from_secs(600)));
     let (client, action) = subject.open();
     action.orders.send(Order::WriteLarge).unwrap();
-    while subject.server.glance().unsent_bytes == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_millis(50));
+    subject.await_blocked_write();
     assert!(action.results.is_empty(), "the action was not blocked");
     assert_eq!(subject.stats().attached, 1);
     // The client has unread bytes, so its kernel resets the connection.
@@ -343,9 +364,8 @@ fn after_a_close_with_unread_bytes_the_first_write_frees_the_pool_thread_and_the
     let subject = Subject::start(|server| server);
     let (client, action) = subject.open();
     action.does(Order::Write).unwrap();
-    while client.peek(&mut [0; 4096]).unwrap() == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    // Blocks until the first bytes have arrived.
+    assert!(client.peek(&mut [0; 4096]).unwrap() > 0);
     drop(client);
     action.does(Order::Write).unwrap();
     subject.await_idle_pool();
@@ -362,10 +382,8 @@ fn a_blocked_action_is_ended_by_the_reaper_and_by_the_write_timeout() {
         let subject = Subject::start(|server| server.write_timeout(write_timeout));
         let (client, action) = subject.open();
         action.orders.send(Order::WriteLarge).unwrap();
-        while subject.server.glance().unsent_bytes == 0 && action.results.is_empty() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
         if write_timeout > LONG {
+            subject.await_blocked_write();
             assert_eq!(subject.server.reap(Duration::ZERO), 1);
         }
         assert!(action.results.recv_timeout(LONG).unwrap().is_err());
@@ -488,25 +506,13 @@ fn an_interrupt_of_an_orphan_does_not_affect_the_next_request_of_its_pool_thread
 fn ten_chunks_wait_in_the_queue_and_the_eleventh_write_blocks() {
     let subject = Subject::start(|server| server.write_timeout(Duration::from_secs(600)));
     let (client, action) = subject.open();
-    // Fills the kernel's buffers, so that the pool thread blocks while it writes a piece.
-    let mut still = 0;
     action.orders.send(Order::WriteLarge).unwrap();
-    while subject.server.glance().unsent_bytes == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let count = || subject.server.action_threads()[0].action.as_ref().unwrap().writes;
-    let mut last = count();
-    // Once the buffers are full, the number of written pieces no longer changes.
-    for _ in 0..20 {
-        std::thread::sleep(Duration::from_millis(20));
-        still += u32::from(count() == last);
-        last = count();
-    }
+    subject.await_blocked_write();
+    let last = subject.server.action_threads()[0].action.as_ref().unwrap().writes;
     let sent = subject.server.threads().iter().find_map(|thread| thread.request.clone()).unwrap().bytes;
     let written = last - sent / (64 * 1024);
     // Ten pieces are in the queue, one is in the pool thread's write, and one is in the action's write.
     assert!((11..=13).contains(&written), "{written} pieces of 64 KiB have been written but not sent");
-    assert!(still > 5);
     drop(client);
     assert!(action.results.recv_timeout(LONG).unwrap().is_err());
     action.orders.send(Order::Return).unwrap();
