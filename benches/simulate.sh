@@ -4,7 +4,7 @@
 #
 #   benches/simulate.sh
 #
-# Takes five minutes after the build, and needs a machine on which nothing else runs: waiting for a processor
+# Takes ten minutes after the build, and needs a machine on which nothing else runs: waiting for a processor
 # lengthens a real turn, but not a simulated one. NINETABS names another program to measure.
 set -euo pipefail
 

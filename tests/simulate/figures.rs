@@ -7,7 +7,7 @@ use ninetabs::lab::simulate::replay::TIE_US;
 use ninetabs::lab::simulate::{Kept, Scenario, run};
 use ninetabs_server::thread_pool::PoolSize;
 
-use super::real::scenario;
+use super::real::{RECORDED, scenario};
 use super::record_file::QueueRecord;
 
 /// The maximum difference of a figure, as a fraction of the real one, and the maximum distance of two distributions.
@@ -106,7 +106,7 @@ pub fn simulated(tabs: u32, length: Duration) -> Vec<QueueRecord> {
 
 #[test]
 fn nine_and_sixty_four_tabs_wait_as_long_as_on_a_real_server() {
-    let length = Duration::from_secs(20);
+    let length = RECORDED;
     for tabs in [9, 64] {
         let real = QueueRecord::read(&format!("{tabs}.txt"));
         let comparison = Comparison::of(tabs, &real, &simulated(tabs, length));
