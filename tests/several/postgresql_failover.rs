@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::common::batch::batch;
 use crate::common::models::{self, open_tab_at};
-use crate::common::postgres::{Engine, Sql, engine};
+use crate::common::postgres::{Engine, Sql, TestDatabase, engine};
 use crate::common::{PATIENCE, Server, get, wait_for};
 
 batch! {
@@ -98,15 +98,21 @@ fn wait_for_a_page(server: &Server) {
     wait_for("a page", || (get(server.app, "/").0 == 200).then_some(()));
 }
 
+/// Two servers, a tab of each, and four models that they have created by turns.
+fn two_servers_with_four_models(database: &TestDatabase<'_>, url: &str) -> ([Server; 2], [Tab; 2], Answered) {
+    let servers = [(); 2].map(|()| database.server_at(url, &FLAGS));
+    let tabs = [0, 1].map(|n| open_tab_at(&servers[n], PUSH, "tab 1", "0"));
+    let mut answered = Answered::default();
+    (0..4).for_each(|n| _ = answered.create_in_the_end(&servers[n % 2]));
+    (servers, tabs, answered)
+}
+
 fn after_an_asynchronous_failover_models_may_be_lost_and_no_number_is_assigned_twice() {
     let Some(primary) = Engine::start_primary() else { return };
     let standby = primary.start_standby();
     let database = primary.database();
     let url = database.url_with(&standby);
-    let servers = [(); 2].map(|()| database.server_at(&url, &FLAGS));
-    let tabs = [0, 1].map(|n| open_tab_at(&servers[n], PUSH, "tab 1", "0"));
-    let mut answered = Answered::default();
-    (0..4).for_each(|n| _ = answered.create_in_the_end(&servers[n % 2]));
+    let (servers, tabs, mut answered) = two_servers_with_four_models(&database, &url);
     primary.wait_for_standbys(1);
 
     // The standby receives nothing of this.
@@ -164,10 +170,7 @@ fn with_a_synchronous_standby_every_answered_model_survives_and_without_it_creat
     let standby = primary.start_standby();
     let database = primary.database();
     let url = database.url_with(&standby);
-    let servers = [(); 2].map(|()| database.server_at(&url, &FLAGS));
-    let tabs = [0, 1].map(|n| open_tab_at(&servers[n], PUSH, "tab 1", "0"));
-    let mut answered = Answered::default();
-    (0..4).for_each(|n| _ = answered.create_in_the_end(&servers[n % 2]));
+    let (servers, tabs, mut answered) = two_servers_with_four_models(&database, &url);
 
     // While the standby is stopped, a create waits for it and keeps the lock.
     standby.signal(Signal::STOP);
