@@ -98,6 +98,8 @@ fn ends_among(sockets: &[TcpSocket], server: SocketAddr, ours: SocketAddr) -> So
 mod tests {
     use std::io::Write;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -107,6 +109,16 @@ mod tests {
         let sockets = with_port(server).unwrap();
         assert_eq!(exact, ends_among(&sockets, server, ours));
         exact
+    }
+
+    /// Waits until a socket that the test has closed is gone. A child process that another test starts has a copy of it
+    /// until it runs its program.
+    fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_true() {
+            assert!(Instant::now() < end, "not true after a minute: {what}");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[test]
@@ -134,9 +146,11 @@ mod tests {
             assert!(held.inode != 0 && held.unread == 3, "{listen}: {held:?}");
             drop(accepted);
             // The unread bytes made the server's end reset the connection, so no end is left.
-            assert_eq!(expect_same(server, ours), SocketEnds { server: None, client: None }, "{listen}");
+            let none = SocketEnds { server: None, client: None };
+            wait_until("the connection is gone", || exact_ends(server, &[ours]) == Some(vec![none]));
+            assert_eq!(expect_same(server, ours), none, "{listen}");
             drop(listener);
-            assert_eq!(exact_ends(server, &[ours]), None, "{listen}");
+            wait_until("the listener is gone", || exact_ends(server, &[ours]).is_none());
         }
     }
 
