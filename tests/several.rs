@@ -1,5 +1,6 @@
 //! Tests that start several servers, or an engine of their own.
 
+#[cfg(feature = "postgresql")]
 mod cluster;
 mod compare_servers;
 #[cfg(feature = "postgresql")]
@@ -26,6 +27,7 @@ pub static BATCH: Batch = Batch::new(
         "servers_leave_a_primary_that_becomes_read_only_or_hangs_and_never_return_to_it",
     ],
     &[
+        #[cfg(feature = "postgresql")]
         cluster::BODIES,
         compare_servers::BODIES,
         #[cfg(feature = "postgresql")]

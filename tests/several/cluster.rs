@@ -33,7 +33,6 @@ batch! {
     a_killed_act_10_leaves_neither_a_pooler_nor_a_server_behind,
     the_claims_of_act_9_fail_if_numbers_are_assigned_without_the_lock,
     arguments_that_do_not_fit_are_wrong_usage,
-    #[cfg(feature = "postgresql")]
     an_existing_database_keeps_its_models,
 }
 
@@ -541,7 +540,6 @@ fn arguments_that_do_not_fit_are_wrong_usage() {
     }
 }
 
-#[cfg(feature = "postgresql")]
 fn an_existing_database_keeps_its_models() {
     let Some(engine) = crate::common::postgres::engine() else { return };
     let database = engine.database();
