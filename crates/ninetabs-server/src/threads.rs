@@ -56,6 +56,8 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, SpawnError> {
+    // Boxed, so that the code that starts a thread is compiled once for each result, and not once for each closure.
+    let run: Box<dyn FnOnce() -> T + Send> = Box::new(run);
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(SpawnError::of(name))
 }
 
@@ -110,6 +112,13 @@ impl StoppableThread {
     pub fn start(
         name: &str,
         run: impl FnOnce(&StopSignal) + Send + 'static,
+    ) -> Result<StoppableThread, SpawnError> {
+        StoppableThread::start_boxed(name, Box::new(run))
+    }
+
+    fn start_boxed(
+        name: &str,
+        run: Box<dyn FnOnce(&StopSignal) + Send>,
     ) -> Result<StoppableThread, SpawnError> {
         let (stop, signal) = StopSignal::new();
         let (end, ended) = bounded::<Infallible>(0);
