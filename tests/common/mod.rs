@@ -45,8 +45,8 @@ use tempfile::TempDir;
 
 use engines::{DatabasePlace, OtherProgram};
 pub use raw::{
-    ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, send_with_small_buffer,
-    split,
+    ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, send_with_buffer,
+    send_with_small_buffer, split,
 };
 
 /// How long a test waits for something that must happen, on the slowest machine.

@@ -19,8 +19,13 @@ pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
 /// Like [`send`], with a receive buffer of a few kilobytes, so that the server's writes soon block unless the
 /// client reads.
 pub fn send_with_small_buffer(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    send_with_buffer(to, 4096, bytes)
+}
+
+/// Like [`send`], with a receive buffer of this size.
+pub fn send_with_buffer(to: SocketAddr, buffer: usize, bytes: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_recv_buffer_size(buffer).unwrap();
     socket.connect(&to.into()).unwrap();
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

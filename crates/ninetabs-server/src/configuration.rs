@@ -21,8 +21,9 @@ pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
 /// How long a page waits while its client reads nothing.
 pub const MAX_STALL: Duration = Duration::from_secs(2);
 /// Size of the kernel's send buffer per connection, in bytes. By default the kernel would buffer megabytes
-/// for a client that does not read. Linux doubles the value to make space for its own bookkeeping.
-pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// for a client that does not read. Linux doubles the value to make space for its own bookkeeping, which takes more
+/// than half of it if the client accepts only small segments.
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// The interval between trims. Each trim ends at most one idle thread above the minimum.
 pub const AUTO_TRIM_TIME: Duration = Duration::from_secs(30);
 /// How long a shutdown waits for requests in progress.
