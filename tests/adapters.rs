@@ -190,6 +190,25 @@ fn a_cluster_on_postgresql_is_refused_with_the_name_of_the_feature_before_anythi
 
 #[cfg(not(feature = "postgresql"))]
 #[test]
+fn acts_on_postgresql_are_skipped_before_anything_is_started_and_where_ci_is_set_they_fail() {
+    for (is_ci, code, said) in [(false, 0, "act 8 is skipped: "), (true, 1, "act 8: ")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(["reproduce", "--act", "8", "--fast"]).env("TMPDIR", folder.path()).env_remove("CI");
+        if is_ci {
+            command.env("CI", "true");
+        }
+        let output = command.output().unwrap();
+        let all = String::from_utf8(output.stderr).unwrap();
+        let words = format!("ninetabs: {said}this build does not support PostgreSQL; build it with ");
+        assert!(all.starts_with(&words) && all.lines().count() == 1, "{all}");
+        assert_eq!(output.status.code(), Some(code), "{all}");
+        assert_eq!(crate::common::names(folder.path()), [""; 0]);
+    }
+}
+
+#[cfg(not(feature = "postgresql"))]
+#[test]
 fn a_postgresql_url_is_refused_with_the_name_of_the_feature_and_without_its_password() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = crate::common::Server::command(folder.path());

@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 use console::Term;
 
 use super::interrupt::FirstOfTwo;
-use super::{descriptors, failed, interrupt, misused, output, values};
+use super::{NO_POSTGRESQL, descriptors, failed, interrupt, misused, output, values};
 use crate::app::database_place::DatabaseUrl;
 use crate::lab::cluster::run::{self, ClusterInterrupts};
 use crate::lab::cluster::{ClusterDatabase, ClusterError, ClusterNews, ClusterPlan, ClusterReport};
@@ -92,9 +92,7 @@ pub fn run(args: &ClusterArgs) -> ExitCode {
         (None, ClusterEngine::Sqlite3) => ClusterDatabase::TemporaryFile,
     };
     if args.engine == ClusterEngine::Postgresql && cfg!(not(feature = "postgresql")) {
-        return failed(
-            "--engine postgresql: this build does not support PostgreSQL; build it with the feature postgresql (cargo build --features postgresql), or give --engine sqlite3",
-        );
+        return failed(format_args!("--engine postgresql: {NO_POSTGRESQL}, or give --engine sqlite3"));
     }
     if let Some(mistake) = server_flags::mistake(&args.server_flags) {
         return misused(mistake);

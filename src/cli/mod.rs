@@ -50,6 +50,9 @@ use clap::{Parser, Subcommand};
 
 use ninetabs_server::escape::is_printable;
 
+/// The error of a build without PostgreSQL. It ends without a period, so that another way can be named after it.
+const NO_POSTGRESQL: &str = "this build does not support PostgreSQL; build it with the feature postgresql (cargo build --features postgresql)";
+
 const EXAMPLES: &str = "\
 Examples:
   ninetabs                         serve, then open http://127.0.0.1:9293/wall

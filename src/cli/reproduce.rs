@@ -18,7 +18,7 @@ use super::files::clash::{Use, same_file};
 use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
 use super::values;
-use super::{failed, interrupt, misused, output};
+use super::{NO_POSTGRESQL, failed, interrupt, misused, output};
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::interrupt::Interrupt;
@@ -152,6 +152,16 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     let mut outcomes = Vec::new();
     let (mut broken, mut skipped) = (None, 0);
     for (index, act) in acts.iter().enumerate() {
+        if needs_another_build(act, args) {
+            let why = format!("{NO_POSTGRESQL}, or name another program with --program");
+            if is_everything_required() {
+                broken = Some(format!("act {}: {why}", act.number));
+                break;
+            }
+            skipped += 1;
+            super::complain(format_args!("act {} is skipped: {why}", act.number));
+            continue;
+        }
         let played = perform(act, &plan, &mut narrator, &interrupted, args.step).and_then(|outcome| {
             for part in &outcome.skipped {
                 super::complain(format_args!("act {}: a part is skipped: {part}", act.number));
@@ -236,6 +246,11 @@ fn stages(acts: &[&Act]) -> &'static str {
         _ if on_request == acts.len() => "servers",
         _ => "one or more servers",
     }
+}
+
+/// Whether the servers of an act would not support PostgreSQL, which all acts on request need.
+fn needs_another_build(act: &Act, args: &ReproduceArgs) -> bool {
+    act.is_on_request && args.program.is_none() && cfg!(not(feature = "postgresql"))
 }
 
 fn perform(

@@ -5,6 +5,8 @@ use crate::app::adapters::{Failure, Opened};
 #[cfg(feature = "postgresql")]
 use crate::app::database_place::DatabasePlace;
 use crate::app::database_place::DatabaseUrl;
+#[cfg(not(feature = "postgresql"))]
+use crate::cli::NO_POSTGRESQL;
 use crate::cli::serve_args::ServeArgs;
 use crate::cli::storage::Storage;
 
@@ -33,7 +35,5 @@ fn of_server(args: &ServeArgs, url: &DatabaseUrl) -> Result<Opened, Failure> {
 
 #[cfg(not(feature = "postgresql"))]
 fn of_server(_: &ServeArgs, _: &DatabaseUrl) -> Result<Opened, Failure> {
-    Err(Failure::Setup(
-        "this build does not support PostgreSQL; build it with the feature postgresql (cargo build --features postgresql), or give a path".to_owned(),
-    ))
+    Err(Failure::Setup(format!("{NO_POSTGRESQL}, or give a path")))
 }

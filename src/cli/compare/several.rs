@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::CompareArgs;
+use crate::cli::NO_POSTGRESQL;
 use crate::lab::cluster::{haproxy, postgres};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::several::servers::SharedDatabase;
@@ -63,7 +64,7 @@ pub(super) fn given(args: &CompareArgs) -> Result<Option<GivenServers>, String> 
     let supports_postgresql = cfg!(feature = "postgresql") || args.program.is_some();
     let (engine, without_postgresql) = match args.engine {
         Some(CompareEngine::Postgresql) if !supports_postgresql => {
-            return Err("--engine postgresql: this build does not support PostgreSQL; build it with the feature postgresql (cargo build --features postgresql), or give --engine sqlite3".to_owned());
+            return Err(format!("--engine postgresql: {NO_POSTGRESQL}, or give --engine sqlite3"));
         }
         Some(engine) => (engine.into(), None),
         None if !supports_postgresql => {
