@@ -152,27 +152,19 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     let mut outcomes = Vec::new();
     let (mut broken, mut skipped) = (None, 0);
     for (index, act) in acts.iter().enumerate() {
-        if needs_another_build(act, args) {
-            let why = format!("{NO_POSTGRESQL}, or name another program with --program");
-            if is_everything_required() {
-                broken = Some(format!("act {}: {why}", act.number));
-                break;
-            }
-            skipped += 1;
-            super::complain(format_args!("act {} is skipped: {why}", act.number));
-            continue;
-        }
-        let played = perform(act, &plan, &mut narrator, &interrupted, args.step).and_then(|outcome| {
-            for part in &outcome.skipped {
-                super::complain(format_args!("act {}: a part is skipped: {part}", act.number));
-            }
-            outcomes.push(outcome);
-            let is_last = index + 1 == acts.len();
-            if !args.step || is_last {
-                return Ok(PromptAnswer::Continue);
-            }
-            ask(&mut narrator, "[Enter] next act  [q] quit", &interrupted)
-        });
+        let played = check_support(act, args)
+            .and_then(|()| perform(act, &plan, &mut narrator, &interrupted, args.step))
+            .and_then(|outcome| {
+                for part in &outcome.skipped {
+                    super::complain(format_args!("act {}: a part is skipped: {part}", act.number));
+                }
+                outcomes.push(outcome);
+                let is_last = index + 1 == acts.len();
+                if !args.step || is_last {
+                    return Ok(PromptAnswer::Continue);
+                }
+                ask(&mut narrator, "[Enter] next act  [q] quit", &interrupted)
+            });
         match played {
             Ok(PromptAnswer::Continue) => {}
             Ok(PromptAnswer::Quit) => break,
@@ -180,7 +172,9 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
                 narrator.leave();
                 return interrupt::interrupted();
             }
-            Err(ActError::NotInstalled(error)) if !is_everything_required() => {
+            Err(error @ (ActError::NotInstalled(_) | ActError::Unsupported(_)))
+                if !is_everything_required() =>
+            {
                 skipped += 1;
                 super::complain(format_args!("act {} is skipped: {error}", act.number));
             }
@@ -248,9 +242,14 @@ fn stages(acts: &[&Act]) -> &'static str {
     }
 }
 
-/// Whether the servers of an act would not support PostgreSQL, which all acts on request need.
-fn needs_another_build(act: &Act, args: &ReproduceArgs) -> bool {
-    act.is_on_request && args.program.is_none() && cfg!(not(feature = "postgresql"))
+/// Refuses an act whose servers would not support PostgreSQL, which all acts on request need.
+fn check_support(act: &Act, args: &ReproduceArgs) -> Result<(), ActError> {
+    if act.is_on_request && args.program.is_none() && cfg!(not(feature = "postgresql")) {
+        return Err(ActError::Unsupported(format!(
+            "{NO_POSTGRESQL}, or name another program with --program"
+        )));
+    }
+    Ok(())
 }
 
 fn perform(

@@ -107,6 +107,9 @@ pub enum ActError {
     /// A program that the act needs is not installed.
     #[error(transparent)]
     NotInstalled(ClusterError),
+    /// The servers under test would not support what the act needs.
+    #[error("{0}")]
+    Unsupported(String),
     #[error(transparent)]
     Cluster(ClusterError),
     #[error("the server under test ended unexpectedly")]

@@ -56,7 +56,8 @@ pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, SpawnError> {
-    // Boxed, so that the code that starts a thread is compiled once for each result, and not once for each closure.
+    // Boxed, so that the code that starts a thread is compiled once for each type of result, not once for each
+    // closure.
     let run: Box<dyn FnOnce() -> T + Send> = Box::new(run);
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(SpawnError::of(name))
 }
