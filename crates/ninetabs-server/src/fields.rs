@@ -68,7 +68,14 @@ impl Fields {
 
     /// Returns the values of a field. The name is case-insensitive.
     pub fn values<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
-        self.iter().filter(move |(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let mut begun = 0;
+        self.ends.iter().filter_map(move |ends| {
+            let from = mem::replace(&mut begun, ends.value);
+            // Most names already differ in length. Several fields are looked up in each request.
+            let is_it =
+                ends.name - from == name.len() && self.text[from..ends.name].eq_ignore_ascii_case(name);
+            is_it.then(|| &self.text[ends.name..ends.value])
+        })
     }
 }
 

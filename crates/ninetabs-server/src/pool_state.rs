@@ -212,9 +212,11 @@ impl<W, R: PoolRecord> PoolState<W, R> {
     }
 
     /// Returns whether a thread must be notified, and if so, counts it as notified. False if all waiting threads have
-    /// already been notified.
+    /// already been notified, or as many as there is something to do for. Puma notifies one thread per push, even if a
+    /// running thread has taken the work of an earlier push, so that a thread that was notified for that is still free.
     pub(super) fn wakes_one(&mut self) -> bool {
-        let wakes = self.waiting > self.woken;
+        let to_do = self.todo.len().saturating_add(self.trim_requested);
+        let wakes = self.woken < self.waiting.min(to_do);
         self.woken += usize::from(wakes);
         wakes
     }

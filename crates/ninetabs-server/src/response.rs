@@ -25,6 +25,10 @@ use super::socket::{Cutter, Patience, Socket};
 use super::stream::{Dialect, Stream, StreamError};
 use super::timeline::Subject;
 
+const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
 /// Few answers have more headers than this.
 const USUAL_HEADERS: usize = 6;
 /// An upper bound for the status line and the fields that the server adds, in bytes.
@@ -140,28 +144,28 @@ impl Response {
     /// Creates an answer with this status, media type and body.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let mut headers = Vec::with_capacity(USUAL_HEADERS);
-        headers.push((CONTENT_TYPE, header_value(content_type.into())));
+        headers.push((CONTENT_TYPE, media_type(content_type)));
         Response { status, headers, body: ResponseBody::Whole(body.into()) }
     }
 
     /// Creates a 200 answer with plain text.
     pub fn text(text: impl Into<String>) -> Self {
-        Response::new(StatusCode::OK, "text/plain; charset=utf-8", text.into())
+        Response::new(StatusCode::OK, TEXT, text.into())
     }
 
     /// Creates a 200 answer with an HTML page.
     pub fn html(page: impl Into<String>) -> Self {
-        Response::new(StatusCode::OK, "text/html; charset=utf-8", page.into())
+        Response::new(StatusCode::OK, HTML, page.into())
     }
 
     /// Creates a 200 answer with this JSON text.
     pub fn json(json: impl Into<String>) -> Self {
-        Response::new(StatusCode::OK, "application/json", json.into())
+        Response::new(StatusCode::OK, JSON, json.into())
     }
 
     /// Creates an answer with one line of plain text, such as an error message of the app.
     pub fn line(status: StatusCode, text: &str) -> Self {
-        Response::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
+        Response::new(status, TEXT, format!("{text}\n"))
     }
 
     /// Creates an answer whose text is the reason phrase of the status, such as `Not Found`.
@@ -310,6 +314,18 @@ impl Response {
         };
         if is_cached { typed } else { typed.with_header("cache-control", "no-store") }
     }
+}
+
+/// Media types whose characters were checked when the program was compiled.
+const MEDIA_TYPES: [(&str, HeaderValue); 3] = [
+    (HTML, HeaderValue::from_static(HTML)),
+    (TEXT, HeaderValue::from_static(TEXT)),
+    (JSON, HeaderValue::from_static(JSON)),
+];
+
+fn media_type(name: &'static str) -> HeaderValue {
+    let known = MEDIA_TYPES.into_iter().find(|(it, _)| *it == name).map(|(_, value)| value);
+    known.unwrap_or_else(|| header_value(name.into()))
 }
 
 fn header_value(text: Cow<'static, str>) -> HeaderValue {

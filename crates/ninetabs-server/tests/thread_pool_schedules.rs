@@ -171,7 +171,7 @@ fn under_many_schedules(program: Burst) {
 
 #[test]
 fn every_job_of_a_burst_gets_a_thread() {
-    for (min, max) in [(0, 2), (1, 2), (2, 2), (0, 3), (3, 3)] {
+    for (min, max) in [(0, 2), (1, 2), (2, 2), (0, 3), (3, 3), (4, 4)] {
         under_many_schedules(Burst { min, max, meeting: max, ..PLAIN });
     }
 }
@@ -181,6 +181,23 @@ fn a_trim_does_not_take_a_thread_from_a_job() {
     for (min, max) in [(0, 2), (1, 3)] {
         under_many_schedules(Burst { min, max, meeting: max, trims: 3, ..PLAIN });
     }
+}
+
+/// Trims all threads of an idle pool at once. Nothing else wakes a thread, so each has to be woken for its own trim.
+fn trim_all_idle_threads() {
+    const THREADS: usize = 4;
+    let options = PoolOptions { name: "puma srv".to_owned(), min: THREADS, max: THREADS, max_io: 0 };
+    let pool = ThreadPool::start(options, Arc::new(Timeline::default()), process).unwrap();
+    pool.resize(0, THREADS).unwrap();
+    (0..THREADS).for_each(|_| pool.trim(Trim::Forced));
+    while pool.glance().running > 0 {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn every_trim_of_an_idle_pool_ends_a_thread() {
+    run(RandomScheduler::new(schedules()), trim_all_idle_threads);
 }
 
 #[test]
