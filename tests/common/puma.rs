@@ -1,6 +1,7 @@
 //! The real Puma with its control server on a Unix socket.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -39,7 +40,9 @@ impl Puma {
         wait_for("Puma", || {
             let status = puma.child.try_wait().unwrap();
             assert!(status.is_none(), "puma ended with {status:?}: {}", puma.said());
-            puma.said().contains("Use Ctrl-C").then_some(())
+            // A cluster opens its control socket after this line.
+            let is_controlled = || UnixStream::connect(puma.path("ctl.sock")).is_ok();
+            (puma.said().contains("Use Ctrl-C") && is_controlled()).then_some(())
         });
         Some(puma)
     }
