@@ -212,8 +212,9 @@ impl<W, R: PoolRecord> PoolState<W, R> {
     }
 
     /// Returns whether a thread must be notified, and if so, counts it as notified. False if all waiting threads have
-    /// already been notified, or as many as there is something to do for. Puma notifies one thread per push, even if a
-    /// running thread has taken the work of an earlier push, so that a thread that was notified for that is still free.
+    /// already been notified, or as many as there is something to do for. Puma notifies one thread per push. But a
+    /// running thread may have taken the work of an earlier push, and the thread that was notified for that work can
+    /// take this.
     pub(super) fn wakes_one(&mut self) -> bool {
         let to_do = self.todo.len().saturating_add(self.trim_requested);
         let wakes = self.woken < self.waiting.min(to_do);
