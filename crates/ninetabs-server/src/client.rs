@@ -237,6 +237,11 @@ impl Client {
         }
     }
 
+    /// Whether the last read of a request emptied the kernel's buffer.
+    pub fn has_read_all(&self) -> bool {
+        self.is_read_empty && self.lingering.is_none()
+    }
+
     /// Whether no byte of the next request had arrived at the last read.
     pub fn is_idle(&self) -> bool {
         self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()

@@ -372,6 +372,9 @@ impl PumaServer {
             (ReadProgress::ReadEmpty | ReadProgress::MoreToRead, Wake::Shutdown) => {
                 self.dismiss(client, Refusal::Stopping)
             }
+            (ReadProgress::MoreToRead, Wake::Readable | Wake::Expired) if client.has_read_all() => {
+                return After::WatchUnlessTold(client);
+            }
             (ReadProgress::MoreToRead, _) => return After::Again(client),
             (ReadProgress::ReadEmpty, Wake::Readable) => return After::Watch(client),
             (ReadProgress::ReadEmpty, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),

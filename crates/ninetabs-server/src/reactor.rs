@@ -60,6 +60,8 @@ pub(super) enum Wake {
 pub(super) enum After<W> {
     /// Watch it: everything has been read, and it waits for more.
     Watch(W),
+    /// Watch it, or wake it again if the kernel has reported anything about it that a short read does not cover.
+    WatchUnlessTold(W),
     /// Wake it again, after other connections: there may be more to read now.
     Again(W),
     /// Nothing: it has a new owner or has been closed.
@@ -199,8 +201,19 @@ impl<W: Watched> Drop for SlotHandle<W> {
 }
 
 impl<W: Watched> SharedReactor<W> {
-    /// Parks a connection, or returns it if the reactor is past the phase `until`.
-    fn put(self: &Arc<Self>, mut it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
+    /// Parks a connection, and wakes the thread if necessary. Returns the connection if the reactor is past the phase
+    /// `until`.
+    fn put(self: &Arc<Self>, it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
+        let is_to_wake = self.park(it, input, until)?;
+        if is_to_wake {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Like [`put`](Self::put), but returns whether the thread must be woken instead of waking it. The thread itself
+    /// looks at everything that is parked before it sleeps, so it does not have to wake itself.
+    fn park(self: &Arc<Self>, mut it: W, input: Input, until: ReactorPhase) -> Result<bool, W> {
         let mut state = self.state();
         if state.phase > until {
             drop(state);
@@ -224,27 +237,25 @@ impl<W: Watched> SharedReactor<W> {
                 token
             }
         };
-        let is_to_wake = state.put(token, it, input);
-        drop(state);
+        Ok(state.put(token, it, input))
+    }
+
+    fn put_unless_told(&self, it: W) -> Result<(), W> {
+        let is_to_wake = self.park_unless_told(it)?;
         if is_to_wake {
             self.wake();
         }
         Ok(())
     }
 
-    fn put_unless_told(&self, mut it: W) -> Result<(), W> {
+    fn park_unless_told(&self, mut it: W) -> Result<bool, W> {
         let Some(token) = it.slot().as_ref().map(|slot| slot.token) else { return Err(it) };
         let mut state = self.state();
         if state.phase > ReactorPhase::Open || state.has_been_told(token) {
             drop(state);
             return Err(it);
         }
-        let is_to_wake = state.put(token, it, Input::ReadEmpty);
-        drop(state);
-        if is_to_wake {
-            self.wake();
-        }
-        Ok(())
+        Ok(state.put(token, it, Input::ReadEmpty))
     }
 
     fn wake(&self) {
@@ -322,13 +333,18 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
     }
 
     fn wake(&mut self, it: W, why: Wake) {
-        let not_taken = match (self.on_wake)(it, why) {
-            After::Watch(it) => self.shared.put(it, Input::ReadEmpty, ReactorPhase::Closed).err(),
-            After::Again(it) => self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed).err(),
-            After::Done => None,
+        let (it, input) = match (self.on_wake)(it, why) {
+            After::Watch(it) => (it, Input::ReadEmpty),
+            After::WatchUnlessTold(it) => match self.shared.park_unless_told(it) {
+                Ok(_) => return,
+                Err(it) => (it, Input::MoreToRead),
+            },
+            After::Again(it) => (it, Input::MoreToRead),
+            After::Done => return,
         };
-        // The connection is returned only if the kernel cannot watch it.
-        drop(not_taken);
+        // The thread itself need not be woken. The connection is returned only if the kernel cannot watch it, and is
+        // then dropped.
+        drop(self.shared.park(it, input, ReactorPhase::Closed));
     }
 }
 
@@ -344,3 +360,6 @@ impl<W: Watched, F> Drop for ReactorThread<W, F> {
         drop(all);
     }
 }
+
+#[cfg(test)]
+mod tests;
