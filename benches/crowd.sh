@@ -6,14 +6,18 @@
 #
 # Needs bash, awk, curl and wrk, and slowhttptest for the slow clients (apt-get install curl wrk slowhttptest). Each
 # round starts a fresh server and measures it alone, then under each load, so that other activity on the machine affects
-# all rows alike. A round takes about two minutes. The script works in a temporary folder and stops every process that
+# all rows alike. A round takes about three minutes. The script works in a temporary folder and stops every process that
 # it started, even after Ctrl-C. ROUNDS, SECONDS_EACH, IDLE and SLOW change the size of the run.
+#
+# slowhttptest sends to all its connections at once, every $period seconds. A measurement takes a multiple of that,
+# so that as many of these bursts fall into each.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 ninetabs=${NINETABS:-$here/target/release/ninetabs}
 rounds=${ROUNDS:-3}
-seconds=${SECONDS_EACH:-5}
+period=5
+seconds=${SECONDS_EACH:-$((2 * period))}
 idle=${IDLE:-10000}
 slow=${SLOW:-4000}
 folder=$(mktemp -d)
@@ -109,9 +113,9 @@ for round in $(seq "$rounds"); do
     pages alone
     idle_crowd
     if [ "${#kinds[@]}" -gt 2 ]; then
-        slow_crowd heads -H -i 5 -u "http://$app/up"
-        slow_crowd bodies -B -i 5 -s 8192 -x 24 -u "http://$app/models"
-        slow_crowd reads -X -w 512 -y 1024 -n 5 -z 32 -k 3 -u "http://$app/"
+        slow_crowd heads -H -i "$period" -u "http://$app/up"
+        slow_crowd bodies -B -i "$period" -s 8192 -x 24 -u "http://$app/models"
+        slow_crowd reads -X -w 512 -y 1024 -n "$period" -z 32 -k 3 -u "http://$app/"
     fi
     stop
 done
