@@ -91,7 +91,8 @@ struct SharedReactor<W> {
 }
 
 impl<W: Watched> Reactor<W> {
-    /// Starts the thread. `on_wake` is called with each connection that wakes. It must not block.
+    /// Starts the thread. `on_wake` is called with each connection that wakes. It must not block,
+    /// except to write a large body to its temporary file.
     pub fn start(
         name: &str,
         services: &Services,
@@ -326,6 +327,8 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.tell(token, told).map(|it| (it, Wake::Readable)));
         }
         if state.phase == ReactorPhase::Closing {
+            // This is the last time that these connections wake.
+            awake.iter_mut().for_each(|(_, why)| *why = Wake::Shutdown);
             let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
             awake.extend(here.into_iter().filter_map(|token| Some((state.take(token)?, Wake::Shutdown))));
         }
