@@ -9,42 +9,22 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::sync::Arc;
 use crate::timeline::{Subject, Timeline, What};
 
-/// The clock of the rules, and the recipient of their events. A server uses its timeline; a simulation has a clock of
-/// its own. Every call is resolved at compile time, so it costs a server nothing.
+/// The recipient of the events of the rules. A server uses its timeline; a simulation has a clock of its own. Every
+/// call is resolved at compile time, so it costs a server nothing.
 pub trait PoolRecord {
-    /// A point in time.
-    type Time: Copy;
-
-    /// Reads the clock.
-    fn now(&mut self) -> Self::Time;
-
     /// Records that `what` happened now.
     fn record(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What);
-
-    /// Records that `what` happened at this time, which was just read from the clock.
-    fn record_at(&mut self, at: Self::Time, thread: Option<usize>, subject: Option<Subject>, what: What);
 }
 
 impl PoolRecord for Arc<Timeline> {
-    type Time = Instant;
-
-    fn now(&mut self) -> Instant {
-        Instant::now()
-    }
-
     fn record(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What) {
         Timeline::record(self, thread, subject, what);
-    }
-
-    fn record_at(&mut self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        Timeline::record_at(self, at, thread, subject, what);
     }
 }
 
@@ -63,7 +43,7 @@ pub(super) struct PoolState<W, R: PoolRecord = Arc<Timeline>> {
     /// The threads by number. Puma numbers a new thread by the count of threads at its start, so after a trim two
     /// threads may have the same number. Here a new thread gets the lowest free number, because each lane of the
     /// timeline needs a unique one.
-    pub(super) processors: BTreeMap<usize, ProcessorThread<R::Time>>,
+    pub(super) processors: BTreeMap<usize, ProcessorThread>,
     /// Threads that are still busy although a shutdown has stopped waiting for them.
     abandoned: usize,
     works_started: u64,
@@ -75,12 +55,11 @@ pub(super) struct PoolState<W, R: PoolRecord = Arc<Timeline>> {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ProcessorThread<T = Instant> {
+pub(super) struct ProcessorThread {
     pub(super) io_bound: bool,
     pub(super) running: Option<Subject>,
     /// The serial number of the thread's current or last work.
     serial: u64,
-    pub(super) since: T,
 }
 
 /// The statistics of a pool, all from the same moment. Models `Puma::ThreadPool#stats`.
@@ -246,20 +225,18 @@ impl<W, R: PoolRecord> PoolState<W, R> {
 
     pub(super) fn admit(&mut self, number: usize) {
         self.record.record(Some(number), None, What::Spawned);
-        let thread = ProcessorThread { io_bound: false, running: None, serial: 0, since: self.record.now() };
+        let thread = ProcessorThread { io_bound: false, running: None, serial: 0 };
         self.processors.insert(number, thread);
     }
 
     pub(super) fn take(&mut self, number: usize) -> Option<(Subject, W, u64)> {
         let (subject, work) = self.todo.pop_front()?;
         self.works_started += 1;
-        let now = self.record.now();
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = Some(subject);
             thread.serial = self.works_started;
-            thread.since = now;
         }
-        self.record.record_at(now, Some(number), Some(subject), What::Started);
+        self.record.record(Some(number), Some(subject), What::Started);
         Some((subject, work, self.works_started))
     }
 
@@ -287,11 +264,9 @@ impl<W, R: PoolRecord> PoolState<W, R> {
         if let Some(message) = panic {
             self.record.record(Some(number), Some(subject), What::Panicked { message });
         }
-        let now = self.record.now();
-        self.record.record_at(now, Some(number), Some(subject), What::Finished);
+        self.record.record(Some(number), Some(subject), What::Finished);
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = None;
-            thread.since = now;
         }
     }
 

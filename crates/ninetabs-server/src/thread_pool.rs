@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -71,8 +71,6 @@ pub struct ProcessorView {
     pub io_bound: bool,
     /// The request that the thread is working on, if any.
     pub running: Option<Subject>,
-    /// When the thread started to work on that request, or when it became idle.
-    pub since: Instant,
 }
 
 /// How a shutdown ended.
@@ -225,8 +223,8 @@ impl<W: Work> ThreadPool<W> {
     pub fn processors(&self) -> Vec<ProcessorView> {
         let processors = self.shared.lock().processors.clone();
         let view = |(number, thread): (usize, ProcessorThread)| {
-            let ProcessorThread { io_bound, running, since, .. } = thread;
-            ProcessorView { number, name: self.shared.thread_name(number), io_bound, running, since }
+            let ProcessorThread { io_bound, running, .. } = thread;
+            ProcessorView { number, name: self.shared.thread_name(number), io_bound, running }
         };
         processors.into_iter().map(view).collect()
     }
@@ -390,8 +388,8 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Starts a thread if one is needed, releases the lock, and wakes one thread. A thread that is woken because of a
-    /// mark may find nothing to do, and then waits again.
+    /// Starts a thread if one is needed, releases the lock, and wakes a thread if one is waiting. A thread that wakes
+    /// because of a mark may find nothing to do, and then waits again.
     fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState<W>>) {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);

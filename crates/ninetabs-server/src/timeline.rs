@@ -146,22 +146,30 @@ impl Timeline {
         }
     }
 
-    /// Records that `what` happened now.
+    /// Records that `what` happened now. If a moment with a later time has been recorded by another thread meanwhile,
+    /// that later time is used.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        let Some(mut ring) = self.ring() else { return };
-        // The clock is read under the lock, so times are in the order of sequence numbers.
-        ring.push(self.now_us(), thread, subject, what);
+        if self.ring.is_some() {
+            self.push(self.now_us(), thread, subject, what);
+        }
     }
 
     /// Records that `what` happened at this time, which the caller has just read from the clock. If a moment with a
     /// later time has been recorded since, that later time is used.
     pub fn record_at(&self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        let Some(mut ring) = self.ring() else { return };
         let at_us = match &self.clock {
             Clock::Since(began) => at.saturating_duration_since(*began).as_micros() as u64,
             Clock::At(us) => us.load(Ordering::Relaxed),
         };
-        ring.push(at_us, thread, subject, what);
+        self.push(at_us, thread, subject, what);
+    }
+
+    fn push(&self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
+        // Everything that needs no lock is done before it is taken, because every thread of the server takes it.
+        what.cut_texts();
+        if let Some(mut ring) = self.ring() {
+            ring.push(at_us, thread, subject, what);
+        }
     }
 
     /// Returns all moments after number `seq` that are still known, oldest first. They are copied in pieces of
@@ -262,8 +270,7 @@ impl Timeline {
 impl Ring {
     /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so they are in the order
     /// of sequence numbers.
-    fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
-        what.cut_texts();
+    fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, what: What) {
         self.text_bytes += what.text_bytes();
         self.last_seq += 1;
         let newest_us = self.moments.back().map_or(0, |newest| newest.at_us);

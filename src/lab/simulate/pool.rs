@@ -46,17 +46,8 @@ pub struct PoolLog {
 }
 
 impl PoolRecord for PoolLog {
-    type Time = u64;
-
-    fn now(&mut self) -> u64 {
-        self.now_us
-    }
-
     fn record(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        self.record_at(self.now_us, thread, subject, what);
-    }
-
-    fn record_at(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        let at_us = self.now_us;
         match self.watched {
             Kept::None => return,
             Kept::All => {}
