@@ -4,21 +4,27 @@
 //! nine tabs on eight threads, and the ninth waits; leave them open, and not even a page is served. This package
 //! models that system in Rust, with a laboratory that opens tabs, shows the pool run dry, and measures what helps.
 //!
-//! The HTTP server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, open streams and their
-//! reaper. It contains nothing about SQL, templates or routes. Read its front page, then
+//! The HTTP server is a crate of its own, [`ninetabs_server`]. It contains nothing about SQL, templates or routes. Its
+//! acceptor puts each connection into a queue, `todo`. A thread of the pool takes it from there, reads the request,
+//! calls the app, and is held until the answer has ended. Only connections that need no thread leave this path: the
+//! reactor watches those that are incomplete, idle or about to end, and an event loop writes to the listeners that a
+//! remedy has detached from the pool. With `--live rails`, the action of a stream runs on a thread of its own, and the
+//! pool thread writes what it produces. A reaper ends streams that are too old. Read the crate's front page, then
 //! [`ninetabs_server::thread_pool`].
+//!
+//! [`cli::boot`] starts all parts of `ninetabs serve`, so it shows how they are connected.
 //!
 //! Read the modules in this order. All of them except `timestamp` and `words` use the server crate; the last column
 //! lists what else they use.
 //!
 //! | module | contents | uses |
 //! |---|---|---|
-//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections, and [`app::adapters`] has the engines, SQLite and PostgreSQL | [`timestamp`], [`words`] |
+//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections, and [`app::adapters`] has the engines, SQLite and PostgreSQL. Its threads outside the pool create models ([`app::producer`]), notice rows of other programs ([`app::outside_writers`]), and send commits to listeners ([`app::broadcaster`]) | [`timestamp`], [`words`] |
 //! | [`fixes`] | the remedies, one per file. [`fixes::Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on | [`app`] |
-//! | [`front`] | starts the app's server, either the crate's or tiny_http in front of the same pool | none |
+//! | [`front`] | the app's running server: either the crate's or, as a contrast, tiny_http in front of the same pool | none |
 //! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which states its expectation before it runs. [`lab::probe`] measures any server, [`lab::compare`] all fixes, and [`lab::cluster`] runs several servers on one database. It talks to every server over sockets. From the server crate it uses only the timeline, the escaping of text, and threads. [`lab::simulate`] opens no connection: it computes, with the rules of the crate's pool | [`timestamp`], [`words`] |
 //! | [`control`] | the second server, which answers while the first cannot, and its dashboard. Its buttons open clients of the lab | [`app`], [`front`], [`lab`], [`timestamp`] |
-//! | [`cli`] | parses the command line and connects the modules | all |
+//! | [`cli`] | one file per command. Parses the command line, and connects the modules | all |
 //! | [`timestamp`] | writes times as text | none |
 //! | [`words`] | the words for states and events on every screen | none |
 //!

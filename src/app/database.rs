@@ -213,7 +213,7 @@ impl Database {
         self.adapter.check_files()
     }
 
-    /// Creates a model on a connection outside the pool, and runs the hooks. Models beyond the newest `keep`
+    /// Creates a model on the given connection, and runs the hooks. Models beyond the newest `keep`
     /// are deleted at every create if `keep` is at most `COUNTED_AT_ONCE`, otherwise at every
     /// `DELETE_EVERY`th.
     pub fn create(&self, db: &mut dyn Session, name: &str, keep: u64) -> Result<Model, CreateError> {

@@ -1,9 +1,10 @@
 //! The Rails app of the 2016 article "Rails SSE is for discrete push events, not streaming": its routes, in
 //! one table.
 //!
-//! The app is a function of a request ([`Rails::call`]). This module maps paths to actions, as
-//! `config/routes.rb` does. Before routing, it makes two checks that Rails makes in middleware: it refuses
-//! requests for hosts that are not ours, and forms that were submitted from other origins.
+//! The app is a function of a request ([`Rails::call`]). This module maps paths to actions, as `config/routes.rb`
+//! does. It also makes two checks of Rails. Before routing, it refuses requests for hosts that are not ours, except
+//! for `/up` (in Rails, a middleware does this). Before a model is created, it refuses forms that were submitted from
+//! other origins.
 
 pub mod adapters;
 pub mod announcements;

@@ -1,7 +1,7 @@
 //! Starts the parts of `serve`, and stops them in order.
 //!
-//! Only this module has access to all parts: it passes the app to the server, the streams to the reaper, and
-//! everything to the control server.
+//! Only this module has access to all parts: it passes the app and the streams to the server, and everything to the
+//! control server.
 
 mod app_server;
 mod database;
@@ -75,7 +75,7 @@ impl Written {
     }
 }
 
-/// All running parts. Fields are dropped in the order in which the parts stop.
+/// All running parts. [`Running::stop`] stops them in order.
 pub struct Running {
     /// The state file. `serve` moves it out of this struct, so that the file is removed even if the rest of a stop
     /// is blocked.

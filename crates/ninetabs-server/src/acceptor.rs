@@ -1,8 +1,9 @@
 //! The acceptor: the thread that accepts connections and hands them to the server.
 //!
-//! If too many refused or evicted connections linger, or the process is out of descriptors, the acceptor
-//! pauses (logging once) and resumes later. A flood of refused clients therefore cannot take the descriptors
-//! that other servers of this process need. Models Puma::Server#handle_servers.
+//! If too many refused or evicted connections linger, the acceptor closes the one that has lingered longest before it
+//! accepts another. If it can close none, or the process is out of descriptors, it pauses (logging once) and resumes
+//! later. A flood of refused clients therefore cannot take the descriptors that other servers of this process need.
+//! Models Puma::Server#handle_servers.
 
 use std::fmt::Display;
 use std::io;

@@ -1,9 +1,9 @@
 //! Writes an answer to its client's socket.
 //!
-//! The head is sent with the action's first write. Every write is one chunk (HTTP/1.1) or bare bytes (HTTP/1.0), and is
-//! passed to the kernel immediately. Puma corks the socket here, which is why each of its events arrives 200 ms late. A
-//! write blocks while the client does not read and the socket buffers are full, for at most the server's write timeout
-//! in total. Any failed write means that the client is gone.
+//! The head is sent with the action's first write. Each write of a stream is one chunk (HTTP/1.1) or bare bytes
+//! (HTTP/1.0), and is passed to the kernel immediately. Puma corks the socket here, which is why each of its events
+//! arrives 200 ms late. A page is one bare write. A write blocks while the client does not read and the socket buffers
+//! are full, for at most the server's write timeout in total. After a failed write, nothing more is sent.
 //!
 //! If the server has access to the socket, another thread can end a blocked write ([`AnswerWriter::cutter`]), and the
 //! writer can wait for the client to close. tiny_http hides its socket, so only writing is possible.
@@ -50,7 +50,7 @@ pub enum WriteFailure {
     /// The client has reset the connection.
     #[error("ECONNRESET")]
     Reset,
-    /// The client read nothing within the write timeout.
+    /// The client read too little within the write timeout, or nothing within the stall limit.
     #[error("EAGAIN")]
     TimedOut,
     /// The client acknowledged nothing for so long that the kernel dropped the connection.

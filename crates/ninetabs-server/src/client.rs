@@ -61,8 +61,9 @@ pub(super) struct Client {
     is_read_empty: bool,
     /// Set once the server has finished writing. Bytes that arrive after that are discarded.
     lingering: Option<Box<Lingering>>,
-    /// The client has sent a request before the previous one was answered.
-    has_pipelined: bool,
+    /// The client may still be sending: a request was refused before it was read completely, or the client has sent one
+    /// before the previous one was answered.
+    may_be_sending: bool,
     /// The connection ends after the next answer, or now if no request has arrived.
     pub is_ending: bool,
     /// The number of requests that have been served on this connection.
@@ -94,7 +95,7 @@ impl Client {
             limits,
             is_read_empty: false,
             lingering: None,
-            has_pipelined: false,
+            may_be_sending: false,
             is_ending: false,
             served: 0,
             head_began: None,
@@ -197,7 +198,7 @@ impl Client {
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let incoming = self.reader.take();
         self.share.clear();
-        self.has_pipelined |= !self.reader.unread().is_empty();
+        self.may_be_sending |= !self.reader.unread().is_empty();
         incoming
     }
 
@@ -249,15 +250,14 @@ impl Client {
 
     /// Whether part of a request has arrived, but not all of it.
     pub fn is_in_request(&self) -> bool {
-        let is_idle = self.reader.is_in_head() && self.reader.unread().is_empty();
-        !is_idle && !self.reader.is_ready() && self.lingering.is_none()
+        let is_between_requests = self.reader.is_in_head() && self.reader.unread().is_empty();
+        !is_between_requests && !self.reader.is_ready() && self.lingering.is_none()
     }
 
     /// Answers with a refusal. The caller then ends the connection.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.socket.try_write(&refusal.answer(self.reader.version(), self.reader.is_for_head()));
-        // A request that was not read completely is still being sent.
-        self.has_pipelined = true;
+        self.may_be_sending = true;
     }
 
     /// Whether the socket may be closed now. If not, nothing more is written, and the server keeps reading until the
@@ -275,7 +275,7 @@ impl Client {
             Ok(0) => return true,
             Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.has_pipelined || !self.reader.unread().is_empty()
+                self.may_be_sending || !self.reader.unread().is_empty()
             }
             Err(_) => return true,
         };

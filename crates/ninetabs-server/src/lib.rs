@@ -1,10 +1,10 @@
 //! A bounded, synchronous HTTP/1.1 server in the manner of Puma 8 (single mode).
 //!
 //! One pool of threads serves both pages and streams. An acceptor puts each connection into a queue, `todo`. A pool
-//! thread reads the request, calls the app, and is held until the answer has ended. A connection with an incomplete
-//! request waits in a reactor and does not hold a thread. The number of threads is therefore the limit for both: with
-//! eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks: a registry
-//! of open streams, a cap on them, and a reaper that ends streams that are too old.
+//! thread takes it, reads the request, calls the app, and is held until the answer has ended. A connection with an
+//! incomplete request waits in a reactor and does not hold a thread. The number of threads is therefore the limit for
+//! both: with eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks:
+//! a registry of open streams, a cap on them, and a reaper that ends streams that are too old.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -57,8 +57,8 @@
 //!    client.
 //! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
 //!    Otherwise it moves to the end of `todo` or, if it is idle, to the reactor.
-//! 6. Any other connection ends in `PumaServer::end`: it is closed, or it lingers in the reactor until its client has
-//!    read the last answer.
+//! 6. Any other connection ends. `Client::may_close` decides whether it is closed immediately or lingers in the reactor
+//!    until its client has read the last answer. A connection whose client has gone is dropped.
 //!
 //! At any moment, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or lingering), or
 //! detached.

@@ -9,8 +9,9 @@
 //! to the end of `todo`, so that no connection keeps a thread while others are queued. Models Puma::Server's
 //! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! All connections end in `PumaServer::end`. A connection is closed immediately only if all bytes from its client have
-//! been read and its last answer has been sent. Otherwise it lingers in the reactor.
+//! `Client::may_close` decides whether an open connection is closed immediately or lingers in the reactor: it is closed
+//! only if all bytes from its client have been read and its last answer has been sent. A connection whose client has
+//! gone is dropped.
 
 mod eviction;
 
@@ -107,7 +108,7 @@ impl PumaServer {
         self.reactor().map(Reactor::take_most)
     }
 
-    /// How many connections without a complete request have been closed to make room for others since the start.
+    /// How many connections without a complete request have been closed since the start because there were too many.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -302,7 +303,8 @@ impl PumaServer {
     fn linger(&self, mut client: Box<Client>) {
         client.count_lingering(&self.lingering);
         if let Some(reactor) = self.reactor.get() {
-            // The client is returned only if the server has stopped. Dropping it closes the connection.
+            // The client is returned if the reactor has ended or the kernel cannot watch it. Dropping it closes the
+            // connection.
             let _ = reactor.linger(client);
         }
     }
@@ -323,7 +325,7 @@ impl PumaServer {
     }
 
     fn push(&self, client: Box<Client>) {
-        // The request line is recorded again each time the client is queued.
+        // Earlier peeks no longer apply, because bytes may have been read from the socket since.
         client.socket.peeked.reset();
         if let Some(pool) = self.pool()
             && let Err(ShuttingDown(client)) = pool.push(client)
@@ -350,9 +352,12 @@ impl PumaServer {
         client.settle();
         if let Some(reactor) = self.reactor.get()
             && let Err(client) = reactor.watch(client)
-            && let Some(client) = self.dismiss(client, Refusal::Stopping)
         {
-            self.linger(client);
+            // Unless the server is stopping, the reason is that the kernel cannot watch another connection.
+            let refusal = if self.is_stopping() { Refusal::Stopping } else { Refusal::TooManyConnections };
+            if let Some(client) = self.dismiss(client, refusal) {
+                self.linger(client);
+            }
         }
     }
 
@@ -372,9 +377,7 @@ impl PumaServer {
             (ReadProgress::ReadEmpty | ReadProgress::MoreToRead, Wake::Shutdown) => {
                 self.dismiss(client, Refusal::Stopping)
             }
-            (ReadProgress::MoreToRead, Wake::Readable | Wake::Expired) if client.has_read_all() => {
-                return After::WatchUnlessTold(client);
-            }
+            (ReadProgress::MoreToRead, _) if client.has_read_all() => return After::WatchUnlessTold(client),
             (ReadProgress::MoreToRead, _) => return After::Again(client),
             (ReadProgress::ReadEmpty, Wake::Readable) => return After::Watch(client),
             (ReadProgress::ReadEmpty, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),

@@ -188,8 +188,8 @@ impl Response {
         Response::status(StatusCode::SEE_OTHER).with_header("location", to)
     }
 
-    /// Creates a stream of server-sent events. `action` runs on the pool thread that took the request, and
-    /// holds it until it returns.
+    /// Creates a stream of server-sent events. `action` runs on the pool thread that took the request, and holds it
+    /// until it returns, unless the server uses [`ActionsOn::OwnThread`](crate::ActionsOn::OwnThread).
     ///
     /// The stream counts as open, and its age is measured, from the moment the thread enters the action. However the
     /// action ends, the stream is closed afterward. An error that the action returns ends only this stream.

@@ -173,8 +173,8 @@ impl Server {
     }
 
     /// Sets how a stream detects that its client has closed [default: by the second write after the close]. With
-    /// [`ActionsOn::OwnThread`], [`NoticeClose::ByPoll`] is ignored, because an action on its own thread cannot use
-    /// to the socket.
+    /// [`ActionsOn::OwnThread`], [`NoticeClose::ByPoll`] is ignored, because an action on its own thread has no
+    /// access to the socket.
     pub fn notice_close(mut self, how: NoticeClose) -> Server {
         self.streams.notice_close = how;
         self

@@ -54,7 +54,7 @@ pub(super) struct Peeked {
 }
 
 impl Peeked {
-    /// Discards the results when the next request begins.
+    /// Discards the results when the next request begins, and when the client is queued.
     pub fn reset(&self) {
         self.no_head.store(0, Ordering::Relaxed);
         self.has_head.store(false, Ordering::Relaxed);

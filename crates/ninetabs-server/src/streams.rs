@@ -281,7 +281,7 @@ impl Streams {
     }
 
     fn state(&self) -> MutexGuard<'_, OpenStreams> {
-        // Every change under this lock is one assignment, so the data is consistent even after a panic.
+        // Only a failed allocation can panic under this lock. A count may then be off, but no entry is half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
