@@ -4,8 +4,13 @@
 //! views agree. The record is bounded: it keeps the newest [`CAPACITY`] moments, or fewer if their texts exceed
 //! [`MAX_TEXT_BYTES`]. Each moment has a sequence number, so a reader that falls behind can tell how many it missed.
 //!
-//! The timeline uses no other module of this crate. [`Timeline::record`] holds a mutex for the duration of a push and
-//! never blocks on anything else. It may be called under the thread pool's own lock.
+//! Every thread of the server records several moments per request, some of them under the thread pool's own lock. If
+//! they waited for each other, a thread that the system suspends while it records would stop all of them for a time
+//! slice. [`Timeline::record`] therefore does not wait for the lock of the ring. While another thread has that lock,
+//! moments are appended to a queue, and the next thread that gets the lock moves them to the ring before it does
+//! anything else. Recording blocks only if the queue is full.
+//!
+//! The timeline uses no other module of this crate.
 
 mod follow;
 mod snapshot;
@@ -14,9 +19,10 @@ mod what;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender};
 pub use follow::{Past, TimelineNews};
 pub(crate) use snapshot::SEEN_CLOSED;
 pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread, is_seen_close};
@@ -28,8 +34,10 @@ pub const CAPACITY: usize = 16_384;
 /// The maximum number of bytes of text in the ring. Ordinary targets stay far below it. Without this limit, a client
 /// that sends only long targets could fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
-/// How many moments are copied per lock. Recording has to wait for such a copy, and so does the thread pool.
+/// How many moments are copied per lock. Meanwhile, recorded moments wait in a queue.
 pub const COPIED_AT_ONCE: usize = 512;
+/// How many moments fit into the queue. A server that records 500,000 per second fills it in 2 ms.
+const QUEUED_AT_MOST: usize = 1_024;
 /// How many moments are forgotten in one batch. They are adjacent in memory, so adding a batch to the snapshot is
 /// faster than adding them one by one.
 const FORGOTTEN_AT_ONCE: usize = 256;
@@ -90,7 +98,24 @@ pub struct Excerpt {
 pub struct Timeline {
     clock: Clock,
     /// `None` if nothing is recorded.
-    ring: Option<Mutex<Ring>>,
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    ring: Mutex<Ring>,
+    /// The moments that were recorded while another thread had the lock of the ring.
+    queue: Sender<Arrival>,
+    queued: Receiver<Arrival>,
+}
+
+/// A moment without a number.
+#[derive(Debug)]
+struct Arrival {
+    at_us: u64,
+    thread: Option<usize>,
+    subject: Option<Subject>,
+    what: What,
 }
 
 #[derive(Debug)]
@@ -126,7 +151,7 @@ impl Timeline {
 
     /// Creates a timeline that records nothing and allocates nothing.
     pub fn disabled() -> Self {
-        Timeline { clock: Clock::Since(Instant::now()), ring: None }
+        Timeline { clock: Clock::Since(Instant::now()), record: None }
     }
 
     fn with_clock(clock: Clock) -> Self {
@@ -136,7 +161,8 @@ impl Timeline {
             text_bytes: 0,
             snapshot: Snapshot::default(),
         };
-        Timeline { clock, ring: Some(Mutex::new(ring)) }
+        let (queue, queued) = crossbeam_channel::bounded(QUEUED_AT_MOST);
+        Timeline { clock, record: Some(Record { ring: Mutex::new(ring), queue, queued }) }
     }
 
     /// Moves the clock of a simulated timeline. Does nothing if the clock is real.
@@ -149,8 +175,8 @@ impl Timeline {
     /// Records that `what` happened now. If a moment with a later time has been recorded by another thread meanwhile,
     /// that later time is used.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        if self.ring.is_some() {
-            self.push(self.now_us(), thread, subject, what);
+        if let Some(record) = &self.record {
+            record.push(Arrival { at_us: self.now_us(), thread, subject, what });
         }
     }
 
@@ -161,14 +187,8 @@ impl Timeline {
             Clock::Since(began) => at.saturating_duration_since(*began).as_micros() as u64,
             Clock::At(us) => us.load(Ordering::Relaxed),
         };
-        self.push(at_us, thread, subject, what);
-    }
-
-    fn push(&self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
-        // Everything that needs no lock is done before it is taken, because every thread of the server takes it.
-        what.cut_texts();
-        if let Some(mut ring) = self.ring() {
-            ring.push(at_us, thread, subject, what);
+        if let Some(record) = &self.record {
+            record.push(Arrival { at_us, thread, subject, what });
         }
     }
 
@@ -261,16 +281,47 @@ impl Timeline {
         }
     }
 
+    /// Locks the ring, which then contains all moments that have been recorded before.
     fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
+        self.record.as_ref().map(Record::ring)
+    }
+}
+
+impl Record {
+    fn push(&self, mut arrival: Arrival) {
+        arrival.what.cut_texts();
+        let locked = match self.ring.try_lock() {
+            Ok(ring) => Some(ring),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        match locked {
+            Some(ring) => self.with_queued(ring).push(arrival),
+            None => {
+                if let Err(full) = self.queue.try_send(arrival) {
+                    self.ring().push(full.into_inner());
+                }
+            }
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
         // Only a failed allocation can panic while the ring is locked, and it happens before the record is changed.
-        self.ring.as_ref().map(|ring| ring.lock().unwrap_or_else(PoisonError::into_inner))
+        self.with_queued(self.ring.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Moves the moments that are in the queue now. Those that arrive meanwhile may stay there, so that a flood of them
+    /// cannot hold up a reader.
+    fn with_queued<'a>(&self, mut ring: MutexGuard<'a, Ring>) -> MutexGuard<'a, Ring> {
+        self.queued.try_iter().take(self.queued.len()).for_each(|arrival| ring.push(arrival));
+        ring
     }
 }
 
 impl Ring {
     /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so they are in the order
     /// of sequence numbers.
-    fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, what: What) {
+    fn push(&mut self, Arrival { at_us, thread, subject, what }: Arrival) {
         self.text_bytes += what.text_bytes();
         self.last_seq += 1;
         let newest_us = self.moments.back().map_or(0, |newest| newest.at_us);

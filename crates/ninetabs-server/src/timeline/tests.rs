@@ -1,3 +1,5 @@
+use std::thread;
+
 use super::*;
 
 #[test]
@@ -31,6 +33,52 @@ fn sequence_numbers_are_contiguous_and_show_a_slow_reader_how_many_it_missed() {
     let next = timeline.next_after(0, 3);
     assert_eq!((next.forgotten, next.moments.len(), next.moments[2].seq), (10, 3, 13));
     assert_eq!(timeline.last_seq(), CAPACITY as u64 + 10);
+}
+
+#[test]
+fn recording_does_not_wait_for_a_reader_until_the_queue_is_full() {
+    let timeline = Timeline::default();
+    let record = |number| timeline.record(Some(number), None, What::Spawned);
+    thread::scope(|scope| {
+        let reading = timeline.ring();
+        (0..QUEUED_AT_MOST).for_each(record);
+        let last = scope.spawn(|| record(QUEUED_AT_MOST));
+        thread::sleep(Duration::from_millis(20));
+        assert!(!last.is_finished(), "the queue is full");
+        drop(reading);
+    });
+    let numbers = timeline.after(0).moments.into_iter().map(|moment| moment.thread.unwrap());
+    assert!(numbers.eq(0..=QUEUED_AT_MOST));
+}
+
+#[test]
+fn moments_of_many_threads_are_complete_and_each_thread_records_in_order() {
+    const EACH: u64 = 20_000;
+    let timeline = Timeline::default();
+    let record = |thread: usize| {
+        let subject = |request| Subject { connection: thread as u64, port: 1, request };
+        (1..=EACH).for_each(|n| timeline.record(Some(thread), Some(subject(n)), What::Started));
+    };
+    let mut seen: Vec<Moment> = Vec::new();
+    thread::scope(|scope| {
+        (0..4).for_each(|number| {
+            scope.spawn(move || record(number));
+        });
+        let mut forgotten = 0;
+        while timeline.last_seq() < 4 * EACH || seen.last().is_none_or(|last| last.seq < 4 * EACH) {
+            let last = seen.last().map_or(0, |moment| moment.seq);
+            let next = timeline.next_after(last, COPIED_AT_ONCE);
+            forgotten += next.forgotten;
+            seen.extend(next.moments);
+        }
+        assert_eq!(seen.len() as u64 + forgotten, 4 * EACH);
+    });
+    assert!(seen.windows(2).all(|two| two[0].seq < two[1].seq && two[0].at_us <= two[1].at_us));
+    for number in 0..4 {
+        let of_one = seen.iter().filter(|moment| moment.thread == Some(number));
+        let requests: Vec<u64> = of_one.map(|moment| moment.subject.unwrap().request).collect();
+        assert!(requests.is_sorted_by(|earlier, later| earlier < later), "thread {number}");
+    }
 }
 
 #[test]
