@@ -78,7 +78,8 @@ pub struct ProcessorView {
 pub enum Shutdown {
     /// All work in `todo` was done, and all threads ended within the timeout.
     Drained,
-    /// The timeout expired, and the work left in `todo` was not done. All threads then ended within the grace period.
+    /// The work left in `todo` was not done, because the timeout expired or the system could not start a thread. All
+    /// threads then ended within the grace period.
     Forced,
     /// Some threads were still busy after the grace period, and were abandoned.
     Abandoned {
@@ -185,8 +186,8 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Sets the minimum and maximum number of threads. Models `update_thread_pool_min_max`: threads are started only by
-    /// the next push, and ended only by [`trim`](Self::trim).
+    /// Sets the minimum and maximum number of threads. Models `update_thread_pool_min_max`: this neither starts nor
+    /// ends a thread. Pushes, marks and [`fill`](Self::fill) start threads, and [`trim`](Self::trim) ends them.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         let size = PoolSize::new(min, max)?;
         self.shared.lock().resize(size);
@@ -232,7 +233,7 @@ impl<W: Work> ThreadPool<W> {
     /// Shuts the pool down. Models `#shutdown`.
     ///
     /// Blocks until the last thread has ended, but for at most `timeout` (`None`: no limit). Meanwhile the threads
-    /// process the work in `todo`. After the timeout, the work left in `todo` is passed to `unserved` on the calling
+    /// process the work in `todo`. After that, the work left in `todo` is passed to `unserved` on the calling
     /// thread, and busy threads get the grace period `grace` to finish. Puma then kills the remaining threads. Here a
     /// thread cannot be killed, so it is abandoned: it is no longer counted or listed, but exists until its work ends.
     ///
@@ -244,11 +245,12 @@ impl<W: Work> ThreadPool<W> {
         unserved: impl Fn(W),
     ) -> Shutdown {
         self.shared.begin_shutdown();
-        if self.wait_until_all_left(timeout) {
-            return Shutdown::Drained;
-        }
+        let all_left = self.wait_until_all_left(timeout);
         // Dropping work may block or call the pool, so it must not happen under the lock.
         let left = mem::take(&mut self.shared.lock().todo);
+        if all_left && left.is_empty() {
+            return Shutdown::Drained;
+        }
         left.into_iter().for_each(|(_, work)| unserved(work));
         if self.wait_until_all_left(Some(grace)) {
             return Shutdown::Forced;
