@@ -1,7 +1,7 @@
 //! Starts the parts of `serve`, and stops them in order.
 //!
-//! Only this module has access to all parts: it passes the app and the streams to the server, and everything to the
-//! control server.
+//! Only this module has access to all parts: it passes the app and the streams to the server, and everything that
+//! the dashboard shows or changes to the control server.
 
 mod app_server;
 mod database;
@@ -130,8 +130,8 @@ impl Running {
         started
     }
 
-    /// Starts all parts that do not write files. The opened database is stored in `opened`, even if a later step
-    /// fails.
+    /// Starts all parts except the state file and the trace. The opened database is stored in `opened`, even if a later
+    /// step fails.
     fn start_on(
         args: &ServeArgs,
         storage: &Storage,

@@ -6,7 +6,7 @@
 //! template.
 //!
 //! All pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
-//! it in Rails. No page changes its server.
+//! it in Rails. No page changes its server, except that a button on the page of `poll` pauses the producer for a while.
 
 mod arithmetic;
 mod cable;
@@ -337,7 +337,8 @@ impl Fixes {
             takes_addresses => started.is_some(),
             tabs => tabs(request),
         };
-        // `None` if the system cannot provide random bytes. `page` then fails to draw a nonce as well, and logs the error.
+        // `None` if the system cannot provide random bytes. `page` then fails to draw a nonce as well, and logs the
+        // error.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };

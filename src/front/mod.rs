@@ -100,7 +100,7 @@ impl AppServer {
         }
     }
 
-    /// Records the heads of unread requests in `todo`. With tiny_http, all requests in `todo` have been read.
+    /// Records the heads of unread requests in `todo`. With tiny_http, all heads in `todo` have been read.
     pub fn look_at_todo(&self) {
         if let AppServer::Puma(server) = self {
             server.look_at_todo();

@@ -1,8 +1,8 @@
 //! The second front door: tiny_http, the simplest server that fits, in front of the same pool.
 //!
-//! tiny_http reads requests on its own threads, one per connection. The acceptor pushes complete requests into `todo`,
-//! and each request holds a pool thread until its response ends. This is enough to show nine tabs on eight threads. It
-//! has these limitations, most of which cannot be avoided from outside tiny_http:
+//! tiny_http reads requests on its own threads, one per connection. The acceptor pushes a request into `todo` when its
+//! head is complete, and each request holds a pool thread until its response ends. This is enough to show nine tabs on
+//! eight threads. It has these limitations, most of which cannot be avoided from outside tiny_http:
 //!
 //! - The size of a request head is not limited, and each connection, even an idle one, uses a thread and two
 //!   descriptors. The server therefore **binds to loopback only**.

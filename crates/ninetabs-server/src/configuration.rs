@@ -126,7 +126,7 @@ pub(crate) struct Configuration {
     pub head_timeout: Duration,
     pub persistent_timeout: Duration,
     pub max_connections: usize,
-    /// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together.
+    /// Maximum memory, in bytes, for the requests of all connections that no thread has taken yet.
     pub max_pending_bytes: usize,
     /// How long written bytes may remain unacknowledged by the peer. With `None`, the kernel's default of about 15
     /// minutes applies.
@@ -135,7 +135,7 @@ pub(crate) struct Configuration {
     pub actions_on: ActionsOn,
     /// How often the reaper checks the streams. With `None` no reaper is started.
     pub reap_every: Option<Duration>,
-    /// Receives a message if the reactor ends unexpectedly.
+    /// Receives a message if the reactor or the reaper ends unexpectedly.
     pub services: Services,
 }
 

@@ -1,7 +1,7 @@
-//! One event loop for all connections that have left the pool.
+//! An event loop: one thread for any number of connections that have left the pool.
 //!
 //! The purpose is that of Rack's hijack: a connection leaves the server and no longer holds a thread, and a single loop
-//! serves all such connections. Earlier designs show what to avoid. sse-rails-engine writes to its listeners one after
+//! serves many such connections. Earlier designs show what to avoid. sse-rails-engine writes to its listeners one after
 //! another and blocks on each, so one sleeping laptop freezes the whole app. Action Cable keeps everything that a
 //! client has not read yet in memory, without a limit. In this loop, writes never block, and at most one piece is
 //! stored per connection: the piece that is being sent.
@@ -10,8 +10,9 @@
 //! next one. The peer takes the content from a [`Feed`], which the loop owns and refreshes before it asks any peer. A
 //! piece for all peers is therefore built only once.
 //!
-//! Neither a peer nor a feed may block. If one of them panics, one piece is lost, and the loop and the connection
-//! continue. A peer that panics repeatedly is cut off (see `connection`).
+//! Neither a peer nor a feed may block. If one of them panics, the loop continues. A peer is cut off if it panics while
+//! it receives bytes, because it may be unable to interpret later ones, or repeatedly while it sends. Otherwise only
+//! the piece is lost (see `connection`).
 
 mod connection;
 mod goodbyes;
@@ -38,7 +39,7 @@ const WAKER: Token = Token(0);
 pub const FELL_BEHIND: &str = "it has fallen too far behind";
 /// A reason to cut off a peer: it has read nothing for too long.
 pub const READS_NOTHING: &str = "it has stopped reading";
-/// A reason to cut off a peer: it has panicked repeatedly.
+/// A reason to cut off a peer: it has panicked while it received, or repeatedly while it sent.
 pub const PANICKED: &str = "its handler panicked";
 
 /// The source from which peers take their content. It lives on the loop's thread and must not block.
@@ -69,8 +70,9 @@ pub enum NextPiece {
 
 /// The other end of a connection.
 pub trait Peer<F>: Send {
-    /// Returns what to send next. Called when the previous piece has been sent completely, and from then until there is
-    /// a next piece, whenever the feed has news and at every sweep.
+    /// Returns what to send next. Called when the previous piece has been sent completely. Until there is a next piece,
+    /// it is called again whenever the feed has news, the kernel reports something about the connection, and at every
+    /// sweep.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece;
 
     /// Returns whether the data that this peer needs next has been discarded, so that waiting for the peer is

@@ -114,12 +114,12 @@ impl ServerStats {
     }
 }
 
-/// Bytes of incomplete requests in memory, for all connections together.
+/// Memory of the requests that no thread has taken yet, for all connections together.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingBytes {
     /// The current number of bytes.
     pub held: usize,
-    /// The maximum number of bytes.
+    /// The limit in bytes. Small complete requests may exceed it.
     pub most: usize,
 }
 

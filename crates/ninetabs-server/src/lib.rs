@@ -37,15 +37,16 @@
 //! - The action passed to [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
 //! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is generic
 //!   over its work, and independent of HTTP.
-//! - [`event_loop`] serves connections that have left the pool through [`Response::detach`].
+//! - [`event_loop`] serves any number of connections on one thread, after [`Response::detach`] has taken them out of
+//!   the server.
 //! - [`threads`] has the type of a thread that an owner can stop, and the error if the system cannot start a thread.
 //! - [`timeline`] is the record of events, for programs that need one ([`Server::record`]).
 //!
 //! # The path of a request
 //!
 //! 1. The acceptor accepts a connection. `PumaServer::let_in` pushes it into `todo` without reading from it. If there
-//!    are already [`Server::max_connections`], it first evicts an idle connection or, if there is none, refuses the new
-//!    one with 503.
+//!    are already [`Server::max_connections`], it first evicts a connection without a complete request or, if there is
+//!    none, refuses the new one with 503.
 //! 2. A pool thread takes the connection and runs `PumaServer::process`, which reads until a request is complete or no
 //!    more bytes are available. If the request is incomplete, the connection moves to the reactor. When bytes arrive or
 //!    a deadline passes, the reactor calls `PumaServer::on_wake`, which pushes the connection back into `todo` once the
@@ -54,21 +55,22 @@
 //! 4. A page is written immediately. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
 //!    until the action returns or the stream is interrupted. With [`ActionsOn::OwnThread`], the action runs on one of
 //!    the [`action_threads`] instead and puts its writes into a queue, from which the pool thread writes them to the
-//!    client.
+//!    client. An answer that was created by [`Response::detach`] gives the connection to the app, and its thread is
+//!    free. If the app drops the connection, step 6 follows.
 //! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
-//!    Otherwise it moves to the end of `todo` or, if it is idle, to the reactor.
+//!    Otherwise it moves to the end of `todo` or, if its next request is not complete, to the reactor.
 //! 6. Any other connection ends. `Client::may_close` decides whether it is closed immediately or lingers in the reactor
 //!    until its client has read the last answer. A connection whose client has gone is dropped.
 //!
-//! At any moment, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or lingering), or
-//! detached.
+//! Once it has been let in, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or
+//! lingering), or detached.
 //!
 //! # Threads
 //!
 //! A server has one acceptor, one reactor, the threads of the pool, one stream reaper (unless
 //! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ, one thread that trims it. With
 //! [`ActionsOn::OwnThread`], each action has a thread as well. Each [`event_loop`] that the program starts has one
-//! thread.
+//! thread. While a message is logged too often, one more thread waits to report how many were left out.
 //!
 //! # Features
 //!

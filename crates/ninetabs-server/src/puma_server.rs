@@ -2,7 +2,8 @@
 //! next. ([`super::server`] is the builder, and [`super::handle`] is the running server as the program controls it.)
 //!
 //! A new connection is pushed into `todo` before anything is read from it, as in Puma 8. If there are already
-//! `max_connections`, an idle connection is evicted first or, if there is none, the new one is refused. A pool thread
+//! `max_connections`, one without a complete request is evicted first or, if there is none, the new one is refused. A
+//! pool thread
 //! reads the bytes that have arrived. A connection with an incomplete request moves to the reactor, where it does not
 //! need a thread, and returns to `todo` once the request is complete. After an answer on a keep-alive connection, the
 //! thread continues with the next request if it has arrived and another thread is free. Otherwise the connection moves

@@ -1,4 +1,4 @@
-//! The reactor: one thread that watches idle connections for bytes and deadlines.
+//! The reactor: one thread that watches connections without a complete request for bytes and deadlines.
 //!
 //! Models Puma::Reactor. It deals with descriptors and deadlines, not with HTTP: connections that wake are passed to a
 //! callback. Deadlines are kept sorted, so that a wake-up with ten thousand idle connections costs about as much as
@@ -203,7 +203,7 @@ impl<W: Watched> Drop for SlotHandle<W> {
 
 impl<W: Watched> SharedReactor<W> {
     /// Parks a connection, and wakes the thread if necessary. Returns the connection if the reactor is past the phase
-    /// `until`.
+    /// `until`, or if the kernel cannot watch it.
     fn put(self: &Arc<Self>, it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
         let is_to_wake = self.park(it, input, until)?;
         if is_to_wake {
@@ -327,7 +327,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.tell(token, told).map(|it| (it, Wake::Readable)));
         }
         if state.phase == ReactorPhase::Closing {
-            // This is the last time that these connections wake.
+            // No connection waits for a request after this, whatever else it woke for.
             awake.iter_mut().for_each(|(_, why)| *why = Wake::Shutdown);
             let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
             awake.extend(here.into_iter().filter_map(|token| Some((state.take(token)?, Wake::Shutdown))));

@@ -107,15 +107,15 @@ impl Server {
         self
     }
 
-    /// Sets the maximum memory for the incomplete requests of all connections, in bytes [default: 64 MiB].
-    /// Further requests are refused with 503.
+    /// Sets the maximum memory for the requests of all connections that no thread has taken yet, in bytes [default:
+    /// 64 MiB]. Further requests are refused with 503, except complete ones of up to 16 KiB.
     pub fn max_pending_bytes(mut self, most: usize) -> Server {
         self.configuration.max_pending_bytes = most;
         self
     }
 
-    /// Sets the maximum number of open connections [default: no limit]. A further connection replaces an idle one or,
-    /// if there is none, is refused with 503.
+    /// Sets the maximum number of open connections [default: no limit]. A further connection replaces one without
+    /// a complete request or, if there is none, is refused with 503.
     pub fn max_connections(mut self, most: usize) -> Server {
         self.configuration.max_connections = most;
         self

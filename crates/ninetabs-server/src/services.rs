@@ -1,7 +1,8 @@
 //! Service threads, on which everything else depends, and the detection of a service thread that ends unexpectedly.
 //!
 //! A server whose broadcaster or reactor is gone still looks healthy: it accepts connections, and its pages may still
-//! answer. Every such thread is therefore started through [`Services`]. If a thread ends without being stopped, by an
+//! answer. Every such thread is therefore started through [`Services`], except the acceptors, whose end is reported by
+//! their servers. If a thread ends without being stopped, by an
 //! error or a panic, the reason is logged, and the program can end the process when [`Services::ended`] receives the
 //! report.
 

@@ -1,5 +1,6 @@
 //! Serves one request: calls the app and writes its answer. Both happen on the pool thread that took the request. The
-//! thread is held until the answer has ended.
+//! thread is held until the answer has ended, or until the app takes over the connection to answer on it
+//! ([`Detached`](crate::Detached)).
 //!
 //! Models the middle of Puma::Server#process_client, after the request has been read. A panic in the app or in a
 //! stream's action is caught here. It results in a 500 or, if the answer has begun, in an incomplete answer.
@@ -173,7 +174,7 @@ impl Serving {
         self.serve(request, Transport::Writer(writer), Instant::now(), AfterAnswer::Keep);
     }
 
-    /// Serves one request on this thread until its answer has ended.
+    /// Serves one request on this thread until its answer has ended or its connection is detached.
     ///
     /// A panic in the app results in a 500 or, if the answer has begun, in an incomplete answer. `at` is when the
     /// thread took the request. With [`AfterAnswer::Close`], no other request may follow.

@@ -1,7 +1,7 @@
 //! Models `response.stream`: the handle that a live action uses to send events and to sleep.
 //!
-//! In the `Resumable` dialect, every stream sends `retry:` at the beginning, in the same write as the head and the
-//! first event, and again when it is interrupted. The `Bare` dialect sends exactly what the original controller sends.
+//! In the `Resumable` dialect, a stream sends `retry:` with its first event, in the same write as the head, and again
+//! when it is interrupted. The `Bare` dialect sends exactly what the original controller sends.
 
 use std::borrow::{Borrow, Cow};
 use std::convert::Infallible;
@@ -50,7 +50,8 @@ pub enum StreamError {
     /// A write failed. Models ActionController::Live::ClientDisconnected.
     #[error("client disconnected: {0}")]
     ClientDisconnected(#[from] WriteError),
-    /// The stream was interrupted. When it is closed, it sends its client the reason.
+    /// The stream was interrupted. When it is closed, it sends its client the reason, except in [`Dialect::Bare`] and
+    /// in the middle of an event.
     #[error("{}", .0.as_str())]
     Reaped(StreamInterrupt),
 }
@@ -235,8 +236,8 @@ impl<'a> Stream<'a> {
 
     /// Ends the stream. A second call does nothing.
     ///
-    /// An interrupted stream tells its client why it ended and when to reconnect. If it is in the middle of an event,
-    /// it is cut off instead.
+    /// In the `Resumable` dialect, an interrupted stream tells its client why it ended and when to reconnect. If it is
+    /// in the middle of an event, it is cut off instead.
     pub(crate) fn close(&mut self) -> AnswerEnd {
         let ended = self.end();
         if let WritesTo::Queue(queue) = &mut self.writes_to {
