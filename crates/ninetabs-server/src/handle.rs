@@ -87,7 +87,7 @@ pub struct ServerStats {
     pub reactor_max: Option<usize>,
     /// Open connections. `None` if the server cannot access its connections.
     pub connections: Option<usize>,
-    /// How many connections without a complete request have been closed to make room for others since the start.
+    /// How many connections without a complete request have been closed since the start because there were too many.
     pub evicted: u64,
     /// Actions that run on their own threads. `None` if actions run on pool threads.
     pub action_threads: Option<ActionThreadStats>,

@@ -62,7 +62,7 @@
 //! 6. Any other connection ends. `Client::may_close` decides whether it is closed immediately or lingers in the reactor
 //!    until its client has read the last answer. A connection whose client has gone is dropped.
 //!
-//! Once it has been let in, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or
+//! After it has been accepted, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or
 //! lingering), or detached.
 //!
 //! # Threads

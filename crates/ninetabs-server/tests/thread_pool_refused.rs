@@ -61,7 +61,7 @@ impl Work for Page {
 
 fn pool(min: usize) -> Result<ThreadPool<Page>, PoolStartError> {
     let options = PoolOptions { name: "refused".to_owned(), min, max: 2, max_io: 0 };
-    let process = |_: Page, _: &Processor<Page>| unreachable!("there is no thread");
+    let process = |_: Page, _: &Processor<Page>| unreachable!("every thread was refused");
     ThreadPool::start(options, Arc::new(Timeline::default()), process)
 }
 

@@ -1,4 +1,4 @@
-//! Eviction: selects the connection that is closed to make room for a new one.
+//! Eviction: selects the connection that is closed when there are too many.
 //!
 //! A connection is never evicted if its request is complete, or while a pool thread or the app holds it.
 
