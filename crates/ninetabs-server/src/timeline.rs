@@ -36,7 +36,8 @@ pub const CAPACITY: usize = 16_384;
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// How many moments are copied per lock. Meanwhile, recorded moments wait in a queue.
 pub const COPIED_AT_ONCE: usize = 512;
-/// How many moments fit into the queue. A server that records 500,000 per second fills it in 2 ms.
+/// How many moments fit into the queue. A server that records 500,000 per second fills it in 2 ms. Texts in the queue, at
+/// most 2 MB, do not count toward [`MAX_TEXT_BYTES`].
 const QUEUED_AT_MOST: usize = 1_024;
 /// How many moments are forgotten in one batch. They are adjacent in memory, so adding a batch to the snapshot is
 /// faster than adding them one by one.
@@ -98,20 +99,20 @@ pub struct Excerpt {
 pub struct Timeline {
     clock: Clock,
     /// `None` if nothing is recorded.
-    record: Option<Record>,
+    ring: Option<QueuedRing>,
 }
 
 #[derive(Debug)]
-struct Record {
+struct QueuedRing {
     ring: Mutex<Ring>,
     /// The moments that were recorded while another thread had the lock of the ring.
-    queue: Sender<Arrival>,
-    queued: Receiver<Arrival>,
+    queue: Sender<Unnumbered>,
+    queued: Receiver<Unnumbered>,
 }
 
 /// A moment without a number.
 #[derive(Debug)]
-struct Arrival {
+struct Unnumbered {
     at_us: u64,
     thread: Option<usize>,
     subject: Option<Subject>,
@@ -151,7 +152,7 @@ impl Timeline {
 
     /// Creates a timeline that records nothing and allocates nothing.
     pub fn disabled() -> Self {
-        Timeline { clock: Clock::Since(Instant::now()), record: None }
+        Timeline { clock: Clock::Since(Instant::now()), ring: None }
     }
 
     fn with_clock(clock: Clock) -> Self {
@@ -162,7 +163,7 @@ impl Timeline {
             snapshot: Snapshot::default(),
         };
         let (queue, queued) = crossbeam_channel::bounded(QUEUED_AT_MOST);
-        Timeline { clock, record: Some(Record { ring: Mutex::new(ring), queue, queued }) }
+        Timeline { clock, ring: Some(QueuedRing { ring: Mutex::new(ring), queue, queued }) }
     }
 
     /// Moves the clock of a simulated timeline. Does nothing if the clock is real.
@@ -175,8 +176,8 @@ impl Timeline {
     /// Records that `what` happened now. If a moment with a later time has been recorded by another thread meanwhile,
     /// that later time is used.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
-        if let Some(record) = &self.record {
-            record.push(Arrival { at_us: self.now_us(), thread, subject, what });
+        if let Some(ring) = &self.ring {
+            ring.push(Unnumbered { at_us: self.now_us(), thread, subject, what });
         }
     }
 
@@ -187,8 +188,8 @@ impl Timeline {
             Clock::Since(began) => at.saturating_duration_since(*began).as_micros() as u64,
             Clock::At(us) => us.load(Ordering::Relaxed),
         };
-        if let Some(record) = &self.record {
-            record.push(Arrival { at_us, thread, subject, what });
+        if let Some(ring) = &self.ring {
+            ring.push(Unnumbered { at_us, thread, subject, what });
         }
     }
 
@@ -283,22 +284,22 @@ impl Timeline {
 
     /// Locks the ring, which then contains all moments that have been recorded before.
     fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
-        self.record.as_ref().map(Record::ring)
+        self.ring.as_ref().map(QueuedRing::ring)
     }
 }
 
-impl Record {
-    fn push(&self, mut arrival: Arrival) {
-        arrival.what.cut_texts();
+impl QueuedRing {
+    fn push(&self, mut moment: Unnumbered) {
+        moment.what.cut_texts();
         let locked = match self.ring.try_lock() {
             Ok(ring) => Some(ring),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         };
         match locked {
-            Some(ring) => self.with_queued(ring).push(arrival),
+            Some(ring) => self.with_queued(ring).push(moment),
             None => {
-                if let Err(full) = self.queue.try_send(arrival) {
+                if let Err(full) = self.queue.try_send(moment) {
                     self.ring().push(full.into_inner());
                 }
             }
@@ -313,7 +314,7 @@ impl Record {
     /// Moves the moments that are in the queue now. Those that arrive meanwhile may stay there, so that a flood of them
     /// cannot hold up a reader.
     fn with_queued<'a>(&self, mut ring: MutexGuard<'a, Ring>) -> MutexGuard<'a, Ring> {
-        self.queued.try_iter().take(self.queued.len()).for_each(|arrival| ring.push(arrival));
+        self.queued.try_iter().take(self.queued.len()).for_each(|moment| ring.push(moment));
         ring
     }
 }
@@ -321,7 +322,7 @@ impl Record {
 impl Ring {
     /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so they are in the order
     /// of sequence numbers.
-    fn push(&mut self, Arrival { at_us, thread, subject, what }: Arrival) {
+    fn push(&mut self, Unnumbered { at_us, thread, subject, what }: Unnumbered) {
         self.text_bytes += what.text_bytes();
         self.last_seq += 1;
         let newest_us = self.moments.back().map_or(0, |newest| newest.at_us);
