@@ -48,9 +48,9 @@
 //!    are already [`Server::max_connections`], it first evicts a connection without a complete request or, if there is
 //!    none, refuses the new one with 503.
 //! 2. A pool thread takes the connection and runs `PumaServer::process`, which reads until a request is complete or no
-//!    more bytes are available. If the request is incomplete, the connection moves to the reactor. When bytes arrive or
-//!    a deadline passes, the reactor calls `PumaServer::on_wake`, which pushes the connection back into `todo` once the
-//!    request is complete.
+//!    more bytes are available. If the request is incomplete, the connection moves to the reactor. When bytes arrive,
+//!    the reactor calls `PumaServer::on_wake`, which reads them and pushes the connection back into `todo` once the
+//!    request is complete. When a deadline passes, it ends the connection.
 //! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; nothing has been sent yet.
 //! 4. A page is written immediately. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
 //!    until the action returns or the stream is interrupted. With [`ActionsOn::OwnThread`], the action runs on one of
@@ -59,8 +59,9 @@
 //!    free. If the app drops the connection, step 6 follows.
 //! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
 //!    Otherwise it moves to the end of `todo` or, if its next request is not complete, to the reactor.
-//! 6. Any other connection ends. `Client::may_close` decides whether it is closed immediately or lingers in the reactor
-//!    until its client has read the last answer. A connection whose client has gone is dropped.
+//! 6. A connection that is neither kept alive nor detached ends. `Client::may_close` decides whether it is closed
+//!    immediately or lingers in the reactor until its client has closed or a short time is up. A connection whose
+//!    client has gone is dropped.
 //!
 //! After it has been accepted, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or
 //! lingering), or detached.
@@ -68,9 +69,12 @@
 //! # Threads
 //!
 //! A server has one acceptor, one reactor, the threads of the pool, one stream reaper (unless
-//! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ, one thread that trims it. With
-//! [`ActionsOn::OwnThread`], each action has a thread as well. Each [`event_loop`] that the program starts has one
-//! thread. While a message is logged too often, one more thread waits to report how many were left out.
+//! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ, one thread that trims it. The
+//! pool starts with its minimum of threads, and a push starts another one if none is free and the maximum is not
+//! reached. Threads that are marked IO-bound do not count toward the maximum, up to [`Server::max_io_threads`]. With
+//! [`ActionsOn::OwnThread`], each action has a thread as well, which may outlive the answer. Each [`event_loop`] that
+//! the program starts has one thread. While a message is logged too often, one more thread waits to report how many
+//! were left out.
 //!
 //! # Features
 //!
