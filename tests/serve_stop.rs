@@ -5,11 +5,13 @@ use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::common::{
-    self, FRONTS, Server, create, create_large, get, hear, names, open_stream, read_until, send,
+    self, FRONTS, Server, create, create_large, get, hear, names, open_stream, read_answer, read_until, send,
     start_and_hear, stopped_reader, wait_for, wait_until_blocked,
 };
 use ninetabs::cli::interrupt::REPEATS_WITHIN;
@@ -181,6 +183,34 @@ fn a_connection_during_a_stop_is_refused() {
     assert!(server.child.try_wait().unwrap().is_none(), "the server must still wait for its reader");
     drop(reader);
     assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn every_client_that_is_sending_its_head_at_a_stop_gets_503() {
+    let mut server = Server::start(&["--threads", "2:2"]);
+    let mut clients: Vec<TcpStream> =
+        (0..100).map(|_| send(server.app, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")).collect();
+    server.wait_for_stats("incomplete requests", |stats| stats["reactor_max"].as_u64() >= Some(100));
+    let mut senders: Vec<TcpStream> = clients.iter().map(|client| client.try_clone().unwrap()).collect();
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let sending = thread::spawn({
+        let is_answered = Arc::clone(&is_answered);
+        move || {
+            while !is_answered.load(Ordering::Relaxed) && !senders.is_empty() {
+                senders.retain_mut(|client| client.write_all(b"x").is_ok());
+            }
+        }
+    });
+    server.signal(Signal::TERM);
+    let statuses = clients.iter_mut().map(|client| {
+        let status = read_answer(client).status;
+        is_answered.store(true, Ordering::Relaxed);
+        status
+    });
+    assert_eq!(statuses.collect::<Vec<u16>>(), [503; 100]);
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    sending.join().unwrap();
 }
 
 #[test]
