@@ -66,7 +66,7 @@ impl Acceptor {
     fn accept_all(&mut self) {
         loop {
             if !self.server.has_room() {
-                // Close a connection only to make room for a client that is waiting to be accepted.
+                // A connection is closed only if a client is waiting to be accepted.
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
