@@ -14,6 +14,7 @@
 //!
 //! The server ends each connection with a close frame that has a code of RFC 6455 7.4.1.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::mem;
@@ -68,8 +69,9 @@ const MAX_SUBSCRIPTIONS: usize = 16;
 const MAX_IDENTIFIER: usize = 1024;
 /// Maximum bytes of unread answers to a client that continues to send commands.
 const MAX_ANSWERS: usize = 64 * 1024;
-/// The read buffer of a client; it grows for larger messages as they arrive.
-const READ_BUFFER: usize = 512;
+/// The read buffer of a client. It grows when a larger message arrives, and does not shrink again, so this size keeps an
+/// idle client small.
+const READ_BUFFER: usize = 32;
 
 /// Answers the request for the WebSocket. A request that is not a handshake, or whose page is neither ours
 /// nor of an origin of `--allow-origin`, gets the 404 of Rails.
@@ -154,8 +156,8 @@ struct CableClient {
 }
 
 struct Subscription {
-    /// The identifier as the client sent it: answers contain the same bytes.
-    identifier: String,
+    /// The identifier as the client sent it: answers contain the same bytes. The plain one is borrowed, to save memory.
+    identifier: Cow<'static, str>,
     cursor: Cursor,
 }
 
@@ -245,6 +247,12 @@ impl CableClient {
         self.tell(&CableAnswer { identifier: &identifier, kind });
         if let Some(id) = since {
             let cursor = feed.after(id);
+            let identifier = match &*identifier {
+                PLAIN_IDENTIFIER => Cow::Borrowed(PLAIN_IDENTIFIER),
+                _ => Cow::Owned(identifier),
+            };
+            // Nearly every client has only one subscription.
+            self.subscriptions.reserve_exact(1);
             self.subscriptions.push(Subscription { identifier, cursor });
         }
     }
@@ -315,6 +323,8 @@ impl Peer<Announcements> for CableClient {
         };
         // Sends pongs, and the answer to a close. The wire accepts everything.
         let _ = self.socket.flush();
+        // Everything has been parsed. An idle client needs no memory for the bytes that it may send later.
+        self.socket.get_mut().incoming = VecDeque::new();
         match end {
             Some(code) => self.close(code),
             None if self.socket.get_ref().outgoing.len() > MAX_ANSWERS => self.close(CloseCode::Policy),

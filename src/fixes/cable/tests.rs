@@ -103,6 +103,19 @@ fn a_frame_that_arrives_byte_by_byte_costs_the_same_per_byte_whatever_its_length
 }
 
 #[test]
+fn a_subscribed_client_keeps_no_memory_for_bytes_that_it_may_send_later() {
+    let mut feed = blocked_feed();
+    let mut client = CableClient::new();
+    let command = serde_json::json!({ "command": "subscribe", "identifier": PLAIN_IDENTIFIER });
+    client.receive(&mut feed, &frame_of(0x81, command.to_string().as_bytes()));
+    let NextPiece::Send(_) = client.next(&mut feed, Instant::now()) else { panic!("no confirmation") };
+    let wire = client.socket.get_ref();
+    assert_eq!((wire.incoming.capacity(), wire.outgoing.capacity()), (0, 0));
+    assert_eq!(client.subscriptions.capacity(), 1);
+    assert!(matches!(client.subscriptions[0].identifier, Cow::Borrowed(_)), "its text is copied");
+}
+
+#[test]
 fn pings_of_different_clients_are_spread_over_time() {
     let mut feed = blocked_feed();
     let began = Instant::now();
