@@ -3,12 +3,11 @@
 //!
 //! A new connection is pushed into `todo` before anything is read from it, as in Puma 8. If there are already
 //! `max_connections`, one without a complete request is evicted first or, if there is none, the new one is refused. A
-//! pool thread
-//! reads the bytes that have arrived. A connection with an incomplete request moves to the reactor, where it does not
-//! need a thread, and returns to `todo` once the request is complete. After an answer on a keep-alive connection, the
-//! thread continues with the next request if it has arrived and another thread is free. Otherwise the connection moves
-//! to the end of `todo`, so that no connection keeps a thread while others are queued. Models Puma::Server's
-//! `handle_servers`, `process_client` and `reactor_wakeup`.
+//! pool thread reads the bytes that have arrived. A connection with an incomplete request moves to the reactor, where
+//! it does not need a thread, and returns to `todo` once the request is complete. After an answer on a keep-alive
+//! connection, the thread continues with the next request if it has arrived and another thread is free. Otherwise the
+//! connection moves to the end of `todo`, so that no connection keeps a thread while others are queued. Models
+//! Puma::Server's `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
 //! `Client::may_close` decides whether an open connection is closed immediately or lingers in the reactor: it is closed
 //! only if all bytes from its client have been read and its last answer has been sent. A connection whose client has

@@ -371,6 +371,7 @@ impl<W: Work> SharedPool<W> {
         }
         while state.todo.is_empty() {
             if state.leaves_when_idle(number) {
+                self.wake_one(state);
                 return None;
             }
             state.begin_waiting();
@@ -380,7 +381,9 @@ impl<W: Work> SharedPool<W> {
             state = self.wait(&self.not_empty, state);
             state.end_waiting();
         }
-        state.take(number)
+        let taken = state.take(number);
+        self.wake_one(state);
+        taken
     }
 
     fn mark_as_io_bound(self: &Arc<Self>, number: usize, serial: u64) {
@@ -416,7 +419,8 @@ impl<W: Work> SharedPool<W> {
         self.not_empty.notify_all();
     }
 
-    /// Releases the lock, and notifies a waiting thread if there is one that has not been notified.
+    /// Releases the lock, and notifies a waiting thread if there is something to do and no thread is on its way. That
+    /// thread calls this again when it has taken its work.
     fn wake_one(&self, mut state: MutexGuard<'_, PoolState<W>>) {
         let wakes = state.wakes_one();
         drop(state);
