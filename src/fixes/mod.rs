@@ -1,9 +1,9 @@
 //! The remedies for nine tabs on eight threads. Each has a file here, and a page on which it can be tried.
 //!
-//! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any
-//! controller would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other
-//! request on. All remedies are registered in `ALL`; a new one is a file here, a line in `ALL`, and a
-//! template.
+//! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any controller
+//! would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on. All remedies
+//! are registered in `ALL`; a new one is a file here, a line in `ALL`, and a template. If `serve` has a flag for it, it
+//! is also in `cli::serve_args`, and its row of the comparison in `lab::compare`.
 //!
 //! All pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
 //! it in Rails. No page changes its server, except that a button on the page of `poll` pauses the producer for a while.

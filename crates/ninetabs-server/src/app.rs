@@ -5,7 +5,8 @@ use crate::{Request, Response};
 /// An application: takes a request and returns a response.
 ///
 /// `call` runs on the pool thread that took the request, and holds the thread until it returns. Several threads call it
-/// at the same time. A panic turns that one answer into a 500; the thread survives.
+/// at the same time. A panic in `call` turns that one answer into a 500; the thread survives. If the action of
+/// a stream panics after its first write, the answer is cut off.
 ///
 /// Every closure with this signature is an app. A type with its own state can implement the trait and is started with
 /// [`Server::start_app`](crate::Server::start_app).

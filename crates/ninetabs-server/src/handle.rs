@@ -80,7 +80,7 @@ pub struct ServerStats {
     pub started_at: SystemTime,
     /// The statistics of the thread pool.
     pub pool: PoolStats,
-    /// Requests that a thread has begun to serve since the start, whether or not they have been answered.
+    /// Requests that have reached a thread since the start, whether or not they have been answered.
     pub requests_count: u64,
     /// The maximum number of clients in the reactor since the last call of [`Handle::stats`]. `None` from
     /// [`Handle::glance`], and if the server runs without a reactor.

@@ -4,7 +4,8 @@
 //! thread takes it, reads the request, calls the app, and is held until the answer has ended. A connection with an
 //! incomplete request waits in a reactor and does not hold a thread. The number of threads is therefore the limit for
 //! both: with eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks:
-//! a registry of open streams, a cap on them, and a reaper that ends streams that are too old.
+//! a registry of open streams, a cap on them, and a reaper that interrupts streams that are too old. A stream above the
+//! cap is answered with 200 and ends immediately, so that its client reconnects later.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -38,27 +39,32 @@
 //! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is generic
 //!   over its work, and independent of HTTP.
 //! - [`event_loop`] serves any number of connections on one thread, after [`Response::detach`] has taken them out of
-//!   the server.
+//!   the pool.
 //! - [`threads`] has the type of a thread that an owner can stop, and the error if the system cannot start a thread.
 //! - [`timeline`] is the record of events, for programs that need one ([`Server::record`]).
 //!
 //! # The path of a request
 //!
 //! 1. The acceptor accepts a connection. `PumaServer::let_in` pushes it into `todo` without reading from it. If there
-//!    are already [`Server::max_connections`], it first evicts a connection without a complete request or, if there is
-//!    none, refuses the new one with 503.
+//!    are already [`Server::max_connections`], it first evicts the connection that has waited longest in the reactor
+//!    or, if none waits there, one in `todo` that has not sent a complete head. If it finds none, it answers
+//!    the new one with 503. Both may linger, as in step 6. If too many do, the acceptor closes the one that has
+//!    lingered longest.
 //! 2. A pool thread takes the connection and runs `PumaServer::process`, which reads until a request is complete or no
 //!    more bytes are available. If the request is incomplete, the connection moves to the reactor. When bytes arrive,
 //!    the reactor calls `PumaServer::on_wake`, which reads them and pushes the connection back into `todo` once the
 //!    request is complete. When a deadline passes, it ends the connection.
 //! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; nothing has been sent yet.
 //! 4. A page is written immediately. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
-//!    until the action returns or the stream is interrupted. With [`ActionsOn::OwnThread`], the action runs on one of
-//!    the [`action_threads`] instead and puts its writes into a queue, from which the pool thread writes them to the
-//!    client. An answer that was created by [`Response::detach`] gives the connection to the app, and its thread is
-//!    free. If the app drops the connection, step 6 follows.
+//!    until the action returns. An interrupt ends a sleep or a blocked write of the action, and makes its next write
+//!    fail. With [`ActionsOn::OwnThread`], the action runs on one of the [`action_threads`] instead and puts its writes
+//!    into a queue, from which the pool thread writes them to the client. (If the client speaks HTTP/1.0, the answer
+//!    ends after the first writes, and the action continues alone.) An answer that was created by [`Response::detach`]
+//!    gives the connection to the app, and its thread is free. The connection still counts toward the maximum, and
+//!    cannot be evicted. If the app drops the connection, step 6 follows.
 //! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
-//!    Otherwise it moves to the end of `todo` or, if its next request is not complete, to the reactor.
+//!    Otherwise it moves to the end of `todo` or, if its next request is not complete, to the reactor. After an
+//!    interrupted stream, a connection without a next request ends.
 //! 6. A connection that is neither kept alive nor detached ends. `Client::may_close` decides whether it is closed
 //!    immediately or lingers in the reactor until its client has closed or a short time is up. A connection whose
 //!    client has gone is dropped.
@@ -69,12 +75,12 @@
 //! # Threads
 //!
 //! A server has one acceptor, one reactor, the threads of the pool, one stream reaper (unless
-//! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ, one thread that trims it. The
-//! pool starts with its minimum of threads, and a push starts another one if none is free and the maximum is not
-//! reached. Threads that are marked IO-bound do not count toward the maximum, up to [`Server::max_io_threads`]. With
-//! [`ActionsOn::OwnThread`], each action has a thread as well, which may outlive the answer. Each [`event_loop`] that
-//! the program starts has one thread. While a message is logged too often, one more thread waits to report how many
-//! were left out.
+//! [`Server::without_reaper`] is set), and, if the pool's minimum and maximum differ at the start, one thread that
+//! trims it. The pool starts with its minimum of threads, and a push starts another one if none is free and the maximum
+//! is not reached. Threads that are marked IO-bound do not count toward the maximum, up to [`Server::max_io_threads`].
+//! With [`ActionsOn::OwnThread`], each action has a thread as well, which may outlive the answer. Each [`event_loop`]
+//! that the program starts has one thread. While a message is logged too often, one more thread waits to report how
+//! many were left out.
 //!
 //! # Features
 //!

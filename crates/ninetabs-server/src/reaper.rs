@@ -1,10 +1,11 @@
-//! The stream reaper: one thread that ends each stream that has reached its maximum age.
+//! The stream reaper: one thread that interrupts each stream that has reached its maximum age.
 //!
 //! A loop that writes cannot distinguish a stalled reader from an active one. Only a maximum age reliably frees the
 //! thread. In each round, the reaper interrupts the streams that are due, and does not wait for them. A sleeping stream
 //! ends immediately, and a blocked write is cut off. The age of a stream is therefore at most `max_age + reap_every`,
-//! plus a scheduling delay. With a server that hides its sockets (tiny_http), a stream that is writing ends after that
-//! write, which takes at most the write timeout.
+//! plus a scheduling delay, provided that its action sleeps or writes. An action that computes, or waits for anything
+//! else, holds its thread until its next write. With a server that hides its sockets (tiny_http), a stream that is
+//! writing ends after that write, which takes at most the write timeout.
 
 use std::sync::Arc;
 use std::time::Duration;

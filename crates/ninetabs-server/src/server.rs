@@ -182,6 +182,7 @@ impl Server {
 
     /// Sets the kind of thread on which the action of a stream runs [default: the pool thread that took the request].
     /// With [`ActionsOn::OwnThread`], a stream holds two threads, as in Rails, and the action may outlive its answer.
+    /// If the client speaks HTTP/1.0, the pool thread is free after the first writes.
     ///
     /// ```no_run
     /// use std::time::Duration;

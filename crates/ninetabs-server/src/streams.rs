@@ -103,7 +103,7 @@ pub struct Streams {
 pub struct StreamStats {
     /// Streams that are open now.
     pub open: usize,
-    /// Streams that have been opened since the start.
+    /// Streams that have been opened since the start, including those that were refused.
     pub opened: u64,
     /// Streams that ended because a write failed or a close of the client was noticed.
     pub disconnected: u64,
@@ -185,7 +185,7 @@ impl Streams {
         self.cap
     }
 
-    /// Returns whether a stream that opens now would be refused.
+    /// Returns whether the limit is reached. A stream that opens now is then refused.
     pub fn is_full(&self) -> bool {
         self.cap.is_some_and(|cap| self.state().going_on() >= cap)
     }

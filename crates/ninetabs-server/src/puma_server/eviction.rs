@@ -32,8 +32,8 @@ impl PumaServer {
         }
     }
 
-    /// Evicts the connection that has waited longest in the reactor or, if none waits there, one from `todo` whose
-    /// request is not complete. If it has to linger, it is passed to `linger`. Returns `false` if no connection can be
+    /// Evicts the connection that has waited longest in the reactor or, if none waits there, one from `todo` that has
+    /// not sent a complete head. If it has to linger, it is passed to `linger`. Returns `false` if no connection can be
     /// evicted. Lingering connections do not count as being in use, so they are never evicted.
     fn evict(&self, linger: impl FnOnce(Box<Client>)) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
