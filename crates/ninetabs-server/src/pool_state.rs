@@ -36,9 +36,9 @@ pub(super) struct PoolState<W, R: PoolRecord = Arc<Timeline>> {
     /// Threads that wait for `not_empty`, including those that were notified but have not reacquired the lock
     /// yet.
     pub(super) waiting: usize,
-    /// Whether one of `waiting` has been notified and has not reacquired the lock yet. If another thread wakes
-    /// spuriously before it, this is false too early, and one thread too many is notified.
-    is_one_on_its_way: bool,
+    /// How many of `waiting` have been notified but have not reacquired the lock yet (a lower bound). Because pushes
+    /// can arrive faster than a thread wakes, notifying again would cost system calls without waking another thread.
+    woken: usize,
     trim_requested: usize,
     /// The threads by number. Puma numbers a new thread by the count of threads at its start, so after a trim two
     /// threads may have the same number. Here a new thread gets the lowest free number, because each lane of the
@@ -143,7 +143,7 @@ impl<W, R: PoolRecord> PoolState<W, R> {
             todo: VecDeque::new(),
             backlog_max: 0,
             waiting: 0,
-            is_one_on_its_way: false,
+            woken: 0,
             trim_requested: 0,
             processors: BTreeMap::new(),
             abandoned: 0,
@@ -183,23 +183,22 @@ impl<W, R: PoolRecord> PoolState<W, R> {
         self.waiting += 1;
     }
 
+    /// Updates the counts when a thread wakes. If it woke spuriously before a notified thread, `woken` is too low for a
+    /// moment, and one thread too many is notified.
     pub(super) fn end_waiting(&mut self) {
         self.waiting -= 1;
-        self.is_one_on_its_way = false;
+        self.woken = self.woken.saturating_sub(1);
     }
 
-    /// Returns whether a thread must be notified, and if so, remembers that one is on its way. Puma notifies one thread
-    /// per push. Here a thread that has been notified notifies the next one when it has taken its work, if there is
-    /// more to do. A running thread often takes that work first, and then no other thread has to wake.
+    /// Returns whether a thread must be notified, and if so, counts it as notified. False if all waiting threads have
+    /// already been notified, or as many as there is something to do for. Puma notifies one thread per push. But a
+    /// running thread may have taken the work of an earlier push, and the thread that was notified for that work can
+    /// take this.
     pub(super) fn wakes_one(&mut self) -> bool {
-        let wakes = self.to_do() > 0 && self.waiting > 0 && !self.is_one_on_its_way;
-        self.is_one_on_its_way |= wakes;
+        let to_do = self.todo.len().saturating_add(self.trim_requested);
+        let wakes = self.woken < self.waiting.min(to_do);
+        self.woken += usize::from(wakes);
         wakes
-    }
-
-    /// How many threads have something to do: to take work, or to end because of a trim.
-    pub(super) fn to_do(&self) -> usize {
-        self.todo.len().saturating_add(self.trim_requested)
     }
 
     pub(super) fn needs_thread(&self) -> bool {

@@ -40,8 +40,6 @@ pub struct Pushed {
 /// events.
 pub struct PoolRules<W, R: PoolRecord> {
     state: PoolState<W, R>,
-    /// How many waiting threads have been notified and have not run yet.
-    notified: usize,
 }
 
 impl<W, R: PoolRecord> PoolRules<W, R> {
@@ -55,7 +53,7 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
             state.begin_waiting();
         }
         state.starting = false;
-        PoolRules { state, notified: 0 }
+        PoolRules { state }
     }
 
     /// Appends work to todo, as [`ThreadPool::push`](crate::thread_pool::ThreadPool::push) does.
@@ -66,7 +64,7 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
             self.state.admit(number);
             number
         });
-        Pushed { spawned, wakes: self.wakes_one() }
+        Pushed { spawned, wakes: self.state.wakes_one() }
     }
 
     /// Runs the first step of a thread that was started.
@@ -77,7 +75,6 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
     /// Continues a waiting thread that was notified and holds the lock again.
     pub fn wake(&mut self, number: usize) -> PoolTurn<W> {
         self.state.end_waiting();
-        self.notified = self.notified.saturating_sub(1);
         self.next(number)
     }
 
@@ -104,15 +101,7 @@ impl<W, R: PoolRecord> PoolRules<W, R> {
     /// Asks one thread to leave if there are more threads than the minimum. Returns whether a waiting thread is
     /// notified.
     pub fn trim(&mut self, trim: Trim) -> bool {
-        self.state.trim(trim) && self.wakes_one()
-    }
-
-    /// Whether a thread is notified. As in Puma, each push notifies one. The threads of the real pool notify each
-    /// other, which saves system calls. In a simulation, all of them wake after the same time.
-    fn wakes_one(&mut self) -> bool {
-        let wakes = self.notified < self.state.waiting.min(self.state.to_do());
-        self.notified += usize::from(wakes);
-        wakes
+        self.state.trim(trim) && self.state.wakes_one()
     }
 
     /// How much work is in todo.

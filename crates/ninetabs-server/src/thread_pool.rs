@@ -371,7 +371,6 @@ impl<W: Work> SharedPool<W> {
         }
         while state.todo.is_empty() {
             if state.leaves_when_idle(number) {
-                self.wake_one(state);
                 return None;
             }
             state.begin_waiting();
@@ -381,9 +380,7 @@ impl<W: Work> SharedPool<W> {
             state = self.wait(&self.not_empty, state);
             state.end_waiting();
         }
-        let taken = state.take(number);
-        self.wake_one(state);
-        taken
+        state.take(number)
     }
 
     fn mark_as_io_bound(self: &Arc<Self>, number: usize, serial: u64) {
@@ -419,8 +416,7 @@ impl<W: Work> SharedPool<W> {
         self.not_empty.notify_all();
     }
 
-    /// Releases the lock, and notifies a waiting thread if there is something to do and no thread is on its way. That
-    /// thread calls this again when it has taken its work.
+    /// Releases the lock, and notifies a waiting thread if there is one that has not been notified.
     fn wake_one(&self, mut state: MutexGuard<'_, PoolState<W>>) {
         let wakes = state.wakes_one();
         drop(state);
