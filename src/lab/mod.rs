@@ -17,7 +17,8 @@
 //! holds, and which limit stops it. [`simulate`] computes loads that are too large for a test machine.
 //!
 //! The lab shares types with the server half, but reaches a server only through sockets. It therefore works in the same
-//! way with any other server. Only [`simulate`] is not a client: it uses the rules of the server crate's pool.
+//! way with any other server. Only [`simulate`] is not a client: it uses the server crate's rules for the pool and for
+//! streams.
 
 pub mod actions;
 pub mod acts;

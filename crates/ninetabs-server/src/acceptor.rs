@@ -1,7 +1,7 @@
 //! The acceptor: the thread that accepts connections and hands them to the server.
 //!
-//! If too many refused or evicted connections linger, the acceptor closes the one that has lingered longest before it
-//! accepts another. If it can close none, or the process is out of descriptors, it pauses (logging once) and resumes
+//! If there is not even room for a connection that will be refused, the acceptor first closes the one that has lingered
+//! longest. If it can close none, or the process is out of descriptors, it pauses (logging once) and resumes
 //! later. A flood of refused clients therefore cannot take the descriptors that other servers of this process need.
 //! Models Puma::Server#handle_servers.
 

@@ -42,8 +42,8 @@ pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
 pub const MAX_KEEP_ALIVE: usize = 999;
 /// The largest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 114_688;
-/// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together. It is enough for about
-/// 300 clients that each use their full allowance.
+/// Maximum memory, in bytes, for the requests of all connections together that no thread has taken yet. It is enough
+/// for about 300 clients that each use their full allowance.
 pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 /// How long a client waits before it reconnects after its stream has ended.
 pub const RETRY: Duration = Duration::from_secs(3);

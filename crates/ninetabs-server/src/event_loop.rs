@@ -168,7 +168,7 @@ impl<F: Feed> EventLoop<F> {
         Ok(EventLoop { shared, thread })
     }
 
-    /// Adds a connection, or closes it immediately if the loop has ended. Does not block.
+    /// Adds a connection, or drops it if the loop has ended. Does not block.
     pub fn join(&self, detached: Detached, peer: Box<dyn Peer<F>>) {
         let mut door = self.shared.door();
         if door.is_closed {

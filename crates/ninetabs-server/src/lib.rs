@@ -31,8 +31,9 @@
 //!
 //! # Where to begin
 //!
-//! - [`Server`] is the builder, in which every limit has a name and a default. [`Handle`] is a running server, with its
-//!   statistics and the methods that control it.
+//! - [`Server`] is the builder, in which every limit has a name and a default. By default, the number of connections,
+//!   the number of streams and the age of a stream are not limited. [`Handle`] is a running server, with its statistics
+//!   and the methods that control it.
 //! - An [`App`] takes a [`Request`] and returns a [`Response`]. [`Request::builder`] creates requests for tests,
 //!   without a socket.
 //! - The action passed to [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
@@ -57,11 +58,12 @@
 //! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; nothing has been sent yet.
 //! 4. A page is written immediately. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
 //!    until the action returns. An interrupt ends a sleep or a blocked write of the action, and makes its next write
-//!    fail. With [`ActionsOn::OwnThread`], the action runs on one of the [`action_threads`] instead and puts its writes
-//!    into a queue, from which the pool thread writes them to the client. (If the client speaks HTTP/1.0, the answer
-//!    ends after the first writes, and the action continues alone.) An answer that was created by [`Response::detach`]
-//!    gives the connection to the app, and its thread is free. The connection still counts toward the maximum, and
-//!    cannot be evicted. If the app drops the connection, step 6 follows.
+//!    fail. A write also fails if it is blocked for too long, or if the client has gone; by default, the action learns
+//!    of that in no other way. With [`ActionsOn::OwnThread`], the action runs on one of the [`action_threads`] instead
+//!    and puts its writes into a queue, from which the pool thread writes them to the client. (If the client speaks
+//!    HTTP/1.0, the answer ends after the first writes, and the action continues alone.) An answer that was created by
+//!    [`Response::detach`] gives the connection to the app, and its thread is free. The connection still counts toward
+//!    the maximum, and cannot be evicted. If the app drops the connection, step 6 follows.
 //! 5. A keep-alive connection stays with its thread if its next request has arrived and another thread is free.
 //!    Otherwise it moves to the end of `todo` or, if its next request is not complete, to the reactor. After an
 //!    interrupted stream, a connection without a next request ends.
@@ -71,6 +73,9 @@
 //!
 //! After it has been accepted, a connection is in `todo`, on a pool thread, in the reactor (idle, incomplete or
 //! lingering), or detached.
+//!
+//! [`Handle::shutdown`] stops the acceptor, closes idle connections, interrupts the streams, and serves the requests in
+//! `todo`. Those that are left after the timeout are refused with 503, and threads that are still busy are abandoned.
 //!
 //! # Threads
 //!
@@ -84,9 +89,10 @@
 //!
 //! # Features
 //!
-//! - `rules`: the module `rules`, with which a program simulates the pool. A server does not need it.
-//! - `serde`: implements `Serialize` and `Deserialize` for the record, and `Serialize` for the statistics of streams
-//!   and event loops.
+//! - `rules`: the module `rules`, with which a program simulates the pool and the ages of streams. A server does not
+//!   need it.
+//! - `serde`: implements `Serialize` and `Deserialize` for the record, and `Serialize` for the statistics of streams,
+//!   action threads and event loops.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -43,8 +43,8 @@ const LOOKED_AT: usize = 64;
 /// be read, but a client that sends without a pause must not delay the other clients.
 const LAST_READS: usize = 64;
 
-/// How many refused or evicted connections may linger in addition to `max_connections`.
-const MAX_REFUSED: usize = 32;
+/// How many more connections than `max_connections` may exist, so that those that were refused or evicted can linger.
+const ROOM_TO_LINGER: usize = 32;
 
 /// The state that the acceptor, the reactor and the pool threads share. Models Puma::Server.
 pub(super) struct PumaServer {
@@ -139,7 +139,7 @@ impl PumaServer {
     /// Whether one more connection may be accepted, even if only to be refused. If not, another one must be closed
     /// first.
     pub fn has_room(&self) -> bool {
-        self.connections() < self.max_connections().saturating_add(MAX_REFUSED)
+        self.connections() < self.max_connections().saturating_add(ROOM_TO_LINGER)
     }
 
     /// Assigns a number to a connection. Then pushes it into `todo` without reading from it, or refuses it.

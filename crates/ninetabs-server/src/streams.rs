@@ -1,9 +1,9 @@
 //! The registry of open streams, through which they can be interrupted.
 //!
-//! A stream is entered when its action begins, and removed however the action ends. Other threads can only ask a stream
-//! to end, by dropping the sender in its entry. The disconnected channel wakes a stream that is sleeping or waiting for
-//! a database connection, and is checked before each write. An exception is never raised in a running action, and
-//! nothing in this module blocks.
+//! A stream is entered before its action begins, and removed however the action ends. Another thread that interrupts a
+//! stream writes the reason into its entry, which the stream checks before each write. It also drops the sender in the
+//! entry, which wakes a stream that is sleeping or waiting for a database connection, and cuts the socket, which ends
+//! a blocked write. An exception is never raised in a running action, and nothing in this module blocks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

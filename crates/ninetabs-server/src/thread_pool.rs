@@ -113,7 +113,7 @@ struct SharedPool<W: Work> {
     state: Mutex<PoolState<W>>,
     /// Notified when there may be work in `todo`, or when a thread has to end.
     not_empty: Condvar,
-    /// Notified when a thread has begun to wait. In Puma the acceptor waits for this as well. Here only `start` does.
+    /// Notified during `start` when a thread has begun to wait. In Puma the acceptor waits for this as well.
     not_full: Condvar,
 }
 

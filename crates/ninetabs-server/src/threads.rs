@@ -4,15 +4,18 @@
 //! belongs to a value is a [`StoppableThread`]: its owner stops it, and dropping the owner waits until the thread has
 //! ended.
 //!
-//! Four kinds of threads work differently:
+//! Five kinds of threads work differently:
 //!
 //! - The threads of the pool. They end in any order while the pool is resized, and the pool counts them under its own
 //!   lock. A shutdown waits for all of them together and must be able to abandon some, so they are not joined. A
 //!   schedule explorer replaces their locks in a test, so [`thread_pool`](crate::thread_pool) starts them itself and
 //!   shares only the error.
+//! - Threads that run actions. An action may outlive its answer and the server, so they are not joined either.
+//!   [`action_threads`](crate::action_threads) counts them and waits for them, for a limited time.
 //! - Threads that block in a call that this process cannot end: reading standard input or a terminal, waiting for a
 //!   signal, or writing to a client or a pipe that is not read. They are started with [`spawn`]. They end when their
-//!   pipe closes, when the other end of their channel is dropped, or with the process.
+//!   pipe closes, when the other end of their channel is dropped, or with the process. A thread that sleeps for a moment
+//!   and then logs is started in the same way.
 //! - Threads whose result is needed, such as the output of a child process. [`spawn`] returns their handle.
 //! - Threads that end within one function. `std::thread::scope` joins them.
 
