@@ -1,9 +1,9 @@
 //! The acceptor: the thread that accepts connections and hands them to the server.
 //!
-//! The server accepts a few connections beyond `max_connections`, so that it can refuse them with an answer. If too many
-//! are open even for that, the acceptor first closes the one that has lingered longest. If it can close none, or the
-//! process is out of descriptors, it pauses (logging once) and resumes later. A flood of refused clients therefore cannot
-//! take the descriptors that other servers of this process need.
+//! The server accepts a few connections beyond `max_connections`, so that it can refuse them with an answer. If too
+//! many are open even for that, the acceptor first closes the one that has lingered longest. If it can close none, or
+//! the process is out of descriptors, it pauses (logging once) and resumes later. A flood of refused clients therefore
+//! cannot take the descriptors that other servers of this process need.
 //!
 //! Models Puma::Server#handle_servers.
 
